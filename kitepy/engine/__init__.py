@@ -1,0 +1,1 @@
+"""The container engine: a daemon that speaks the Docker Engine API and does the kernel work itself."""

@@ -1,0 +1,1 @@
+"""Dockerfile builds: text to instructions to steps to an image."""

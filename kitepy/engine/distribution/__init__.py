@@ -1,0 +1,1 @@
+"""Registries: resolving, pulling and pushing images."""

@@ -1,0 +1,1 @@
+"""Thin synchronous wrappers of kernel interfaces; they raise OSError with call and object."""

@@ -1,0 +1,1 @@
+"""Values of the engine's domain; imports nothing else of ours."""

@@ -1,0 +1,1 @@
+"""Networks: bridges, addresses, sandboxes and published ports."""

@@ -1,0 +1,1 @@
+"""Processes: launcher, monitors and the path from an OCI bundle to process 1."""

@@ -1,0 +1,1 @@
+"""Use cases, one module per resource: the order of steps, roll-back and events."""

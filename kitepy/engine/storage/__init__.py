@@ -1,0 +1,1 @@
+"""What lies on disk: blobs, layers, overlay mounts and the state database."""
