@@ -1,0 +1,34 @@
+#!/bin/sh
+# The checks of `make test`: lint, types, layers, then pytest. Arguments go to pytest; --lint-only stops before it.
+#
+# Tests that touch the kernel need root. An ordinary user's are run through sudo, in a second pytest after the others.
+set -eu
+
+cd "$(dirname "$0")/.."
+bin=.venv/bin
+
+"$bin/ruff" check kitepy tests
+"$bin/ruff" format --check kitepy tests
+"$bin/mypy"
+"$bin/lint-imports" --no-cache
+[ "${1:-}" != --lint-only ] || exit 0
+
+# Two workers: more would fight for the kernel's locks on a small machine. One file stays on one worker, since its
+# tests share an engine.
+# shellcheck disable=SC2086  # $pytest is a command with its arguments
+pytest="$bin/python -m pytest -n ${KITEPY_TEST_WORKERS:-2} --dist loadfile"
+
+if [ "$(id -u)" -eq 0 ]; then
+    exec $pytest "$@"
+fi
+
+status=0
+$pytest -m 'not root' "$@" || status=$?
+if command -v sudo >/dev/null 2>&1; then
+    sudo env "CI=${CI:-}" PYTHONDONTWRITEBYTECODE=1 \
+        $pytest -m root "$@" || status=$?
+else
+    echo "kitepy: the tests that need root were NOT run: there is no sudo" >&2
+    status=1
+fi
+exit "$status"
