@@ -1,0 +1,44 @@
+"""An image as the engine knows it: identity, document, layers and size; where it is stored is storage's business."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kitepy.engine.model.oci import ChainId, Digest, ImageConfig, ImageDocument
+
+
+@dataclass(frozen=True)
+class Image:
+    """One image. Its tags are not part of it: they come and go without changing the image."""
+
+    id: Digest
+    """Digest of the configuration document's bytes."""
+    document: ImageDocument
+    raw_config: bytes
+    """The bytes that ``id`` is the digest of."""
+    layers: tuple[ChainId, ...]
+    """Chain ids, bottom first: the last one stands for the whole root file system."""
+    size_bytes: int
+    """Sum of the layers' file sizes."""
+    created_ns: int
+    """When the image was made according to its document, else when it came here; since the epoch."""
+    parent_id: Digest | None = None
+    """The image this one was built from, when it was built here."""
+
+    @property
+    def config(self) -> ImageConfig:
+        """Defaults for containers."""
+        return self.document.config
+
+    @property
+    def top_layer(self) -> ChainId | None:
+        """The chain id to mount; None for an image without layers (``FROM scratch`` and only metadata)."""
+        return self.layers[-1] if self.layers else None
+
+    @property
+    def architecture(self) -> str:
+        return self.document.architecture
+
+    @property
+    def os(self) -> str:
+        return self.document.os
