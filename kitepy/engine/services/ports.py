@@ -1,0 +1,155 @@
+"""What the HTTP edge asks of the use cases: one Protocol per resource, and the plain values that pass between them.
+
+The services satisfy these by shape and need not import them; the server's tests satisfy them with fakes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from kitepy.engine.model.container_config import ContainerCreateBody, ContainerUpdateBody, ExecCreateBody, ExecStartBody
+from kitepy.engine.model.filters import Filters
+
+
+@dataclass(frozen=True)
+class CreateResult:
+    """A new container, and what the user should know about its configuration."""
+
+    id: str
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class WaitResult:
+    """How a container ended; ``error`` is a sentence when its end could not be awaited properly."""
+
+    status_code: int
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class LogOptions:
+    """Which part of a log to read. Times are nanoseconds since the epoch, 0 for no bound; ``tail`` None is all lines."""
+
+    stdout: bool
+    stderr: bool
+    since_ns: int = 0
+    until_ns: int = 0
+    timestamps: bool = False
+    tail: int | None = None
+    follow: bool = False
+    details: bool = False
+
+
+@dataclass(frozen=True)
+class AttachOptions:
+    """Which streams to join: ``logs`` replays what was written before, ``stream`` follows what comes."""
+
+    stdin: bool
+    stdout: bool
+    stderr: bool
+    stream: bool
+    logs: bool = False
+    detach_keys: str | None = None
+
+
+class AttachSession(Protocol):
+    """A conversation with a process; the stream number of output is 1 for stdout (and for a terminal), 2 for stderr."""
+
+    @property
+    def tty(self) -> bool:
+        """Whether output is a terminal's, to be sent raw."""
+
+    async def read(self) -> tuple[int, bytes] | None:
+        """The next piece of output; None at its end."""
+
+    async def write(self, data: bytes) -> None:
+        """Hand over input, waiting for room; raises BrokenPipeError when the process closed its stdin."""
+
+    async def close_stdin(self) -> None:
+        """Give the process end-of-file on its stdin."""
+
+    async def close(self) -> None:
+        """Leave the conversation; the process goes on."""
+
+
+class ContainerService(Protocol):
+    """The life of containers. ``ref`` is an id, an unambiguous beginning of one, or a name."""
+
+    async def create(self, name: str | None, body: ContainerCreateBody, platform: str | None) -> CreateResult: ...
+    async def start(self, ref: str, detach_keys: str | None = None) -> None: ...
+    async def stop(self, ref: str, timeout_s: int | None, signal: str | None) -> None: ...
+    async def restart(self, ref: str, timeout_s: int | None, signal: str | None) -> None: ...
+    async def kill(self, ref: str, signal: str | None) -> None: ...
+    async def pause(self, ref: str) -> None: ...
+    async def unpause(self, ref: str) -> None: ...
+    async def rename(self, ref: str, new_name: str) -> None: ...
+    async def remove(self, ref: str, force: bool, volumes: bool, link: bool) -> None: ...
+
+    async def wait(self, ref: str, condition: str) -> Awaitable[WaitResult]:
+        """The first await registers interest, so that no exit is missed; the second gives the result."""
+
+    async def inspect(self, ref: str, size: bool) -> dict[str, Any]: ...
+    async def list(self, all: bool, limit: int | None, size: bool, filters: Filters) -> Sequence[dict[str, Any]]: ...
+
+    async def logs(self, ref: str, options: LogOptions) -> tuple[bool, AsyncIterator[tuple[int, bytes]]]:
+        """Whether the log is a terminal's, and its pieces; errors that concern the request are raised by the await."""
+
+    async def attach(self, ref: str, options: AttachOptions) -> AttachSession: ...
+    async def resize(self, ref: str, rows: int, columns: int) -> None: ...
+    async def top(self, ref: str, ps_args: str) -> dict[str, Any]: ...
+
+    async def stats(self, ref: str, stream: bool, one_shot: bool) -> AsyncIterator[dict[str, Any]]:
+        """Documents of ContainerStatsResponse, one a second while ``stream``; else a single one."""
+
+    async def update(self, ref: str, body: ContainerUpdateBody) -> Sequence[str]:
+        """Change limits and restart policy; gives warnings."""
+
+    async def changes(self, ref: str) -> Sequence[dict[str, Any]] | None: ...
+
+    async def export(self, ref: str) -> AsyncIterator[bytes]:
+        """The root file system as a tar stream."""
+
+    async def archive_stat(self, ref: str, path: str) -> dict[str, Any]:
+        """ContainerPathStat of one path: name, size, mode, mtime, linkTarget."""
+
+    async def archive_get(self, ref: str, path: str) -> tuple[dict[str, Any], AsyncIterator[bytes]]:
+        """The path's stat, and a tar stream of it."""
+
+    async def archive_put(
+        self, ref: str, path: str, content: AsyncIterator[bytes], no_overwrite_dir_non_dir: bool, copy_uid_gid: bool
+    ) -> None: ...
+
+    async def prune(self, filters: Filters) -> dict[str, Any]: ...
+
+
+class ExecService(Protocol):
+    """Further processes in running containers."""
+
+    async def create(self, ref: str, body: ExecCreateBody) -> str:
+        """Prepare a process; gives the exec's id."""
+
+    async def start(self, exec_id: str, body: ExecStartBody) -> AttachSession | None:
+        """Run it; None when the body asks to detach."""
+
+    async def resize(self, exec_id: str, rows: int, columns: int) -> None: ...
+    async def inspect(self, exec_id: str) -> dict[str, Any]: ...
+
+
+class SystemService(Protocol):
+    """What the engine tells about itself."""
+
+    def version(self) -> Mapping[str, Any]: ...
+    def info(self) -> Mapping[str, Any]: ...
+
+
+class EventStream(Protocol):
+    """Everything that happens, for whoever listens."""
+
+    def subscribe(self, filters: Filters, since_ns: int | None, until_ns: int | None) -> AsyncIterator[dict[str, Any]]:
+        """Documents of EventMessage: first those remembered since ``since_ns``, then new ones until ``until_ns``.
+
+        Raises InvalidParameter at once, before the first item is asked for, when a filter is unknown.
+        """
