@@ -6,7 +6,7 @@ The services satisfy these by shape and need not import them; the server's tests
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from kitepy.engine.model.container_config import ContainerCreateBody, ContainerUpdateBody, ExecCreateBody, ExecStartBody
@@ -153,3 +153,86 @@ class EventStream(Protocol):
 
         Raises InvalidParameter at once, before the first item is asked for, when a filter is unknown.
         """
+
+
+class ImageService(Protocol):
+    """Images on this machine. ``name`` is a reference, an id or an unambiguous beginning of one."""
+
+    async def list(self, all: bool, filters: Filters, shared_size: bool, digests: bool) -> Sequence[dict[str, Any]]: ...
+    async def inspect(self, name: str) -> dict[str, Any]: ...
+    async def history(self, name: str) -> Sequence[dict[str, Any]]: ...
+    async def tag(self, name: str, repository: str, tag: str) -> None: ...
+    async def remove(self, name: str, force: bool, prune_parents: bool) -> Sequence[dict[str, Any]]: ...
+    async def prune(self, filters: Filters) -> dict[str, Any]: ...
+
+    def load(self, content: AsyncIterator[bytes], quiet: bool) -> AsyncIterator[dict[str, Any]]:
+        """Take in an archive as ``save`` writes it; gives progress messages."""
+
+    def import_archive(
+        self, content: AsyncIterator[bytes], repository: str, tag: str, message: str, changes: Sequence[str], platform: str | None
+    ) -> AsyncIterator[dict[str, Any]]:
+        """Make an image of a root file system's tar; gives progress messages, the last with the id."""
+
+    def save(self, names: Sequence[str]) -> AsyncIterator[bytes]:
+        """An archive of images; the names are checked before the first piece."""
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """The query of ``POST /build``, with its JSON parts read."""
+
+    dockerfile: str = "Dockerfile"
+    tags: tuple[str, ...] = ()
+    quiet: bool = False
+    no_cache: bool = False
+    remove_intermediate: bool = True
+    build_args: Mapping[str, str | None] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    target: str = ""
+    platform: str = ""
+    network_mode: str = ""
+    shm_size_bytes: int = 0
+    memory_bytes: int = 0
+    memory_swap_bytes: int = 0
+    cpu_shares: int = 0
+    cpu_period: int = 0
+    cpu_quota: int = 0
+    cpuset_cpus: str = ""
+    cpuset_mems: str = ""
+    cgroup_parent: str = ""
+    extra_hosts: tuple[str, ...] = ()
+    cache_from: tuple[str, ...] = ()
+    squash: bool = False
+    remote: str = ""
+    ulimits: tuple[Mapping[str, Any], ...] = ()
+    security_opt: tuple[str, ...] = ()
+
+
+class BuildService(Protocol):
+    """Images made from Dockerfiles."""
+
+    def build(self, context: AsyncIterator[bytes], options: BuildOptions) -> AsyncIterator[dict[str, Any]]:
+        """Progress messages of a build whose context is a tar stream.
+
+        What is raised before the first message becomes the answer's status; later errors become the last message.
+        Closing the iterator ends the build.
+        """
+
+    async def prune(self, all: bool, filters: Filters, keep_bytes: int) -> dict[str, Any]: ...
+
+
+class VolumeService(Protocol):
+    """Named directories that outlive containers."""
+
+    async def create(self, name: str, driver: str, options: Mapping[str, str], labels: Mapping[str, str]) -> dict[str, Any]: ...
+    async def list(self, filters: Filters) -> dict[str, Any]: ...
+    async def inspect(self, name: str) -> dict[str, Any]: ...
+    async def remove(self, name: str, force: bool) -> None: ...
+    async def prune(self, filters: Filters) -> dict[str, Any]: ...
+
+
+class NetworkService(Protocol):
+    """Networks that containers are attached to."""
+
+    async def list(self, filters: Filters) -> Sequence[dict[str, Any]]: ...
+    async def inspect(self, ref: str) -> dict[str, Any]: ...

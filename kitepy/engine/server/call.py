@@ -1,0 +1,172 @@
+"""One request on its way to a handler, the routes handlers are registered by, and the services they call."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import TypeVar
+
+from aiohttp import web
+from msgspec import Struct
+
+from kitepy.engine.model.errors import Cancelled, Unsupported
+from kitepy.engine.server.api_version import ApiVersion
+from kitepy.engine.server.bodies import JSON_LIMIT_BYTES, decode_body
+from kitepy.engine.server.errors import BadRequest, BodyTooLarge
+from kitepy.engine.server.protocol import EdgeProtocol
+from kitepy.engine.server.query import Query
+from kitepy.engine.services.ports import (
+    BuildService,
+    ContainerService,
+    EventStream,
+    ExecService,
+    ImageService,
+    NetworkService,
+    SystemService,
+    VolumeService,
+)
+
+Body = TypeVar("Body", bound=Struct)
+Service = TypeVar("Service")
+
+
+@dataclass(frozen=True)
+class Services:
+    """The use cases behind the API; a resource whose service is None answers 501."""
+
+    system: SystemService
+    events: EventStream
+    containers: ContainerService | None = None
+    execs: ExecService | None = None
+    images: ImageService | None = None
+    builds: BuildService | None = None
+    volumes: VolumeService | None = None
+    networks: NetworkService | None = None
+
+
+class Call:
+    """What a handler gets: the request's parts, read when asked for."""
+
+    __slots__ = ("_services", "argument", "query", "request", "request_id", "version")
+
+    def __init__(
+        self, request: web.BaseRequest, services: Services, argument: str, query: Query, version: ApiVersion, request_id: str
+    ) -> None:
+        self.request = request
+        self._services = services
+        self.argument = argument
+        """What the route's placeholder stands for: a container's name, an image's reference …"""
+        self.query = query
+        self.version = version
+        """The API version the client speaks."""
+        self.request_id = request_id
+
+    # bodies
+
+    async def body(self, body_type: type[Body]) -> Body:
+        """The JSON body as a struct; an empty one gives the defaults."""
+        return decode_body(await self.read(JSON_LIMIT_BYTES), body_type)
+
+    async def read(self, limit_bytes: int) -> bytes:
+        """The whole body; raises BodyTooLarge."""
+        length = self.request.content_length
+        if length is not None and length > limit_bytes:
+            raise BodyTooLarge(f"the request body exceeds {limit_bytes} bytes")
+        pieces = []
+        size = 0
+        async for piece in self.content():
+            size += len(piece)
+            if size > limit_bytes:
+                raise BodyTooLarge(f"the request body exceeds {limit_bytes} bytes")
+            pieces.append(piece)
+        return b"".join(pieces)
+
+    async def content(self) -> AsyncIterator[bytes]:
+        """The body piece by piece; tells a client that waits for it (``Expect: 100-continue``) to go on.
+
+        Raises Cancelled when the client leaves before its end.
+        """
+        request = self.request
+        if request.headers.get("Expect", "").lower() == "100-continue" and not request.content.is_eof():
+            transport = request.transport
+            if transport is not None:
+                transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        try:
+            while piece := await request.content.readany():
+                yield piece
+        except web.RequestPayloadError as error:
+            raise BadRequest(f"the request body can't be read: {error}") from None
+        except ConnectionError:
+            raise Cancelled("the client closed the connection before the end of the request body") from None
+
+    # services
+
+    @property
+    def protocol(self) -> EdgeProtocol:
+        """The connection."""
+        protocol = self.request.protocol
+        if not isinstance(protocol, EdgeProtocol):
+            raise TypeError("the server was not built from EdgeServer")
+        return protocol
+
+    @property
+    def system(self) -> SystemService:
+        return self._services.system
+
+    @property
+    def events(self) -> EventStream:
+        return self._services.events
+
+    @property
+    def containers(self) -> ContainerService:
+        return _present(self._services.containers, "containers")
+
+    @property
+    def execs(self) -> ExecService:
+        return _present(self._services.execs, "exec")
+
+    @property
+    def images(self) -> ImageService:
+        return _present(self._services.images, "images")
+
+    @property
+    def builds(self) -> BuildService:
+        return _present(self._services.builds, "builds")
+
+    @property
+    def volumes(self) -> VolumeService:
+        return _present(self._services.volumes, "volumes")
+
+    @property
+    def networks(self) -> NetworkService:
+        return _present(self._services.networks, "networks")
+
+
+def _present(service: Service | None, resource: str) -> Service:
+    if service is None:
+        raise Unsupported(f"this engine was started without {resource}")
+    return service
+
+
+Handler = Callable[[Call], Awaitable[web.StreamResponse]]
+
+
+class ClientLeft(Enum):
+    """What becomes of a handler whose client closes the connection."""
+
+    GOES_ON = "goes on"
+    """It finishes what it began: a half-done change helps nobody."""
+    ENDS = "ends"
+    """It is cancelled: nobody else wants its result."""
+
+
+@dataclass(frozen=True)
+class Route:
+    """One line of the API."""
+
+    method: str
+    template: str
+    handler: Handler
+    when_client_left: ClientLeft = ClientLeft.GOES_ON
+

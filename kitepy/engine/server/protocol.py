@@ -1,0 +1,145 @@
+"""One client connection: aiohttp's request protocol, taught what Docker's clients do that plain HTTP doesn't foresee.
+
+Three things: a connection may be taken over for a raw conversation (attach, exec), together with the bytes that came too
+early; a client that closes only its sending side still gets its answer; errors of the HTTP parser are answered in JSON.
+This module alone touches aiohttp's inner attributes (written against 3.9 to 3.14).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from typing import Any
+
+import msgspec
+from aiohttp import web
+from aiohttp.web_protocol import RequestHandler
+
+_RAW_REQUEST = re.compile(rb"POST /(?:v[\d.]+/)?(?:containers/[^/ ]+/attach|exec/[^/ ]+/start)[? ]")
+_UPGRADE = re.compile(rb"\r\nupgrade:", re.IGNORECASE)
+_LENGTH = re.compile(rb"\r\ncontent-length: *(\d{1,9})\r\n", re.IGNORECASE)
+_CHUNKED = re.compile(rb"\r\ntransfer-encoding:", re.IGNORECASE)
+_EARLY_LIMIT_BYTES = 256 * 1024
+
+
+class EdgeProtocol(RequestHandler):
+    """Serves the requests of one connection until it is closed or taken over."""
+
+    # aiohttp's own attributes, as this module uses them
+    _message_tail: bytes
+    _keepalive_handle: asyncio.Handle | None
+    _task_handler: asyncio.Task[None] | None
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._early: bytearray | None = None
+        self._half_closed = False
+        self.streaming = False
+        """Set while an answer is streamed that nobody wants once the client has left."""
+
+    def data_received(self, data: bytes) -> None:
+        if self._early is not None:
+            self._keep_early(data)
+        elif (end := _end_of_raw_request(data)) is not None:
+            self._early = bytearray(data[end:])
+            super().data_received(data[:end])
+        else:
+            super().data_received(data)
+
+    def _keep_early(self, data: bytes) -> None:
+        assert self._early is not None
+        self._early += data
+        if len(self._early) >= _EARLY_LIMIT_BYTES and self.transport is not None:
+            self.transport.pause_reading()
+
+    def eof_received(self) -> bool | None:  # type: ignore[override]  # aiohttp never keeps a half-closed connection
+        busy = bool(self._messages) or self._current_request is not None
+        if not busy or self.streaming:
+            return None
+        self._half_closed = True
+        self.close()  # no further request is read, the present one is answered
+        return True
+
+    def take_over(self, successor: asyncio.Protocol) -> tuple[asyncio.Transport, bytes, bool]:
+        """Give the connection to another protocol: its transport, the bytes that came early, whether the client half-closed.
+
+        Raises ConnectionResetError when the client is gone. The successor calls ``taken_over_closed`` in the end.
+        """
+        transport = self.transport
+        if transport is None or transport.is_closing():
+            raise ConnectionResetError("the client closed the connection")
+        early = bytes(self._early or b"") + bytes(self._message_tail)
+        self._early = None
+        self._message_tail = b""
+        if self._keepalive_handle is not None:
+            self._keepalive_handle.cancel()
+            self._keepalive_handle = None
+        transport.pause_reading()
+        transport.set_protocol(successor)
+        return transport, early, self._half_closed
+
+    def decline_raw(self) -> None:
+        """Go on with HTTP after a request that could have taken the connection over, but didn't."""
+        if self._early is None:
+            return
+        early, self._early = bytes(self._early), None
+        if self.transport is not None and not self.transport.is_closing():
+            self.transport.resume_reading()
+            if early:
+                super().data_received(early)
+
+    def taken_over_closed(self, error: Exception | None) -> None:
+        """Tell aiohttp that the transport it once had is closed."""
+        self._task_handler = None  # or it would cancel the very task that reports this
+        self.connection_lost(error)
+
+    def handle_error(
+        self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
+    ) -> web.StreamResponse:
+        answer = super().handle_error(request, status, exc, message)
+        text = message or "the request can't be read"
+        response = web.Response(
+            status=answer.status, body=msgspec.json.encode({"message": text}), content_type="application/json"
+        )
+        response.force_close()
+        return response
+
+
+class EdgeServer(web.Server):
+    """aiohttp's low-level server with our connections; cancels a handler when its client goes away."""
+
+    def __call__(self) -> EdgeProtocol:
+        return EdgeProtocol(self, loop=self._loop, **self._kwargs)
+
+
+class TakenOver(web.StreamResponse):
+    """What a handler returns after it took the connection over: aiohttp must not write anything any more."""
+
+    async def prepare(self, request: web.BaseRequest) -> None:  # noqa: ARG002  # aiohttp's signature
+        return None
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        pass
+
+    @property
+    def keep_alive(self) -> bool | None:
+        return False
+
+
+def _end_of_raw_request(data: bytes) -> int | None:
+    """Where the request ends that begins ``data``, if it is one after which raw bytes may follow without an upgrade.
+
+    With an upgrade header the HTTP parser itself stops at the right place. A request whose head comes in several pieces is
+    not recognised: bytes that such a client sends before it has our answer would be read as HTTP.
+    """
+    if not data.startswith(b"POST ") or _RAW_REQUEST.match(data) is None:
+        return None
+    head_end = data.find(b"\r\n\r\n")
+    if head_end < 0:
+        return None
+    head = data[: head_end + 2]
+    if _UPGRADE.search(head) or _CHUNKED.search(head):
+        return None
+    length = _LENGTH.search(head)
+    end = head_end + 4 + (int(length[1]) if length else 0)
+    return end if end <= len(data) else None

@@ -1,0 +1,147 @@
+"""Answers: JSON documents, nothing, streams that are flushed piece by piece, and the head of a raw conversation."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+import msgspec
+from aiohttp import web
+from multidict import CIMultiDict
+
+from kitepy import __version__
+from kitepy.engine.model.errors import EngineError
+from kitepy.engine.server.api_version import NEWEST, ApiVersion
+from kitepy.engine.server.call import Call
+from kitepy.engine.server.errors import UNEXPECTED, status_of
+
+logger = logging.getLogger(__name__)
+
+COMMON_HEADERS: Mapping[str, str] = {
+    "Api-Version": str(NEWEST),
+    "Docker-Experimental": "false",
+    "Ostype": "linux",
+    "Server": f"Kitepy/{__version__} (linux)",
+}
+
+JSON = "application/json"
+RAW_STREAM = "application/vnd.docker.raw-stream"
+MULTIPLEXED_STREAM = "application/vnd.docker.multiplexed-stream"
+TAR = "application/x-tar"
+_MULTIPLEXED_SINCE = ApiVersion(1, 42)
+
+
+def headers(content_type: str | None = None, extra: Mapping[str, str] | None = None) -> CIMultiDict[str]:
+    """The headers that every answer carries."""
+    result = CIMultiDict(COMMON_HEADERS)
+    if content_type is not None:
+        result["Content-Type"] = content_type
+    if extra:
+        result.update(extra)
+    return result
+
+
+def json_response(document: Any, status: int = 200) -> web.Response:
+    """A document, with a line end as dockerd sends it."""
+    return web.Response(body=msgspec.json.encode(document) + b"\n", status=status, headers=headers(JSON))
+
+
+def raw_json_response(encoded: bytes, status: int = 200) -> web.Response:
+    """A document that is encoded already."""
+    return web.Response(body=encoded, status=status, headers=headers(JSON))
+
+
+def empty_response(status: int = 204) -> web.Response:
+    """Only a status."""
+    return web.Response(status=status, headers=headers())
+
+
+def error_response(status: int, message: str, extra: Mapping[str, str] | None = None) -> web.Response:
+    """Docker's form of an error; 304 can't have a body."""
+    if status == 304:
+        return empty_response(304)
+    return web.Response(body=msgspec.json.encode({"message": message}) + b"\n", status=status, headers=headers(JSON, extra))
+
+
+def stream_type(tty: bool, version: ApiVersion) -> str:
+    """The media type of a process's output: since API 1.42 it tells whether the stream has frames."""
+    return MULTIPLEXED_STREAM if not tty and version >= _MULTIPLEXED_SINCE else RAW_STREAM
+
+
+def hijack_head(call: Call, content_type: str) -> bytes:
+    """The head that turns a connection into a raw stream: 101 when the client asked to upgrade, else 200."""
+    if "Upgrade" in call.request.headers:
+        lines = ["HTTP/1.1 101 UPGRADED", f"Content-Type: {content_type}", "Connection: Upgrade", "Upgrade: tcp"]
+    else:
+        lines = ["HTTP/1.1 200 OK", f"Content-Type: {content_type}"]
+    lines += [f"{name}: {value}" for name, value in COMMON_HEADERS.items()]
+    return ("\r\n".join(lines) + "\r\n\r\n").encode()
+
+
+async def begin_stream(call: Call, content_type: str | None, extra: Mapping[str, str] | None = None) -> web.StreamResponse:
+    """Send the head of a chunked answer at once; the caller writes pieces, each of which goes out at once."""
+    response = web.StreamResponse(status=200, headers=headers(content_type, extra))
+    call.protocol.streaming = True
+    await response.prepare(call.request)
+    return response
+
+
+async def stream_bytes(
+    call: Call, content_type: str | None, pieces: AsyncIterator[bytes], extra: Mapping[str, str] | None = None
+) -> web.StreamResponse:
+    """An answer made of pieces; an error amid them cuts the connection, so that a client can't take it for the end."""
+    response = await begin_stream(call, content_type, extra)
+    try:
+        async for piece in pieces:
+            await response.write(piece)
+    except ConnectionError:
+        raise
+    except Exception as error:
+        _log_failure(call, error)
+        cut(call)
+    finally:
+        call.protocol.streaming = False
+        await _close(pieces)
+    return response
+
+
+async def stream_json(call: Call, documents: AsyncIterator[Any]) -> web.StreamResponse:
+    """JSON documents, one a line. An error amid them becomes a last document with ``errorDetail``, as clients expect."""
+    response = await begin_stream(call, JSON)
+    try:
+        async for document in documents:
+            await response.write(msgspec.json.encode(document) + b"\r\n")
+    except ConnectionError:
+        raise
+    except Exception as error:
+        _log_failure(call, error)
+        await response.write(msgspec.json.encode(error_document(call, error)) + b"\r\n")
+    finally:
+        call.protocol.streaming = False
+        await _close(documents)
+    return response
+
+
+def error_document(call: Call, error: Exception) -> dict[str, Any]:
+    """An error inside a stream of progress messages."""
+    message = str(error) if isinstance(error, EngineError) else UNEXPECTED.format(request_id=call.request_id)
+    return {"errorDetail": {"message": message}, "error": message}
+
+
+def cut(call: Call) -> None:
+    """Close the connection in the middle of an answer."""
+    if call.request.transport is not None:
+        call.request.transport.abort()
+
+
+def _log_failure(call: Call, error: Exception) -> None:
+    if not isinstance(error, EngineError) or status_of(error) >= 500:
+        logger.error("request %s failed amid its answer", call.request_id, exc_info=error)
+
+
+async def _close(source: AsyncIterator[Any]) -> None:
+    """End an asynchronous generator now rather than when it is collected."""
+    close = getattr(source, "aclose", None)
+    if close is not None:
+        await close()
