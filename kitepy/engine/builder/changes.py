@@ -1,0 +1,37 @@
+"""The Dockerfile lines that ``docker commit --change`` and ``docker import --change`` apply to a configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from kitepy.engine.builder import metadata
+from kitepy.engine.builder.expansion import Lexer
+from kitepy.engine.builder.instructions import Cmd, expand
+from kitepy.engine.builder.parser import parse_line
+from kitepy.engine.builder.reading import read_instruction
+from kitepy.engine.model.errors import InvalidParameter
+from kitepy.engine.model.oci import ImageConfig
+
+_ALLOWED = (
+    *("CMD", "ENTRYPOINT", "ENV", "EXPOSE", "HEALTHCHECK", "LABEL"),
+    *("MAINTAINER", "ONBUILD", "STOPSIGNAL", "USER", "VOLUME", "WORKDIR"),
+)
+
+
+def apply_changes(config: ImageConfig, changes: Iterable[str]) -> ImageConfig:
+    """The configuration after each line, in order; InvalidParameter quotes the line that is wrong."""
+    command_is_own = False
+    for change in changes:
+        if not change.strip():
+            continue
+        node = parse_line(change)
+        if node.keyword not in _ALLOWED:
+            raise InvalidParameter(f"{node.keyword} is not a valid change command: use one of {', '.join(_ALLOWED)}")
+        lexer = Lexer(metadata.environment(config.env))
+        try:
+            instruction = expand(read_instruction(node), lexer, lexer)
+            config = metadata.apply(config, instruction, command_is_own=command_is_own)
+        except ValueError as problem:
+            raise InvalidParameter(f"change {change!r}: {problem}") from None
+        command_is_own = command_is_own or isinstance(instruction, Cmd)
+    return config

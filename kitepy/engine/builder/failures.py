@@ -1,0 +1,30 @@
+"""How a build fails: errors that know their place in the Dockerfile, and the exit code of a step.
+
+::
+
+    InvalidParameter
+    └── DockerfileError     the text of the Dockerfile, or what it asks for, is wrong
+    EngineError
+    └── StepFailed          a RUN's command ended with a non-zero code
+"""
+
+from __future__ import annotations
+
+from kitepy.engine.model.errors import EngineError, InvalidParameter
+
+
+class DockerfileError(InvalidParameter):
+    """A mistake in the Dockerfile; ``line`` counts from 1, 0 is unknown."""
+
+    def __init__(self, message: str, line: int = 0) -> None:
+        super().__init__(f"dockerfile parse error on line {line}: {message}" if line else message)
+        self.reason = message
+        self.line = line
+
+
+class StepFailed(EngineError):
+    """A command of the build ended with ``code``, which is never zero."""
+
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(message)
+        self.code = code
