@@ -1,0 +1,383 @@
+"""The Engine API as asyncio operations: docker-py in a small thread pool, one thread for each stream.
+
+Works under any event loop and against any engine that speaks the API. Contexts for remote engines and registry
+credentials come later: they will be other ways to make ``transport.open_api``'s client.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import struct
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from kitepy.client import context as build_context
+from kitepy.client import starter
+from kitepy.client.build_events import BuildEvent, BuildParser, BuildUpload
+from kitepy.client.errors import ClientError, EngineUnreachable, NotFound, ServerFailure, kind_of_status
+from kitepy.client.lifeline import Lifeline
+from kitepy.client.plans import ContainerPlan
+from kitepy.client.stream import Emit, PumpedStream
+
+T = TypeVar("T")
+
+_THREADS = 8
+_MULTIPLEXED = "application/vnd.docker.multiplexed-stream"
+_RAW = "application/vnd.docker.raw-stream"
+_FRAME_HEADER = struct.Struct(">BxxxL")
+_READ_BYTES = 65536
+# Reads of a stream wait as long as it is silent; the connection itself must come up soon.
+_STREAM_TIMEOUT: tuple[float, float | None] = (10, None)
+
+
+@dataclass(frozen=True)
+class LogChunk:
+    """Output of a container as it was written: any number of lines, or a part of one. With a terminal all is stdout."""
+
+    stream: Literal["stdout", "stderr"]
+    data: bytes
+
+
+class EngineClient:
+    """One engine behind a unix socket. Methods raise `ClientError`; close it when done.
+
+    Streams are asynchronous iterators and context managers; cancelling their reader closes the connection.
+    """
+
+    def __init__(self, socket_path: Path) -> None:
+        self._socket_path = socket_path
+        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="kitepy-client")
+        self._open_lock = threading.Lock()
+        self._opened: Any = None
+
+    # --- the engine --------------------------------------------------------------------------------------------------
+
+    async def ping(self) -> bool:
+        """True when the engine answers; raises `EngineUnreachable` otherwise."""
+        return await self._call(lambda api: bool(api.ping()))
+
+    async def version(self) -> dict[str, Any]:
+        """``GET /version``."""
+        return await self._call(lambda api: dict(api.version()))
+
+    async def info(self) -> dict[str, Any]:
+        """``GET /info``."""
+        return await self._call(lambda api: dict(api.info()))
+
+    def events(
+        self, since: float | None = None, filters: Mapping[str, Iterable[str]] | None = None
+    ) -> PumpedStream[dict[str, Any]]:
+        """The engine's events from now on, or from a moment in seconds since the epoch."""
+        query = {key: list(values) for key, values in (filters or {}).items()}
+
+        def produce(lifeline: Lifeline, emit: Emit[dict[str, Any]]) -> None:
+            api = self._stream_api(lifeline)
+            parameters: dict[str, Any] = {} if since is None else {"since": f"{since:.9f}"}
+            if query:
+                parameters["filters"] = json.dumps(query)
+            with _open(api, "get", "/events", params=parameters) as response:
+                for message in _messages(response):
+                    emit(message)
+
+        return PumpedStream(produce, name="kitepy-events")
+
+    # --- containers --------------------------------------------------------------------------------------------------
+
+    async def containers(self, all: bool = True) -> list[dict[str, Any]]:
+        """``GET /containers/json``."""
+        return await self._call(lambda api: list(api.containers(all=all)))
+
+    async def container(self, container_id: str) -> dict[str, Any]:
+        """``GET /containers/{id}/json``."""
+        return await self._call(lambda api: dict(api.inspect_container(container_id)))
+
+    async def create(self, plan: ContainerPlan) -> str:
+        """Create a container and give its id."""
+        body = plan.to_api()
+        return await self._call(lambda api: str(api.create_container_from_config(body, plan.name)["Id"]))
+
+    async def run(self, plan: ContainerPlan) -> str:
+        """Create and start a container; when it can't be started it stays, and the error carries a note with its id."""
+        container_id = await self.create(plan)
+        try:
+            await self.start(container_id)
+        except ClientError as error:
+            error.add_note(f"container {container_id}")
+            raise
+        return container_id
+
+    async def run_image(
+        self, image: str, name: str | None = None, publish_all: bool = True, environment: Mapping[str, str] | None = None
+    ) -> str:
+        """Run an image as it wants to be run: its own command, its exposed ports published."""
+        return await self.run(ContainerPlan(image=image, name=name, publish_all=publish_all, environment=dict(environment or {})))
+
+    async def start(self, container_id: str) -> None:
+        """Start it; nothing happens when it runs already."""
+        await self._call(lambda api: api.start(container_id))
+
+    async def stop(self, container_id: str, timeout_s: int = 10) -> None:
+        """Ask it to end, and kill it after the grace period."""
+        await self._call(lambda api: api.stop(container_id, timeout=timeout_s))
+
+    async def restart(self, container_id: str, timeout_s: int = 10) -> None:
+        """Stop and start it."""
+        await self._call(lambda api: api.restart(container_id, timeout=timeout_s))
+
+    async def kill(self, container_id: str, signal: str = "SIGKILL") -> None:
+        """Send a signal to its first process."""
+        await self._call(lambda api: api.kill(container_id, signal))
+
+    async def pause(self, container_id: str) -> None:
+        """Freeze its processes."""
+        await self._call(lambda api: api.pause(container_id))
+
+    async def unpause(self, container_id: str) -> None:
+        """Let its processes go on."""
+        await self._call(lambda api: api.unpause(container_id))
+
+    async def rename(self, container_id: str, name: str) -> None:
+        """Give it another name."""
+        await self._call(lambda api: api.rename(container_id, name))
+
+    async def remove(self, container_id: str, force: bool = False, volumes: bool = False) -> None:
+        """Remove it; ``volumes`` takes its anonymous volumes along."""
+        await self._call(lambda api: api.remove_container(container_id, force=force, v=volumes))
+
+    async def wait(self, container_id: str) -> int:
+        """Wait for its end and give the exit code. A stream in disguise: cancelling it closes the connection."""
+
+        def produce(lifeline: Lifeline, emit: Emit[int]) -> None:
+            api = self._stream_api(lifeline)
+            with _open(api, "post", f"/containers/{container_id}/wait") as response:
+                emit(int(response.json()["StatusCode"]))
+
+        async with PumpedStream(produce, name="kitepy-wait") as stream:
+            async for code in stream:
+                return code
+        raise EngineUnreachable("the engine ended the connection before the container ended")
+
+    def logs(
+        self,
+        container_id: str,
+        tail: int | Literal["all"] = 1000,
+        follow: bool = True,
+        timestamps: bool = False,
+        since: float | None = None,
+    ) -> PumpedStream[LogChunk]:
+        """Its output: the last ``tail`` lines, then what comes while ``follow`` is set."""
+        parameters: dict[str, Any] = {
+            "stdout": 1,
+            "stderr": 1,
+            "follow": int(follow),
+            "timestamps": int(timestamps),
+            "tail": tail,
+        }
+        if since is not None:
+            parameters["since"] = f"{since:.9f}"
+
+        def produce(lifeline: Lifeline, emit: Emit[LogChunk]) -> None:
+            api = self._stream_api(lifeline)
+            with _open(api, "get", f"/containers/{container_id}/logs", params=parameters) as response:
+                if _is_multiplexed(response, lambda: bool(api.inspect_container(container_id)["Config"]["Tty"])):
+                    for kind, data in _frames(response):
+                        emit(LogChunk("stderr" if kind == 2 else "stdout", data))
+                else:
+                    for data in _chunks(response):
+                        emit(LogChunk("stdout", data))
+
+        return PumpedStream(produce, name="kitepy-logs")
+
+    # --- images ------------------------------------------------------------------------------------------------------
+
+    async def images(self) -> list[dict[str, Any]]:
+        """``GET /images/json``."""
+        return await self._call(lambda api: list(api.images()))
+
+    async def image(self, reference: str) -> dict[str, Any]:
+        """``GET /images/{name}/json``."""
+        return await self._call(lambda api: dict(api.inspect_image(reference)))
+
+    async def history(self, reference: str) -> list[dict[str, Any]]:
+        """``GET /images/{name}/history``."""
+        return await self._call(lambda api: list(api.history(reference)))
+
+    async def tag(self, reference: str, repository: str, tag: str = "latest") -> None:
+        """Give an image another name."""
+        await self._call(lambda api: api.tag(reference, repository, tag))
+
+    async def remove_image(self, reference: str, force: bool = False) -> None:
+        """Remove a name, and the image with its last one."""
+        await self._call(lambda api: api.remove_image(reference, force=force))
+
+    async def ensure_starter_image(self) -> str:
+        """Make ``kitepy/starter`` from the machine's busybox unless it is there, and give its id."""
+        return await self._call(_ensure_starter)
+
+    def build(
+        self,
+        context_dir: Path,
+        dockerfile: str | None = None,
+        tag: str | None = None,
+        nocache: bool = False,
+        build_args: Mapping[str, str] | None = None,
+    ) -> PumpedStream[BuildEvent]:
+        """Build a folder. Ends with `BuildDone` or `BuildFailed`; cancelling it ends the running step in the engine.
+
+        A folder that builds on ``kitepy/starter`` gets that image made first, if it is missing.
+        """
+
+        def produce(lifeline: Lifeline, emit: Emit[BuildEvent]) -> None:
+            api = self._stream_api(lifeline)
+            packed = build_context.pack(context_dir, dockerfile)
+            with packed.file:
+                self._ensure_base_image(context_dir, packed.dockerfile)
+                body = build_context.UploadReader(
+                    packed, lambda sent, total: emit(BuildUpload(sent, total)), lambda: lifeline.cut_off
+                )
+                parameters: dict[str, Any] = {"dockerfile": packed.dockerfile, "rm": 1, "forcerm": 1, "nocache": int(nocache)}
+                if tag:
+                    parameters["t"] = tag
+                if build_args:
+                    parameters["buildargs"] = json.dumps(dict(build_args))
+                headers = {"Content-Type": "application/x-tar"}
+                with _open(api, "post", "/build", params=parameters, data=body, headers=headers) as response:
+                    _follow_build(response, emit)
+
+        return PumpedStream(produce, name="kitepy-build")
+
+    async def close(self) -> None:
+        """Give the threads back. Streams end by themselves when they are closed."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        if self._opened is not None:
+            self._opened.close()
+
+    # --- inside ------------------------------------------------------------------------------------------------------
+
+    async def _call(self, ask: Callable[[Any], T]) -> T:
+        """Run a short call of docker-py in the pool and translate its errors."""
+
+        def work() -> T:
+            from kitepy.client.translation import TRANSLATED, translate  # here, because docker-py is slow to import
+
+            try:
+                return ask(self._api())
+            except TRANSLATED as error:
+                raise translate(error) from error
+
+        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+
+    def _api(self) -> Any:
+        """docker-py's client, made at the first call: only then the engine has to be there."""
+        from kitepy.client.transport import open_api
+
+        with self._open_lock:
+            if self._opened is None:
+                self._opened = open_api(self._socket_path)
+            return self._opened
+
+    def _stream_api(self, lifeline: Lifeline) -> Any:
+        from kitepy.client.transport import open_stream_api
+
+        return open_stream_api(self._socket_path, self._api().api_version, lifeline)
+
+    def _ensure_base_image(self, directory: Path, dockerfile: str) -> None:
+        path = directory / dockerfile
+        if path.is_file() and starter.needs_starter(path.read_text(encoding="utf-8", errors="replace")):
+            _ensure_starter(self._api())
+
+
+def _ensure_starter(api: Any) -> str:
+    from kitepy.client.translation import TRANSLATED, translate
+
+    name = f"{starter.REPOSITORY}:{starter.TAG}"
+    try:
+        return str(api.inspect_image(name)["Id"])
+    except TRANSLATED as error:
+        if not isinstance(translate(error), NotFound):
+            raise
+    archive = starter.pack_starter(starter.find_busybox())
+    parameters = {
+        "fromSrc": "-",
+        "repo": starter.REPOSITORY,
+        "tag": starter.TAG,
+        "message": starter.MESSAGE,
+        "changes": list(starter.CHANGES),
+    }
+    with _open(
+        api, "post", "/images/create", params=parameters, data=archive, headers={"Content-Type": "application/x-tar"}
+    ) as response:
+        for message in _messages(response):
+            if "error" in message:
+                raise ServerFailure(f"the starter image could not be made: {message['error']}")
+    return str(api.inspect_image(name)["Id"])
+
+
+def _follow_build(response: Any, emit: Emit[BuildEvent]) -> None:
+    parser = BuildParser()
+    for message in _messages(response):
+        for event in parser.feed(message):
+            emit(event)
+    for event in parser.finish():
+        emit(event)
+
+
+def _open(api: Any, method: str, path: str, **options: Any) -> Any:
+    """Send a request whose answer is a stream. ``APIClient`` is a requests session, which this uses directly, because its
+    own methods neither keep stdout and stderr apart nor leave the connection in reach."""
+    options.setdefault("timeout", _STREAM_TIMEOUT)
+    response = getattr(api, method)(f"{api.base_url}/v{api.api_version}{path}", stream=True, **options)
+    if response.status_code >= 400:
+        with response:
+            raise kind_of_status(response.status_code)(_message_of(response))
+    return response
+
+
+def _message_of(response: Any) -> str:
+    try:
+        return str(response.json()["message"])
+    except (ValueError, KeyError, TypeError):
+        return str(response.text).strip() or f"the engine answered {response.status_code}"
+
+
+def _is_multiplexed(response: Any, has_terminal: Callable[[], bool]) -> bool:
+    """Whether frames wrap the stream: engines since API 1.42 tell by the content type, older ones don't."""
+    kind = response.headers.get("Content-Type", "")
+    if kind in (_MULTIPLEXED, _RAW):
+        return bool(kind == _MULTIPLEXED)
+    return not has_terminal()
+
+
+def _chunks(response: Any) -> Iterator[bytes]:
+    """The body as it arrives: each read gives what is there instead of filling a block."""
+    while data := response.raw.read1(_READ_BYTES):
+        yield data
+
+
+def _messages(response: Any) -> Iterator[dict[str, Any]]:
+    """JSON documents, one a line, however they are cut into chunks."""
+    rest = b""
+    for data in _chunks(response):
+        *lines, rest = (rest + data).split(b"\n")
+        yield from (json.loads(line) for line in lines if line.strip())
+    if rest.strip():
+        yield json.loads(rest)
+
+
+def _frames(response: Any) -> Iterator[tuple[int, bytes]]:
+    """Docker's stream format: a kind byte, three zero bytes, the length, the data (Engine API, ContainerAttach)."""
+    buffer = bytearray()
+    for data in _chunks(response):
+        buffer += data
+        while len(buffer) >= _FRAME_HEADER.size:
+            kind, length = _FRAME_HEADER.unpack_from(buffer)
+            end = _FRAME_HEADER.size + length
+            if len(buffer) < end:
+                break
+            yield kind, bytes(buffer[_FRAME_HEADER.size : end])
+            del buffer[:end]
