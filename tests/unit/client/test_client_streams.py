@@ -34,14 +34,14 @@ MULTIPLEXED = "application/vnd.docker.multiplexed-stream"
 
 
 @pytest.fixture
-def engine() -> Iterator[FakeEngine]:
-    with FakeEngine() as fake:
-        yield fake
+def fake() -> Iterator[FakeEngine]:
+    with FakeEngine() as started:
+        yield started
 
 
-def drive(engine: FakeEngine, story: Callable[[EngineClient], Awaitable[None]]) -> None:
+def drive(fake: FakeEngine, story: Callable[[EngineClient], Awaitable[None]]) -> None:
     async def main() -> None:
-        client = EngineClient(engine.socket)
+        client = EngineClient(fake.socket)
         try:
             await asyncio.wait_for(story(client), 20)
         finally:
@@ -72,36 +72,36 @@ async def endless_logs(request: web.Request) -> web.StreamResponse:
     return response
 
 
-def test_stdout_and_stderr_are_kept_apart_however_frames_are_cut(engine: FakeEngine) -> None:
+def test_stdout_and_stderr_are_kept_apart_however_frames_are_cut(fake: FakeEngine) -> None:
     whole = frame(1, b"out\n") + frame(2, b"err\n") + frame(1, "ä".encode() * 100)
 
     async def logs(request: web.Request) -> web.StreamResponse:
         return await stream(request, [whole[index : index + 3] for index in range(0, len(whole), 3)], MULTIPLEXED)
 
-    engine.on("GET", "/containers/web/logs", logs)
+    fake.on("GET", "/containers/web/logs", logs)
 
     async def story(client: EngineClient) -> None:
         chunks = [chunk async for chunk in client.logs("web", tail=7, follow=False)]
         assert chunks == [LogChunk("stdout", b"out\n"), LogChunk("stderr", b"err\n"), LogChunk("stdout", "ä".encode() * 100)]
 
-    drive(engine, story)
-    assert engine.requests[-1][2] == {"stdout": "1", "stderr": "1", "follow": "0", "timestamps": "0", "tail": "7"}
+    drive(fake, story)
+    assert fake.requests[-1][2] == {"stdout": "1", "stderr": "1", "follow": "0", "timestamps": "0", "tail": "7"}
 
 
-def test_a_terminal_s_output_comes_raw_as_stdout(engine: FakeEngine) -> None:
+def test_a_terminal_s_output_comes_raw_as_stdout(fake: FakeEngine) -> None:
     async def logs(request: web.Request) -> web.StreamResponse:
         return await stream(request, [b"\x1b[1mhi\r\n"], "application/vnd.docker.raw-stream")
 
-    engine.on("GET", "/containers/tty/logs", logs)
+    fake.on("GET", "/containers/tty/logs", logs)
 
     async def story(client: EngineClient) -> None:
         assert [chunk async for chunk in client.logs("tty")] == [LogChunk("stdout", b"\x1b[1mhi\r\n")]
 
-    drive(engine, story)
+    drive(fake, story)
 
 
-def test_cancelling_the_reader_closes_the_connection_and_ends_the_thread(engine: FakeEngine) -> None:
-    engine.on("GET", "/containers/web/logs", endless_logs)
+def test_cancelling_the_reader_closes_the_connection_and_ends_the_thread(fake: FakeEngine) -> None:
+    fake.on("GET", "/containers/web/logs", endless_logs)
 
     async def story(client: EngineClient) -> None:
         got_first = asyncio.Event()
@@ -115,44 +115,44 @@ def test_cancelling_the_reader_closes_the_connection_and_ends_the_thread(engine:
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        assert await asyncio.to_thread(engine.wait_until_idle)
+        assert await asyncio.to_thread(fake.wait_until_idle)
 
-    drive(engine, story)
+    drive(fake, story)
     assert wait_for_no_threads("kitepy-logs")
 
 
-def test_cancelling_works_before_the_engine_has_answered_at_all(engine: FakeEngine) -> None:
+def test_cancelling_works_before_the_engine_has_answered_at_all(fake: FakeEngine) -> None:
     async def silence(_: web.Request) -> web.StreamResponse:
         await asyncio.Event().wait()
         return web.Response()
 
-    engine.on("POST", "/containers/web/wait", silence)
+    fake.on("POST", "/containers/web/wait", silence)
 
     async def story(client: EngineClient) -> None:
         task = asyncio.create_task(client.wait("web"))
-        assert await asyncio.to_thread(engine.wait_for_requests, 1)
+        assert await asyncio.to_thread(fake.wait_for_requests, 1)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        assert await asyncio.to_thread(engine.wait_until_idle)
+        assert await asyncio.to_thread(fake.wait_until_idle)
 
-    drive(engine, story)
+    drive(fake, story)
     assert wait_for_no_threads("kitepy-wait")
 
 
-def test_leaving_the_loop_early_closes_the_connection(engine: FakeEngine) -> None:
-    engine.on("GET", "/containers/web/logs", endless_logs)
+def test_leaving_the_loop_early_closes_the_connection(fake: FakeEngine) -> None:
+    fake.on("GET", "/containers/web/logs", endless_logs)
 
     async def story(client: EngineClient) -> None:
         async for _ in client.logs("web"):
             break
-        assert await asyncio.to_thread(engine.wait_until_idle)
+        assert await asyncio.to_thread(fake.wait_until_idle)
 
-    drive(engine, story)
+    drive(fake, story)
     assert wait_for_no_threads("kitepy-logs")
 
 
-def test_a_slow_reader_holds_the_engine_back_and_still_gets_everything(engine: FakeEngine) -> None:
+def test_a_slow_reader_holds_the_engine_back_and_still_gets_everything(fake: FakeEngine) -> None:
     sent = 0
     total = 3000
 
@@ -167,7 +167,7 @@ def test_a_slow_reader_holds_the_engine_back_and_still_gets_everything(engine: F
         await response.write_eof()
         return response
 
-    engine.on("GET", "/containers/web/logs", logs)
+    fake.on("GET", "/containers/web/logs", logs)
 
     async def story(client: EngineClient) -> None:
         chunks = client.logs("web")
@@ -180,30 +180,30 @@ def test_a_slow_reader_holds_the_engine_back_and_still_gets_everything(engine: F
         assert sent < total
         assert 1 + len([chunk async for chunk in chunks]) == total
 
-    drive(engine, story)
+    drive(fake, story)
 
 
-def test_events_are_read_as_they_come_even_when_a_character_is_split(engine: FakeEngine) -> None:
+def test_events_are_read_as_they_come_even_when_a_character_is_split(fake: FakeEngine) -> None:
     line = '{"Action": "start", "name": "grüße"}\n'.encode()
     middle = line.index("ü".encode()) + 1
 
     async def events(request: web.Request) -> web.StreamResponse:
         return await stream(request, [line[:middle], line[middle:], line])
 
-    engine.on("GET", "/events", events)
+    fake.on("GET", "/events", events)
 
     async def story(client: EngineClient) -> None:
         assert [event["name"] async for event in client.events(since=1.5)] == ["grüße", "grüße"]
 
-    drive(engine, story)
-    assert engine.requests[-1][2] == {"since": "1.500000000"}
+    drive(fake, story)
+    assert fake.requests[-1][2] == {"since": "1.500000000"}
 
 
-def test_refusals_become_errors_with_the_engine_s_own_sentence(engine: FakeEngine) -> None:
-    engine.answer("GET", "/containers/gone/json", {"message": "No such container: gone"}, 404)
-    engine.answer("POST", "/containers/create", {"message": 'Conflict. The container name "/web" is already in use'}, 409)
-    engine.answer("POST", "/containers/web/start", {"message": "port is already allocated"}, 500)
-    engine.answer("GET", "/containers/gone/logs", {"message": "No such container: gone"}, 404)
+def test_refusals_become_errors_with_the_engine_s_own_sentence(fake: FakeEngine) -> None:
+    fake.answer("GET", "/containers/gone/json", {"message": "No such container: gone"}, 404)
+    fake.answer("POST", "/containers/create", {"message": 'Conflict. The container name "/web" is already in use'}, 409)
+    fake.answer("POST", "/containers/web/start", {"message": "port is already allocated"}, 500)
+    fake.answer("GET", "/containers/gone/logs", {"message": "No such container: gone"}, 404)
 
     async def story(client: EngineClient) -> None:
         with pytest.raises(NotFound, match=r"^No such container: gone$"):
@@ -215,7 +215,7 @@ def test_refusals_become_errors_with_the_engine_s_own_sentence(engine: FakeEngin
         with pytest.raises(NotFound, match="gone"):
             await anext(client.logs("gone"))
 
-    drive(engine, story)
+    drive(fake, story)
 
 
 def test_nobody_on_the_socket_is_an_unreachable_engine(tmp_path: Path) -> None:
@@ -230,19 +230,19 @@ def test_nobody_on_the_socket_is_an_unreachable_engine(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
-def test_a_container_that_can_t_start_stays_and_the_error_names_it(engine: FakeEngine) -> None:
-    engine.answer("POST", "/containers/create", {"Id": "abc", "Warnings": []}, 201)
-    engine.answer("POST", "/containers/abc/start", {"message": "no such program"}, 400)
+def test_a_container_that_can_t_start_stays_and_the_error_names_it(fake: FakeEngine) -> None:
+    fake.answer("POST", "/containers/create", {"Id": "abc", "Warnings": []}, 201)
+    fake.answer("POST", "/containers/abc/start", {"message": "no such program"}, 400)
 
     async def story(client: EngineClient) -> None:
         with pytest.raises(Exception, match="no such program") as caught:
             await client.run_image("x")
         assert caught.value.__notes__ == ["container abc"]
 
-    drive(engine, story)
+    drive(fake, story)
 
 
-def build_answer(engine: FakeEngine, *documents: object) -> dict[str, list[str]]:
+def build_answer(fake: FakeEngine, *documents: object) -> dict[str, list[str]]:
     """Let the fake engine build; gives the names in the context it received."""
     received: dict[str, list[str]] = {}
 
@@ -251,18 +251,18 @@ def build_answer(engine: FakeEngine, *documents: object) -> dict[str, list[str]]
             received["names"] = sorted(archive.getnames())
         return await stream(request, json_lines(*documents))
 
-    engine.on("POST", "/build", build)
+    fake.on("POST", "/build", build)
     return received
 
 
-def test_a_build_sends_what_is_not_ignored_and_tells_its_steps(engine: FakeEngine, tmp_path: Path) -> None:
+def test_a_build_sends_what_is_not_ignored_and_tells_its_steps(fake: FakeEngine, tmp_path: Path) -> None:
     (tmp_path / "Dockerfile").write_text("FROM scratch\nCOPY . /\n")
     (tmp_path / "kept.txt").write_text("kept")
     (tmp_path / "node_modules").mkdir()
     (tmp_path / "node_modules" / "big").write_text("big")
     (tmp_path / ".dockerignore").write_text("# comment\nnode_modules\n")
     received = build_answer(
-        engine,
+        fake,
         {"stream": "Step 1/2 : FROM scratch"},
         {"stream": "\n"},
         {"stream": " ---> \n"},
@@ -284,31 +284,31 @@ def test_a_build_sends_what_is_not_ignored_and_tells_its_steps(engine: FakeEngin
             BuildDone("sha256:0123456789ab"),
         ]
 
-    drive(engine, story)
+    drive(fake, story)
     assert received["names"] == [".dockerignore", "Dockerfile", "kept.txt"]
-    assert engine.requests[-1][2]["t"] == "me/app:1"
+    assert fake.requests[-1][2]["t"] == "me/app:1"
 
 
-def test_a_failing_step_carries_its_exit_code(engine: FakeEngine, tmp_path: Path) -> None:
+def test_a_failing_step_carries_its_exit_code(fake: FakeEngine, tmp_path: Path) -> None:
     (tmp_path / "Dockerfile").write_text("FROM scratch\nRUN false\n")
     message = "The command '/bin/sh -c false' returned a non-zero code: 3"
-    build_answer(engine, {"errorDetail": {"code": 3, "message": message}, "error": message})
+    build_answer(fake, {"errorDetail": {"code": 3, "message": message}, "error": message})
 
     async def story(client: EngineClient) -> None:
         events = [event async for event in client.build(tmp_path)]
         assert events[-1] == BuildFailed(message, 3)
 
-    drive(engine, story)
+    drive(fake, story)
 
 
-def test_a_connection_that_breaks_is_a_failed_build(engine: FakeEngine, tmp_path: Path) -> None:
+def test_a_connection_that_breaks_is_a_failed_build(fake: FakeEngine, tmp_path: Path) -> None:
     (tmp_path / "Dockerfile").write_text("FROM scratch\n")
-    build_answer(engine, {"stream": "Step 1/1 : FROM scratch"})
+    build_answer(fake, {"stream": "Step 1/1 : FROM scratch"})
 
     async def story(client: EngineClient) -> None:
         assert isinstance([event async for event in client.build(tmp_path)][-1], BuildFailed)
 
-    drive(engine, story)
+    drive(fake, story)
 
 
 def test_a_plan_becomes_the_api_s_words() -> None:

@@ -1,0 +1,100 @@
+"""The ``kitepy`` command: opens the app, or does a little for scripts; Qt is loaded for the app alone."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from kitepy import __version__
+
+_SUBCOMMANDS = ("demo", "engine")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; gives the exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    # By hand, since argparse can't tell a folder from a subcommand: ./demo is a folder, demo the subcommand.
+    if arguments and arguments[0] in _SUBCOMMANDS:
+        options = _subcommand_parser().parse_args(arguments)
+        return _demo(options) if options.subcommand == "demo" else _engine(options)
+    return _open_app(_app_parser().parse_args(arguments).paths)
+
+
+def _app_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="kitepy",
+        description="Containers on the desktop, with an engine of their own.",
+        epilog="Subcommands: kitepy engine start|stop|status, kitepy demo. See kitepy SUBCOMMAND --help.",
+    )
+    parser.add_argument("--version", action="version", version=f"kitepy {__version__}")
+    parser.add_argument(
+        "paths", nargs="*", metavar="PATH", type=Path, help="a folder with a Dockerfile, or a Dockerfile, to build"
+    )
+    return parser
+
+
+def _subcommand_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="kitepy")
+    subcommands = parser.add_subparsers(dest="subcommand", required=True)
+    engine = subcommands.add_parser("engine", help="start, stop or look at this user's engine")
+    engine.add_argument("action", choices=("start", "stop", "status"))
+    demo = subcommands.add_parser("demo", help="play the whole story on a virtual display, from a dropped folder to a page")
+    demo.add_argument(
+        "--screenshot", type=Path, default=Path("demo.png"), metavar="FILE", help="where the picture goes (demo.png)"
+    )
+    demo.add_argument("--folder", type=Path, metavar="PATH", help="the folder to drop (examples/hello-web)")
+    demo.add_argument("--keep", action="store_true", help="leave the container and its image")
+    return parser
+
+
+def _open_app(paths: Sequence[Path]) -> int:
+    if not any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM")):
+        print("kitepy: there is no display here. `kitepy demo` plays the story on a virtual one.", file=sys.stderr)
+        return 1
+    missing = [str(path) for path in paths if not path.exists()]
+    if missing:
+        print(f"kitepy: there is no {missing[0]}", file=sys.stderr)
+        return 2
+    from kitepy.gui.app import run
+
+    return run([str(path.resolve()) for path in paths])
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from kitepy.demo.story import play
+
+    return play(screenshot=options.screenshot, folder=options.folder, keep=options.keep)
+
+
+def _engine(options: argparse.Namespace) -> int:
+    from kitepy.client.bundled import BundledEngine
+    from kitepy.client.errors import EngineStartError
+    from kitepy.client.probe import Presence
+
+    bundled = BundledEngine()
+    try:
+        match options.action:
+            case "start":
+                info = bundled.ensure_running_blocking()
+                how = "was running" if info.adopted else "started"
+                print(f"The engine {info.version} {how} (process {info.pid}) on unix://{bundled.paths.socket}")
+                return 0
+            case "stop":
+                stopped = bundled.stop_blocking()
+                print("The engine ended; its containers keep running." if stopped else "There is no engine to stop.")
+                return 0
+            case _:
+                found = bundled.status()
+                print(f"{found.presence.value}: unix://{bundled.paths.socket}", found.detail)
+                if found.presence is not Presence.HEALTHY:
+                    return 3  # As systemctl status: not running.
+                print(f"version {found.version or 'of another engine'}, process {found.pid}")
+                return 0
+    except EngineStartError as error:
+        print(f"kitepy: {error.reason}\n{error.hint}", file=sys.stderr)
+        if error.log_tail:
+            print(f"--- the engine's last lines\n{error.log_tail.rstrip()}", file=sys.stderr)
+        return 1
