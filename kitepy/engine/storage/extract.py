@@ -1,0 +1,364 @@
+"""Unpacking archives onto a file system: the one place where load, import, pull and ADD let foreign entries become files.
+
+The caller has made the target's root the process's root (chroot, private mounts), so no name, symbolic link or hard link
+in an archive can reach anything outside; what a name may do inside is decided here. Nothing existing is ever opened:
+files are created with ``O_EXCL`` after whatever was there has been unlinked, so links and devices are not followed.
+
+Whiteouts (OCI image-spec 1.1, layer.md): ``.wh.x`` becomes overlay's 0/0 character device, ``.wh..wh..opq`` its opaque
+attribute. Attributes of overlay itself never come from an archive: they could redirect lookups into other directories.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import stat
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from kitepy.engine.model.errors import InvalidParameter, SystemFailure
+from kitepy.engine.storage import tar
+from kitepy.engine.storage.compression import Compression, Read, open_stream
+
+WHITEOUT_PREFIX = b".wh."
+OPAQUE_MARKER = b".wh..wh..opq"
+OVERLAY_XATTRS = (b"trusted.overlay.", b"user.overlay.")
+OPAQUE_XATTR = "trusted.overlay.opaque"
+"""Rootless mounts use ``user.overlay.opaque`` instead (mount option ``userxattr``)."""
+
+_MACHINE_TROUBLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ENOMEM, errno.EMFILE})
+_UNSUPPORTED_XATTR = frozenset({errno.ENOTSUP, errno.EPERM})
+_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_MAX_WARNINGS = 20
+
+_Maker = Callable[[], int | None]
+"""Makes a file and returns a descriptor, or makes another node and returns nothing."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one archive may become; far above any honest image, so that a bomb ends before the machine does."""
+
+    max_bytes: int = 256 << 30
+    max_entries: int = 4_000_000
+    max_depth: int = 512
+
+
+@dataclass(frozen=True)
+class ExtractOptions:
+    """How to unpack."""
+
+    destination: bytes = b"/"
+    """Absolute directory below the current root; must exist."""
+    whiteouts: bool = True
+    """Translate whiteouts (layers); False leaves ``.wh.`` files as they are (ADD)."""
+    opaque_xattr: str = OPAQUE_XATTR
+    owner: tuple[int, int] | None = None
+    """Give everything to this user and group instead of the archive's."""
+    limits: Limits = field(default_factory=Limits)
+
+
+@dataclass(frozen=True)
+class Extracted:
+    """What came out."""
+
+    diff_id: str
+    """``sha256:…`` of the uncompressed stream."""
+    compression: Compression
+    size_bytes: int
+    """Sum of the sizes of the files."""
+    entries: int
+    has_root: bool
+    """Whether the archive said what the root directory's owner and mode are."""
+    warnings: tuple[str, ...]
+
+
+def extract(read: Read, options: ExtractOptions | None = None) -> Extracted:
+    """Unpack a stream, compressed or not, below the current root.
+
+    Raises ``InvalidParameter`` when the archive is at fault and ``SystemFailure`` when the machine is (disk full); what has been
+    unpacked by then stays, and removing it is up to the caller.
+    """
+    compression, plain = open_stream(read)
+    source = tar.ByteSource(plain)
+    extractor = _Extractor(tar.TarReader(source), options or ExtractOptions())
+    extractor.run()
+    source.drain()
+    return Extracted(
+        diff_id=f"sha256:{source.hexdigest()}",
+        compression=compression,
+        size_bytes=extractor.size_bytes,
+        entries=extractor.entries,
+        has_root=extractor.has_root,
+        warnings=tuple(extractor.warnings),
+    )
+
+
+def clean_name(name: bytes) -> bytes:
+    """The name without leading slash, empty and ``.`` components, and with ``..`` resolved by the text alone.
+
+    Raises ``InvalidParameter`` when it leads above the root.
+    """
+    parts: list[bytes] = []
+    for part in name.split(b"/"):
+        if part == b"..":
+            if not parts:
+                raise InvalidParameter(f"invalid entry '{_shown(name)}' in archive: it leads outside of the root")
+            parts.pop()
+        elif part and part != b".":
+            parts.append(part)
+    return b"/".join(parts)
+
+
+class _Extractor:
+    def __init__(self, reader: tar.TarReader, options: ExtractOptions) -> None:
+        self._reader = reader
+        self._options = options
+        self._limits = options.limits
+        self._base = options.destination.rstrip(b"/") + b"/"
+        self._directory_times: dict[bytes, int] = {}
+        self._always_chown = False
+        self.size_bytes = 0
+        self.entries = 0
+        self.has_root = False
+        self.warnings: list[str] = []
+
+    def run(self) -> None:
+        for entry in self._reader:
+            self.entries += 1
+            if self.entries > self._limits.max_entries:
+                raise InvalidParameter(f"archive has more than {self._limits.max_entries} entries")
+            try:
+                self._apply(entry)
+            except OSError as error:
+                raise _translate(error, entry.name) from error
+        self._set_directory_times()
+
+    def _apply(self, entry: tar.Entry) -> None:
+        name = clean_name(entry.name)
+        if name.count(b"/") >= self._limits.max_depth:
+            raise InvalidParameter(f"entry '{_shown(name)}' in archive is nested too deeply (limit {self._limits.max_depth})")
+        if not name:
+            if entry.kind != tar.DIRECTORY:
+                raise InvalidParameter("the root entry of the archive is not a directory")
+            self.has_root = True
+            self._directory_attributes(self._base, entry)
+            return
+        path = self._base + name
+        if self._options.whiteouts:
+            parent, _, last = name.rpartition(b"/")
+            if last.startswith(WHITEOUT_PREFIX):
+                self._whiteout(self._base + parent, last)
+                return
+        kind = entry.kind
+        if kind == tar.FILE:
+            self._file(path, entry)
+        elif kind == tar.DIRECTORY or kind == 0x44:  # D: GNU's directory with a list of names
+            self._directory(path, entry)
+        elif kind == tar.SYMLINK:
+            self._create(path, lambda: os.symlink(entry.target, path))
+            self._node_attributes(path, entry)
+        elif kind == tar.LINK:
+            target = self._base + clean_name(entry.target)
+            if target != path:
+                self._create(path, lambda: os.link(target, path, follow_symlinks=False))
+        elif kind in (tar.CHARACTER, tar.BLOCK_DEVICE, tar.FIFO):
+            self._node(path, entry)
+        else:
+            raise InvalidParameter(f"entry '{_shown(name)}' in archive has an unknown type: {chr(kind)!r}")
+
+    def _file(self, path: bytes, entry: tar.Entry) -> None:
+        self.size_bytes += entry.apparent_size
+        if self.size_bytes > self._limits.max_bytes:
+            raise InvalidParameter(f"archive unpacks to more than {self._limits.max_bytes} bytes")
+        permissions = entry.mode & 0o777
+        try:
+            fd = os.open(path, _CREATE, permissions)
+        except (FileNotFoundError, FileExistsError):
+            fd = self._create(path, lambda: os.open(path, _CREATE, permissions))
+        try:
+            if entry.extents is not None:
+                self._sparse_data(fd, entry)
+            elif entry.size:
+                write = os.write
+                for piece in self._reader.data():
+                    written = write(fd, piece)
+                    while written < len(piece):
+                        written += write(fd, piece[written:])
+            uid, gid = self._options.owner or (entry.uid, entry.gid)
+            if uid or gid or self._always_chown:
+                os.fchown(fd, uid, gid)
+            if entry.mode & 0o7000:
+                # After chown, which clears these bits.
+                os.fchmod(fd, entry.mode)
+            if entry.xattrs:
+                self._set_xattrs(fd, entry)
+            os.utime(fd, ns=(entry.mtime_ns, entry.mtime_ns))
+        finally:
+            os.close(fd)
+
+    def _sparse_data(self, fd: int, entry: tar.Entry) -> None:
+        os.ftruncate(fd, entry.apparent_size)
+        extents = iter(entry.extents or ())
+        offset = left = 0
+        for piece in self._reader.data():
+            view = piece
+            while view:
+                while not left:
+                    extent = next(extents, None)
+                    if extent is None:
+                        return  # padding behind the last stored part
+                    offset, left = extent
+                written = os.pwrite(fd, view[:left], offset)
+                offset += written
+                left -= written
+                view = view[written:]
+
+    def _directory(self, path: bytes, entry: tar.Entry) -> None:
+        was_whiteout = False
+        try:
+            os.mkdir(path, 0o700)
+        except FileNotFoundError:
+            self._make_parents(path)
+            os.mkdir(path, 0o700)
+        except FileExistsError:
+            existing = os.lstat(path)
+            if not stat.S_ISDIR(existing.st_mode):
+                was_whiteout = _is_whiteout(existing)
+                os.unlink(path)
+                os.mkdir(path, 0o700)
+        self._directory_attributes(path, entry)
+        if was_whiteout and self._options.whiteouts:
+            # The layer hides what was there before and puts a new directory in its place.
+            self._set_opaque(path)
+
+    def _directory_attributes(self, path: bytes, entry: tar.Entry) -> None:
+        uid, gid = self._options.owner or (entry.uid, entry.gid)
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            os.fchown(fd, uid, gid)
+            os.fchmod(fd, entry.mode)
+            if entry.mode & stat.S_ISGID:
+                # New files in it inherit its group, so theirs must be set even when it is root's.
+                self._always_chown = True
+            if entry.xattrs:
+                self._set_xattrs(fd, entry)
+        finally:
+            os.close(fd)
+        self._directory_times[path] = entry.mtime_ns
+
+    def _node(self, path: bytes, entry: tar.Entry) -> None:
+        node_type = {tar.CHARACTER: stat.S_IFCHR, tar.BLOCK_DEVICE: stat.S_IFBLK, tar.FIFO: stat.S_IFIFO}[entry.kind]
+        device = os.makedev(entry.major, entry.minor) if entry.kind != tar.FIFO else 0
+        self._create(path, lambda: os.mknod(path, node_type | (entry.mode & 0o777), device))
+        self._node_attributes(path, entry)
+        if entry.mode & 0o7000:
+            os.chmod(path, entry.mode)
+
+    def _node_attributes(self, path: bytes, entry: tar.Entry) -> None:
+        uid, gid = self._options.owner or (entry.uid, entry.gid)
+        os.lchown(path, uid, gid)
+        for name, value in entry.xattrs.items():
+            self._set_xattr(path, name, value)
+        os.utime(path, ns=(entry.mtime_ns, entry.mtime_ns), follow_symlinks=False)
+
+    def _whiteout(self, parent: bytes, marker: bytes) -> None:
+        directory = parent.rstrip(b"/") + b"/"
+        if marker == OPAQUE_MARKER:
+            self._make_parents(directory + b"x")
+            self._set_opaque(directory)
+            return
+        hidden = marker[len(WHITEOUT_PREFIX) :]
+        if hidden.startswith(WHITEOUT_PREFIX):
+            # Bookkeeping of the long gone aufs driver.
+            return
+        if hidden in (b"", b".", b".."):
+            raise InvalidParameter(f"invalid whiteout '{_shown(marker)}' in archive")
+        path = directory + hidden
+        try:
+            existing = os.lstat(path)
+        except FileNotFoundError:
+            self._make_parents(path)
+            os.mknod(path, stat.S_IFCHR, 0)
+            return
+        # What the same layer brings is not hidden by its own whiteout, only what lies below.
+        if stat.S_ISDIR(existing.st_mode):
+            self._set_opaque(path)
+
+    def _set_opaque(self, path: bytes) -> None:
+        os.setxattr(path, self._options.opaque_xattr, b"y", follow_symlinks=False)
+
+    def _set_xattrs(self, fd: int, entry: tar.Entry) -> None:
+        for name, value in entry.xattrs.items():
+            self._set_xattr(fd, name, value)
+
+    def _set_xattr(self, target: int | bytes, name: bytes, value: bytes) -> None:
+        if name.startswith(OVERLAY_XATTRS):
+            return
+        try:
+            os.setxattr(target, name, value, follow_symlinks=isinstance(target, int))
+        except OSError as error:
+            if error.errno not in _UNSUPPORTED_XATTR:
+                raise
+            if len(self.warnings) < _MAX_WARNINGS:
+                self.warnings.append(f"attribute {_shown(name)} can't be kept: {error.strerror}")
+
+    def _create(self, path: bytes, make: _Maker) -> int:
+        """Call ``make`` with the parents in place and nothing at the path."""
+        for _ in range(2):
+            try:
+                return make() or 0
+            except FileNotFoundError:
+                self._make_parents(path)
+            except FileExistsError:
+                _remove(path)
+        return make() or 0
+
+    def _make_parents(self, path: bytes) -> None:
+        position = len(self._base)
+        while (position := path.find(b"/", position)) >= 0:
+            try:
+                os.mkdir(path[:position], 0o755)
+            except FileExistsError:
+                existing = os.lstat(path[:position])
+                if _is_whiteout(existing):
+                    os.unlink(path[:position])
+                    os.mkdir(path[:position], 0o755)
+                    self._set_opaque(path[:position])
+            position += 1
+
+    def _set_directory_times(self) -> None:
+        for path, mtime_ns in self._directory_times.items():
+            try:
+                fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            except (FileNotFoundError, NotADirectoryError):
+                continue  # a later entry replaced it
+            except OSError as error:
+                if error.errno == errno.ELOOP:
+                    continue
+                raise
+            try:
+                os.utime(fd, ns=(mtime_ns, mtime_ns))
+            finally:
+                os.close(fd)
+
+
+def _is_whiteout(found: os.stat_result) -> bool:
+    return stat.S_ISCHR(found.st_mode) and found.st_rdev == 0
+
+
+def _remove(path: bytes) -> None:
+    if stat.S_ISDIR(os.lstat(path).st_mode):
+        shutil.rmtree(path)
+    else:
+        os.unlink(path)
+
+
+def _translate(error: OSError, name: bytes) -> InvalidParameter | SystemFailure:
+    kind = SystemFailure if error.errno in _MACHINE_TROUBLE else InvalidParameter
+    return kind(f"cannot unpack '{_shown(name)}': {error.strerror}")
+
+
+def _shown(name: bytes) -> str:
+    return name[:200].decode("utf-8", "backslashreplace")

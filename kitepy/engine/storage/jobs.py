@@ -1,0 +1,131 @@
+"""The jobs that storage gives to worker processes; each runs in a process of its own and gives up the host's root first.
+
+Descriptors come in ``context.fds``: whatever has to be read or written outside of the new root was opened before.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+from collections.abc import Callable
+from typing import Any
+
+from kitepy.engine.model.errors import InvalidParameter
+from kitepy.engine.storage import tar
+from kitepy.engine.storage.archive_out import TarWriter, pack_directory
+from kitepy.engine.storage.compression import open_stream
+from kitepy.engine.storage.confinement import chroot_into
+from kitepy.engine.storage.extract import OPAQUE_XATTR, ExtractOptions, Limits, extract
+from kitepy.engine.storage.zygote import JobContext
+
+_COPY_BYTES = 1 << 20
+_MAX_MEMBERS = 200_000
+
+
+def unpack_layer(context: JobContext, params: dict[str, Any]) -> dict[str, Any]:
+    """fds: the archive. params: ``root``, optional ``opaque_xattr`` and ``limits``."""
+    chroot_into(params["root"])
+    options = ExtractOptions(opaque_xattr=params.get("opaque_xattr", OPAQUE_XATTR), limits=Limits(**params.get("limits", {})))
+    result = extract(_reader(context.fds[0]), options)
+    return {
+        "diff_id": result.diff_id,
+        "compression": result.compression.value,
+        "size_bytes": result.size_bytes,
+        "entries": result.entries,
+        "has_root": result.has_root,
+        "warnings": list(result.warnings),
+    }
+
+
+def pack_layer(context: JobContext, params: dict[str, Any]) -> dict[str, Any]:
+    """fds: the file to write. params: ``root``, ``include_root``."""
+    chroot_into(params["root"])
+    packed = pack_directory(_writer(context.fds[0]), include_root=params["include_root"])
+    return {"digest": packed.digest, "tar_bytes": packed.tar_bytes, "size_bytes": packed.size_bytes, "entries": packed.entries}
+
+
+def remove_trees(context: JobContext, params: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG001 - a job's signature
+    """params: ``base``, ``names``: directories below it; missing ones are fine."""
+    chroot_into(params["base"])
+    for name in params["names"]:
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(os.path.join("/", name))
+    return {}
+
+
+def spool_archive(context: JobContext, params: dict[str, Any]) -> dict[str, Any]:
+    """Take an archive apart into numbered files, hashed, and report each as soon as it is complete.
+
+    fds: the archive, an empty directory. The names inside are only reported, never used as paths.
+    Progress: ``{"name", "kind": "file"|"link", "file", "size", "digest", "target"}``.
+    """
+    os.fchdir(context.fds[1])
+    os.chroot(".")
+    _, plain = open_stream(_reader(context.fds[0]))
+    source = tar.ByteSource(plain, digest=False)
+    reader = tar.TarReader(source)
+    left = int(params["max_bytes"])
+    for number, entry in enumerate(reader):
+        if number > _MAX_MEMBERS:
+            raise InvalidParameter("archive has too many members")
+        member: dict[str, Any] = {"name": entry.name.decode("utf-8", "surrogateescape")}
+        if entry.kind == tar.FILE and entry.extents is None:
+            left -= entry.size
+            if left < 0:
+                raise InvalidParameter("archive is too large")
+            digest = _spool(reader, f"/{number}")
+            context.progress({**member, "kind": "file", "file": str(number), "size": entry.size, "digest": digest})
+        elif entry.kind in (tar.SYMLINK, tar.LINK):
+            target = entry.target.decode("utf-8", "surrogateescape")
+            context.progress({**member, "kind": "symlink" if entry.kind == tar.SYMLINK else "link", "target": target})
+    source.drain()
+    return {}
+
+
+def write_archive(context: JobContext, params: dict[str, Any]) -> dict[str, Any]:
+    """Write a tar of given members to a pipe. fds: the pipe. params: ``root`` (of blobs), ``members``.
+
+    A member has ``name``, and ``text``, or ``blob`` (a file name below the root), or neither (a directory).
+    """
+    chroot_into(params["root"])
+    writer = TarWriter(_writer(context.fds[0]))
+    for member in params["members"]:
+        name = str(member["name"]).encode()
+        if "text" in member:
+            writer.file(name, str(member["text"]).encode("utf-8", "surrogateescape"))
+        elif "blob" in member:
+            fd = os.open(f"/{member['blob']}", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                size = os.fstat(fd).st_size
+                writer.header(name, b"0", size=size)
+                writer.content(fd, size)
+            finally:
+                os.close(fd)
+        else:
+            writer.header(name, b"5", mode=0o755)
+    writer.close()
+    return {}
+
+
+def _spool(reader: tar.TarReader, path: str) -> str:
+    digest = hashlib.sha256()
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        for piece in reader.data():
+            digest.update(piece)
+            view = piece
+            while view:
+                view = view[os.write(fd, view) :]
+    finally:
+        os.close(fd)
+    return f"sha256:{digest.hexdigest()}"
+
+
+def _reader(fd: int) -> Callable[[int], bytes]:
+    return lambda size: os.read(fd, size)
+
+
+def _writer(fd: int) -> Callable[[bytes | memoryview], int]:
+    return lambda data: os.write(fd, data)

@@ -1,0 +1,478 @@
+"""Layers: one directory each, made crash-safe, stacked by parent, collected when nothing needs them; images are others' business.
+
+::
+
+    layers/<n>/diff    the layer's files, with overlay's whiteouts
+
+A row of the database says what a directory is worth: ``making`` (an intent: worthless after a crash), ``ready`` (complete, has a
+chain id), ``removing`` (on its way out). Making and removing are finished or undone by ``reconcile`` at the next start.
+Files are not synced one by one; a sync of the whole file system follows soon after. Until then the row names the boot it was
+made in: after a power cut such layers, and images on them, are dropped rather than trusted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import sqlite3
+import stat
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from kitepy.engine.model.errors import EngineError, InvalidParameter, NotFound
+from kitepy.engine.model.oci import EMPTY_LAYER, OCI_LAYER, ChainId, DiffId, Digest, chain_id
+from kitepy.engine.storage.confinement import sync_file_system
+from kitepy.engine.storage.content import ContentStore
+from kitepy.engine.storage.database import Database
+from kitepy.engine.storage.extract import OPAQUE_XATTR
+from kitepy.engine.storage.worker import WorkerPool
+
+log = logging.getLogger(__name__)
+
+_GRACE_S = 600.0
+_SYNC_DELAY_S = 1.0
+_EMPTY_TAR_BYTES = 1024
+
+Holder = Callable[[], Iterable[ChainId]]
+"""Names the chain ids somebody still needs (containers, build cache)."""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer that is ready to be mounted."""
+
+    number: int
+    chain_id: ChainId
+    diff_id: DiffId
+    parent: int | None
+    size_bytes: int
+    blob_digest: Digest | None
+    blob_size: int
+    media_type: str
+
+    @property
+    def directory(self) -> str:
+        """Relative to the data root; short, so that 128 of them fit into one page of mount options."""
+        return f"layers/{self.number}/diff"
+
+
+@dataclass(frozen=True)
+class Unplaced:
+    """A layer whose files are there but which has no parent, and so no identity, yet."""
+
+    number: int
+    diff_id: DiffId
+    size_bytes: int
+    has_root: bool
+    compression: str
+
+
+class LayerStore:
+    """The layers below one data root. Belongs to one event loop."""
+
+    def __init__(
+        self,
+        data_root: Path,
+        database: Database,
+        content: ContentStore,
+        workers: WorkerPool,
+        *,
+        opaque_xattr: str = OPAQUE_XATTR,
+        boot_id: str | None = None,
+    ) -> None:
+        self._root = data_root
+        self._database = database
+        self._content = content
+        self._workers = workers
+        self._opaque_xattr = opaque_xattr
+        self._boot_id = boot_id or Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        self._holders: list[Holder] = []
+        self._held: dict[ChainId, int] = {}
+        self._placed_at: dict[int, float] = {}
+        self._lowers: dict[ChainId, tuple[str, ...]] = {}
+        self._sync_task: asyncio.Task[None] | None = None
+        self._removal_task: asyncio.Task[None] | None = None
+        self._removing = asyncio.Lock()
+        (data_root / "layers").mkdir(mode=0o711, parents=True, exist_ok=True)
+
+    # Looking up
+
+    def find(self, chain: ChainId) -> Layer | None:
+        """The layer with this chain id, if it is ready."""
+        row = self._database.query_one("SELECT * FROM layers WHERE chain_id = ? AND state = 'ready'", (chain,))
+        return None if row is None else _layer(row)
+
+    def get(self, chain: ChainId) -> Layer:
+        """The layer with this chain id; raises ``NotFound``."""
+        layer = self.find(chain)
+        if layer is None:
+            raise NotFound(f"layer does not exist: {chain}")
+        return layer
+
+    def by_number(self, number: int) -> Layer:
+        row = self._database.query_one("SELECT * FROM layers WHERE id = ? AND state = 'ready'", (number,))
+        if row is None:
+            raise NotFound(f"layer does not exist: {number}")
+        return _layer(row)
+
+    def stack(self, chain: ChainId | None) -> tuple[Layer, ...]:
+        """The layer and everything below it, bottom first."""
+        rows = self._database.query(
+            """WITH RECURSIVE below(id, depth) AS (
+                   SELECT id, 0 FROM layers WHERE chain_id = ? AND state = 'ready'
+                   UNION ALL SELECT layers.parent_id, depth + 1 FROM below JOIN layers ON layers.id = below.id
+                   WHERE layers.parent_id IS NOT NULL)
+               SELECT layers.* FROM below JOIN layers ON layers.id = below.id ORDER BY depth DESC""",
+            (chain,),
+        )
+        if chain is not None and not rows:
+            raise NotFound(f"layer does not exist: {chain}")
+        return tuple(_layer(row) for row in rows)
+
+    def lower_dirs(self, chain: ChainId) -> tuple[str, ...]:
+        """Directories for overlay's ``lowerdir``, relative to the data root, topmost first."""
+        found = self._lowers.get(chain)
+        if found is None:
+            found = self._lowers[chain] = tuple(layer.directory for layer in reversed(self.stack(chain)))
+        return found
+
+    # Making
+
+    async def extract(
+        self,
+        parent: ChainId | None,
+        blob: Path,
+        *,
+        blob_digest: Digest | None = None,
+        media_type: str = "",
+        expected: DiffId | None = None,
+    ) -> Layer:
+        """Unpack an archive (compressed or not) as a layer on top of ``parent``.
+
+        ``blob_digest`` says that the file is a blob of the content store, which then lives as long as the layer. Raises
+        ``InvalidParameter`` when the uncompressed content is not ``expected``.
+        """
+        if expected is not None and (existing := self.find(chain_id(parent, expected))):
+            return existing
+        unplaced = await self.unpack(blob)
+        if expected is not None and unplaced.diff_id != expected:
+            self.discard(unplaced)
+            raise InvalidParameter(f"layer does not match its diff id: expected {expected}, got {unplaced.diff_id}")
+        return self.place(parent, unplaced, blob_digest=blob_digest, media_type=media_type)
+
+    async def unpack(self, blob: Path) -> Unplaced:
+        """The first half of ``extract``: several of an image may run at once, since they don't touch each other."""
+        number = self._intend()
+        try:
+            diff = self._make_directory(number)
+            fd = os.open(blob, os.O_RDONLY | os.O_CLOEXEC)
+            job = "kitepy.engine.storage.jobs:unpack_layer"
+            result = await self._workers.run(job, {"root": str(diff), "opaque_xattr": self._opaque_xattr}, [fd])
+        except BaseException:
+            self._give_up(number)
+            raise
+        for warning in result["warnings"]:
+            log.warning("layer %d: %s", number, warning)
+        return Unplaced(
+            number, DiffId(result["diff_id"]), result["size_bytes"], bool(result["has_root"]), str(result["compression"])
+        )
+
+    def place(
+        self,
+        parent: ChainId | None,
+        unplaced: Unplaced,
+        *,
+        blob_digest: Digest | None = None,
+        media_type: str = "",
+    ) -> Layer:
+        """The second half: give it its parent and make it ready. If the same layer is there already, that one is returned."""
+        below = self.get(parent) if parent is not None else None
+        if not unplaced.has_root:
+            self._inherit_root(unplaced.number, below)
+        chain = chain_id(parent, unplaced.diff_id)
+        with self._database.transaction() as connection:
+            existing = self.find(chain)
+            if existing is None:
+                blob_size = self._content.path(blob_digest).stat().st_size if blob_digest is not None else 0
+                connection.execute(
+                    """UPDATE layers SET chain_id = ?, diff_id = ?, parent_id = ?, size = ?, state = 'ready', blob_digest = ?,
+                           blob_size = ?, media_type = ?, unsynced_boot = ? WHERE id = ?""",
+                    (
+                        chain,
+                        unplaced.diff_id,
+                        below.number if below else None,
+                        unplaced.size_bytes,
+                        blob_digest,
+                        blob_size,
+                        media_type or _media_type(unplaced.compression),
+                        self._boot_id,
+                        unplaced.number,
+                    ),
+                )
+        if existing is not None:
+            self.discard(unplaced)
+            self._placed_at.setdefault(existing.number, time.monotonic())
+            return existing
+        self._placed_at[unplaced.number] = time.monotonic()
+        self._sync_later()
+        return self.get(chain)
+
+    def discard(self, unplaced: Unplaced) -> None:
+        """Drop what ``unpack`` made."""
+        self._give_up(unplaced.number)
+
+    async def commit_directory(self, parent: ChainId | None, diff: Path, *, keep: bool = False) -> Layer:
+        """Make an overlay upper directory, which must not be mounted any more, the layer on top of ``parent``.
+
+        The directory is moved; if this fails it is left where it was. With ``keep`` (``docker commit``) it is copied
+        and may be mounted.
+        """
+        below = self.get(parent) if parent is not None else None
+        include_root = _root_attributes(diff) != self._root_of(below)
+        ingest = self._content.new_ingest_path()
+        number = self._intend()
+        try:
+            if not include_root and not os.listdir(diff):
+                digest, size_bytes = Digest(EMPTY_LAYER), 0
+                self._store_empty_tar()
+            else:
+                fd = os.open(ingest, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+                job = "kitepy.engine.storage.jobs:pack_layer"
+                packed = await self._workers.run(job, {"root": str(diff), "include_root": include_root}, [fd])
+                digest, size_bytes = Digest(packed["digest"]), int(packed["size_bytes"])
+                self._content.adopt(ingest, digest)
+            if keep:
+                self._give_up(number)
+                return await self.extract(parent, self._content.path(digest), blob_digest=digest, media_type=OCI_LAYER)
+            os.rename(diff, self._make_directory(number))
+        except BaseException:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(ingest)
+            self._give_up(number)
+            raise
+        unplaced = Unplaced(number, DiffId(digest), size_bytes, True, "")
+        return self.place(parent, unplaced, blob_digest=digest, media_type=OCI_LAYER)
+
+    # Keeping and collecting
+
+    def add_holder(self, holder: Holder) -> None:
+        """Ask this callable, at each collection, which layers are needed; images are known anyway."""
+        self._holders.append(holder)
+
+    @contextlib.contextmanager
+    def hold(self, chain: ChainId | None) -> Iterator[None]:
+        """Keep a layer, and those below, during the block."""
+        if chain is None:
+            yield
+            return
+        self._held[chain] = self._held.get(chain, 0) + 1
+        try:
+            yield
+        finally:
+            self._held[chain] -= 1
+            if not self._held[chain]:
+                del self._held[chain]
+
+    def claim(self, chain: ChainId | None) -> None:
+        """Somebody permanent (an image) holds the layer from now on: it needs no grace time any more."""
+        for layer in self.stack(chain):
+            self._placed_at.pop(layer.number, None)
+
+    def mark_garbage(self) -> list[Layer]:
+        """Take layers that nobody needs out of sight; ``remove_marked`` removes their files. Topmost first.
+
+        Fresh layers that nothing holds yet are spared for a while: their makers are about to refer to them.
+        """
+        needed = set(self._held)
+        for holder in self._holders:
+            needed.update(holder())
+        oldest = time.monotonic() - _GRACE_S
+        with self._database.transaction() as connection:
+            rows = {row["id"]: row for row in connection.execute("SELECT * FROM layers WHERE state = 'ready'")}
+            roots = {row["top_layer"] for row in connection.execute("SELECT top_layer FROM images")}
+            roots.update(number for number, row in rows.items() if row["chain_id"] in needed)
+            roots.update(number for number, placed in self._placed_at.items() if placed > oldest)
+            reached: set[int] = set()
+            for start in roots:
+                number: int | None = start
+                while number is not None and number in rows and number not in reached:
+                    reached.add(number)
+                    number = rows[number]["parent_id"]
+            garbage = [_layer(row) for number, row in rows.items() if number not in reached]
+            _mark_removing(connection, [layer.number for layer in garbage])
+        for layer in garbage:
+            self._lowers.pop(layer.chain_id, None)
+            self._placed_at.pop(layer.number, None)
+        depth = {layer.number: layer for layer in garbage}
+        return sorted(garbage, key=lambda layer: -_depth(layer, depth))
+
+    async def remove_marked(self) -> None:
+        """Remove the files of everything on its way out, and blobs that no layer refers to any more."""
+        async with self._removing:
+            rows = self._database.query("SELECT id, blob_digest FROM layers WHERE state = 'removing'")
+            if not rows:
+                return
+            await self._remove_directories([str(row["id"]) for row in rows])
+            with self._database.transaction() as connection:
+                connection.executemany("DELETE FROM layers WHERE id = ?", [(row["id"],) for row in rows])
+                for digest in {Digest(row["blob_digest"]) for row in rows if row["blob_digest"]}:
+                    if not _blob_in_use(connection, digest):
+                        self._content.remove(digest)
+
+    async def reconcile(self) -> list[str]:
+        """Finish or undo what a crash interrupted; for start-up, before anything else uses the store.
+
+        Returns the ids of images that had to be dropped with layers that a power cut may have damaged.
+        """
+        self._content.remove_leftovers()
+        with self._database.transaction() as connection:
+            connection.execute("UPDATE layers SET state = 'removing', chain_id = NULL WHERE state = 'making'")
+            dropped = self._drop_untrusted(connection)
+        known = {"empty"} | {str(row["id"]) for row in self._database.query("SELECT id FROM layers")}
+        strays = [entry.name for entry in os.scandir(self._root / "layers") if entry.name not in known]
+        if strays:
+            await self._remove_directories(strays)
+        await self.remove_marked()
+        referenced = {row["blob_digest"] for row in self._database.query("SELECT blob_digest FROM layers")}
+        for digest in list(self._content.digests()):
+            if digest not in referenced:
+                self._content.remove(digest)
+        if self._database.query_one("SELECT 1 FROM layers WHERE unsynced_boot IS NOT NULL"):
+            self._sync_later()
+        return dropped
+
+    async def close(self) -> None:
+        """Wait until the layers made so far are on disk and those given up are gone."""
+        for task in (self._sync_task, self._removal_task):
+            if task is not None:
+                await task
+
+    # Inside
+
+    def _drop_untrusted(self, connection: sqlite3.Connection) -> list[str]:
+        rows = {row["id"]: row for row in connection.execute("SELECT * FROM layers WHERE state = 'ready'")}
+        bad = {
+            number
+            for number, row in rows.items()
+            if row["unsynced_boot"] not in (None, self._boot_id) or not (self._root / "layers" / str(number) / "diff").is_dir()
+        }
+        grown = True
+        while grown:
+            above = {number for number, row in rows.items() if row["parent_id"] in bad} - bad
+            bad |= above
+            grown = bool(above)
+        if not bad:
+            return []
+        log.warning("%d layers were not safely on disk when the machine went down; they are dropped", len(bad))
+        images = [row["id"] for row in connection.execute("SELECT id, top_layer FROM images") if row["top_layer"] in bad]
+        connection.executemany("DELETE FROM images WHERE id = ?", [(image,) for image in images])
+        _mark_removing(connection, list(bad))
+        return images
+
+    def _intend(self) -> int:
+        with self._database.transaction() as connection:
+            number = connection.execute("INSERT INTO layers (state) VALUES ('making')").lastrowid
+        assert number is not None
+        return number
+
+    def _make_directory(self, number: int) -> Path:
+        top = self._root / "layers" / str(number)
+        top.mkdir(mode=0o711)
+        diff = top / "diff"
+        diff.mkdir()
+        diff.chmod(0o755)
+        return diff
+
+    def _give_up(self, number: int) -> None:
+        """Mark a half-made layer and have its files removed soon."""
+        with self._database.transaction() as connection:
+            _mark_removing(connection, [number])
+        if self._removal_task is None or self._removal_task.done():
+            self._removal_task = asyncio.get_running_loop().create_task(self._remove_soon())
+
+    async def _remove_soon(self) -> None:
+        try:
+            await self.remove_marked()
+        except EngineError as error:
+            # The rows stay marked, so the next removal or the next start tries again.
+            log.warning("cannot remove layers: %s", error)
+
+    async def _remove_directories(self, names: list[str]) -> None:
+        job = "kitepy.engine.storage.jobs:remove_trees"
+        await self._workers.run(job, {"base": str(self._root / "layers"), "names": names})
+
+    def _inherit_root(self, number: int, below: Layer | None) -> None:
+        mode, uid, gid = self._root_of(below)
+        diff = self._root / "layers" / str(number) / "diff"
+        os.chown(diff, uid, gid)
+        os.chmod(diff, mode)
+
+    def _root_of(self, layer: Layer | None) -> tuple[int, int, int]:
+        return (0o755, 0, 0) if layer is None else _root_attributes(self._root / layer.directory)
+
+    def _store_empty_tar(self) -> None:
+        if Digest(EMPTY_LAYER) not in self._content:
+            self._content.put(bytes(_EMPTY_TAR_BYTES))
+
+    def _sync_later(self) -> None:
+        if self._sync_task is None or self._sync_task.done():
+            self._sync_task = asyncio.get_running_loop().create_task(self._sync())
+
+    async def _sync(self) -> None:
+        while True:
+            await asyncio.sleep(_SYNC_DELAY_S)
+            numbers = [row["id"] for row in self._database.query("SELECT id FROM layers WHERE unsynced_boot = ?", (self._boot_id,))]
+            if not numbers:
+                return
+            try:
+                await asyncio.to_thread(sync_file_system, self._root)
+            except OSError as error:
+                log.error("cannot sync %s: %s", self._root, error)
+                return
+            with self._database.transaction() as connection:
+                connection.executemany("UPDATE layers SET unsynced_boot = NULL WHERE id = ?", [(number,) for number in numbers])
+
+
+def _layer(row: sqlite3.Row) -> Layer:
+    return Layer(
+        number=row["id"],
+        chain_id=ChainId(row["chain_id"]),
+        diff_id=DiffId(row["diff_id"]),
+        parent=row["parent_id"],
+        size_bytes=row["size"],
+        blob_digest=Digest(row["blob_digest"]) if row["blob_digest"] else None,
+        blob_size=row["blob_size"],
+        media_type=row["media_type"],
+    )
+
+
+def _mark_removing(connection: sqlite3.Connection, numbers: list[int]) -> None:
+    connection.executemany(
+        "UPDATE layers SET state = 'removing', chain_id = NULL, parent_id = NULL WHERE id = ?", [(number,) for number in numbers]
+    )
+
+
+def _blob_in_use(connection: sqlite3.Connection, digest: Digest) -> bool:
+    return connection.execute("SELECT 1 FROM layers WHERE blob_digest = ? LIMIT 1", (digest,)).fetchone() is not None
+
+
+def _depth(layer: Layer, others: dict[int, Layer]) -> int:
+    depth = 0
+    parent = layer.parent
+    while parent is not None and parent in others:
+        depth += 1
+        parent = others[parent].parent
+    return depth
+
+
+def _media_type(compression: str) -> str:
+    return f"{OCI_LAYER}+{compression}" if compression else OCI_LAYER
+
+
+def _root_attributes(directory: Path) -> tuple[int, int, int]:
+    found = directory.stat()
+    return stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid

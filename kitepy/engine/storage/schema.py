@@ -1,0 +1,57 @@
+"""The database schema and its migrations; ``database.py`` applies them.
+
+One entry of ``MIGRATIONS`` takes the schema from version n to n + 1. Released entries are never edited: a change is a new
+entry. Tables owned by services (containers, networks, volumes, build cache) keep their objects as one JSON record each, since
+they are always read whole; images and layers have columns, since they are searched by what they hold.
+"""
+
+from __future__ import annotations
+
+MIGRATIONS: tuple[str, ...] = (
+    """
+    CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+
+    CREATE TABLE layers (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        chain_id TEXT UNIQUE,
+        diff_id TEXT,
+        parent_id INTEGER REFERENCES layers(id),
+        size INTEGER NOT NULL DEFAULT 0,
+        state TEXT NOT NULL CHECK (state IN ('making', 'ready', 'removing')),
+        blob_digest TEXT,
+        blob_size INTEGER NOT NULL DEFAULT 0,
+        media_type TEXT NOT NULL DEFAULT '',
+        -- The boot during which the layer was made, until its files are known to be on disk.
+        unsynced_boot TEXT
+    );
+    CREATE INDEX layers_by_parent ON layers(parent_id);
+    CREATE INDEX layers_by_blob ON layers(blob_digest);
+    CREATE INDEX layers_by_diff ON layers(diff_id);
+
+    CREATE TABLE images (
+        id TEXT PRIMARY KEY,
+        config BLOB NOT NULL,
+        manifest BLOB,
+        top_layer INTEGER REFERENCES layers(id),
+        parent_id TEXT,
+        size INTEGER NOT NULL,
+        created_ns INTEGER NOT NULL,
+        added_ns INTEGER NOT NULL,
+        last_tag_ns INTEGER
+    );
+    CREATE INDEX images_by_layer ON images(top_layer);
+    CREATE INDEX images_by_parent ON images(parent_id);
+
+    CREATE TABLE tags (
+        reference TEXT PRIMARY KEY,
+        image_id TEXT NOT NULL REFERENCES images(id) ON DELETE CASCADE
+    );
+    CREATE INDEX tags_by_image ON tags(image_id);
+
+    CREATE TABLE containers (id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, record BLOB NOT NULL);
+    CREATE TABLE build_cache (key TEXT PRIMARY KEY, value BLOB NOT NULL, used_at INTEGER NOT NULL);
+    CREATE INDEX build_cache_by_use ON build_cache(used_at);
+    CREATE TABLE volumes (name TEXT PRIMARY KEY, record BLOB NOT NULL);
+    CREATE TABLE networks (id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, record BLOB NOT NULL);
+    """,
+)
