@@ -159,6 +159,8 @@ class ClientLeft(Enum):
     """It finishes what it began: a half-done change helps nobody."""
     ENDS = "ends"
     """It is cancelled: nobody else wants its result."""
+    TALKS = "talks"
+    """It may hold a conversation over the raw connection, and then notices by itself; until then it goes on."""
 
 
 @dataclass(frozen=True)
@@ -169,4 +171,3 @@ class Route:
     template: str
     handler: Handler
     when_client_left: ClientLeft = ClientLeft.GOES_ON
-

@@ -87,6 +87,19 @@ async def begin_stream(call: Call, content_type: str | None, extra: Mapping[str,
     return response
 
 
+async def stream_lines(call: Call, documents: AsyncIterator[Any]) -> web.StreamResponse:
+    """Compact JSON documents, one a line, with the head sent at once since the first may be long in coming."""
+    return await stream_bytes(call, JSON, _lines(documents))
+
+
+async def _lines(documents: AsyncIterator[Any]) -> AsyncIterator[bytes]:
+    try:
+        async for document in documents:
+            yield msgspec.json.encode(document) + b"\n"
+    finally:
+        await _close(documents)
+
+
 async def stream_bytes(
     call: Call, content_type: str | None, pieces: AsyncIterator[bytes], extra: Mapping[str, str] | None = None
 ) -> web.StreamResponse:
@@ -106,10 +119,17 @@ async def stream_bytes(
     return response
 
 
-async def stream_json(call: Call, documents: AsyncIterator[Any]) -> web.StreamResponse:
-    """JSON documents, one a line. An error amid them becomes a last document with ``errorDetail``, as clients expect."""
+async def stream_progress(call: Call, documents: AsyncIterator[Any]) -> web.StreamResponse:
+    """Progress messages, one a line: what is raised before the first becomes the status, later the last message."""
+    try:
+        first = await anext(documents, None)
+    except BaseException:
+        await _close(documents)
+        raise
     response = await begin_stream(call, JSON)
     try:
+        if first is not None:
+            await response.write(msgspec.json.encode(first) + b"\r\n")
         async for document in documents:
             await response.write(msgspec.json.encode(document) + b"\r\n")
     except ConnectionError:

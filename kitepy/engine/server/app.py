@@ -1,0 +1,181 @@
+"""The HTTP server of the engine: from a request to its handler and back, and the life of the listening sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import socket
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from urllib.parse import unquote
+
+from aiohttp import web
+
+from kitepy.engine.model.errors import EngineError
+from kitepy.engine.server.api_version import split_version
+from kitepy.engine.server.call import Call, ClientLeft, Route, Services
+from kitepy.engine.server.errors import UNEXPECTED, EdgeError, MethodNotAllowed, status_of
+from kitepy.engine.server.listeners import Host, SocketAccess, UnixHost, check_exposure, listen
+from kitepy.engine.server.protocol import EdgeProtocol, EdgeServer
+from kitepy.engine.server.query import Query
+from kitepy.engine.server.responses import error_response
+from kitepy.engine.server.router import Router
+from kitepy.engine.server.routes import archives, attaching, builds, clusters, containers, images, networks, system, volumes
+
+logger = logging.getLogger(__name__)
+
+ROUTES: tuple[Route, ...] = (
+    *system.ROUTES,
+    *containers.ROUTES,
+    *attaching.ROUTES,
+    *archives.ROUTES,
+    *images.ROUTES,
+    *builds.ROUTES,
+    *volumes.ROUTES,
+    *networks.ROUTES,
+    *clusters.ROUTES,
+)
+
+
+def build_app(services: Services, *, access: SocketAccess | None = None, insecure_tcp: bool = False) -> Server:
+    """The server for these services; ``access`` says who may use its unix sockets, ``insecure_tcp`` allows open ports."""
+    return Server(services, access or SocketAccess(), insecure_tcp=insecure_tcp)
+
+
+class Server:
+    """Answers on any number of hosts between ``start`` and ``stop``."""
+
+    def __init__(self, services: Services, access: SocketAccess, *, insecure_tcp: bool) -> None:
+        self._services = services
+        self._access = access
+        self._insecure_tcp = insecure_tcp
+        self._router: Router[Route] = Router()
+        for route in ROUTES:
+            self._router.add(route.method, route.template, route)
+        self._connections: EdgeServer | None = None
+        self._listeners: list[asyncio.Server] = []
+        self._sockets: list[tuple[UnixHost, int]] = []
+        self._request_numbers = itertools.count(1)
+        self._running: set[asyncio.Task[web.StreamResponse]] = set()
+        self._interruptible: set[asyncio.Task[web.StreamResponse]] = set()
+
+    # life
+
+    async def start(self, hosts: Iterable[Host]) -> None:
+        """Listen on all hosts or, when one fails, on none; raises InvalidParameter or SystemFailure."""
+        hosts = list(hosts)
+        for host in hosts:
+            check_exposure(host, forced=self._insecure_tcp)
+        self._connections = EdgeServer(
+            self.dispatch, handler_cancellation=True, access_log=None, auto_decompress=False, lingering_time=5.0
+        )
+        try:
+            for host in hosts:
+                for listener in listen(host, self._access):
+                    await self._serve(host, listener)
+        except BaseException:
+            await self.stop(grace_s=0)
+            raise
+
+    async def _serve(self, host: Host, listener: socket.socket) -> None:
+        assert self._connections is not None
+        loop = asyncio.get_running_loop()
+        if isinstance(host, UnixHost):
+            self._sockets.append((host, host.path.stat().st_ino))
+            self._listeners.append(await loop.create_unix_server(self._connections, sock=listener))
+        else:
+            self._listeners.append(await loop.create_server(self._connections, sock=listener))
+        logger.info("listening on %s", host)
+
+    async def stop(self, grace_s: float = 5.0) -> None:
+        """Take no more requests, end streams and conversations, and let what changes something finish for ``grace_s``."""
+        for listener in self._listeners:
+            listener.close()
+        self._listeners.clear()
+        self._remove_sockets()
+        await _end(self._interruptible)
+        if self._running and grace_s > 0:
+            await asyncio.wait(self._running, timeout=grace_s)
+        await _end(self._running)
+        if self._connections is not None:
+            self._connections.pre_shutdown()
+            await self._connections.shutdown(1.0)
+            self._connections = None
+
+    def _remove_sockets(self) -> None:
+        """Remove our socket files, unless another engine has put its own there meanwhile."""
+        for host, inode in self._sockets:
+            with suppress(FileNotFoundError):
+                if host.path.stat().st_ino == inode:
+                    host.path.unlink()
+        self._sockets.clear()
+
+    # requests
+
+    async def dispatch(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer one request; errors of every kind become answers."""
+        request_id = f"{next(self._request_numbers):x}"
+        try:
+            target, _, query = request.raw_path.partition("?")
+            version, path = split_version(_path(target))
+            match = self._router.resolve(request.method, path)
+            call = Call(request, self._services, match.argument, Query(query), version, request_id)
+            return await self._run(match.target, call)
+        except EngineError as error:
+            status = status_of(error)
+            if status >= 500 and status != 501:
+                logger.warning("request %s: %s %s: %s", request_id, request.method, request.raw_path, error, exc_info=error)
+            return error_response(status, str(error))
+        except EdgeError as error:
+            allowed = {"Allow": ", ".join(error.allowed)} if isinstance(error, MethodNotAllowed) else None
+            return error_response(error.status, str(error), allowed)
+        except ConnectionError:
+            raise  # the client is gone; aiohttp closes what is left
+        except Exception:
+            logger.exception("request %s: %s %s failed", request_id, request.method, request.raw_path)
+            return error_response(500, UNEXPECTED.format(request_id=request_id))
+        finally:
+            protocol = request.protocol
+            if isinstance(protocol, EdgeProtocol):
+                protocol.decline_raw()
+
+    async def _run(self, route: Route, call: Call) -> web.StreamResponse:
+        """Run a handler so that it ends as its route says when the client leaves or the server stops."""
+        if route.when_client_left is ClientLeft.GOES_ON and route.method in ("GET", "HEAD"):
+            return await route.handler(call)
+        task = asyncio.ensure_future(route.handler(call))
+        owners = self._running if route.when_client_left is ClientLeft.GOES_ON else self._interruptible
+        owners.add(task)
+        task.add_done_callback(owners.discard)
+        if route.when_client_left is ClientLeft.ENDS:
+            return await task  # cancelling this cancels the task
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if not task.done():
+                task.add_done_callback(_report_unseen)
+            raise
+
+
+def _path(target: str) -> str:
+    """The decoded path of a request target; proxies send absolute ones."""
+    if not target.startswith("/"):
+        _, separator, rest = target.partition("://")
+        target = "/" + rest.partition("/")[2] if separator else "/" + target
+    return unquote(target) if "%" in target else target
+
+
+def _report_unseen(task: asyncio.Task[web.StreamResponse]) -> None:
+    """Log how a request failed whose client doesn't wait for the answer any more."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        level = logging.INFO if isinstance(error, EngineError | EdgeError | ConnectionError) else logging.ERROR
+        logger.log(level, "a request whose client had left failed: %s", error, exc_info=error if level == logging.ERROR else None)
+
+
+async def _end(tasks: Sequence[asyncio.Task[web.StreamResponse]] | set[asyncio.Task[web.StreamResponse]]) -> None:
+    ending = list(tasks)
+    for task in ending:
+        task.cancel()
+    if ending:
+        await asyncio.wait(ending, timeout=5.0)

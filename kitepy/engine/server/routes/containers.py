@@ -1,0 +1,216 @@
+"""Routes of containers: their life, what they are, their output; conversations with them are in ``attaching``."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+
+import msgspec
+from aiohttp import web
+
+from kitepy.engine.model.container_config import ContainerCreateBody, ContainerUpdateBody
+from kitepy.engine.server.call import Call, ClientLeft, Route
+from kitepy.engine.server.errors import UNEXPECTED, BadRequest
+from kitepy.engine.server.frames import encode_frame
+from kitepy.engine.server.responses import (
+    JSON,
+    begin_stream,
+    empty_response,
+    json_response,
+    stream_bytes,
+    stream_lines,
+    stream_type,
+)
+from kitepy.engine.services.ports import LogOptions, WaitResult
+
+logger = logging.getLogger(__name__)
+
+_WAIT_CONDITIONS = ("not-running", "next-exit", "removed")
+
+
+async def list_containers(call: Call) -> web.Response:
+    """GET /containers/json."""
+    query = call.query
+    limit = query.integer("limit")
+    found = await call.containers.list(
+        all=query.flag("all"),
+        limit=limit if limit is not None and limit > 0 else None,
+        size=query.flag("size"),
+        filters=query.filters(),
+    )
+    return json_response(found)
+
+
+async def create(call: Call) -> web.Response:
+    """POST /containers/create."""
+    body = await call.body(ContainerCreateBody)
+    result = await call.containers.create(call.query.optional("name"), body, call.query.optional("platform"))
+    return json_response({"Id": result.id, "Warnings": list(result.warnings)}, 201)
+
+
+async def inspect(call: Call) -> web.Response:
+    """GET /containers/{id}/json."""
+    return json_response(await call.containers.inspect(call.argument, call.query.flag("size")))
+
+
+async def start(call: Call) -> web.Response:
+    """POST /containers/{id}/start."""
+    await call.containers.start(call.argument, call.query.optional("detachKeys"))
+    return empty_response()
+
+
+async def stop(call: Call) -> web.Response:
+    """POST /containers/{id}/stop."""
+    await call.containers.stop(call.argument, call.query.integer("t"), call.query.optional("signal"))
+    return empty_response()
+
+
+async def restart(call: Call) -> web.Response:
+    """POST /containers/{id}/restart."""
+    await call.containers.restart(call.argument, call.query.integer("t"), call.query.optional("signal"))
+    return empty_response()
+
+
+async def kill(call: Call) -> web.Response:
+    """POST /containers/{id}/kill."""
+    await call.containers.kill(call.argument, call.query.optional("signal"))
+    return empty_response()
+
+
+async def pause(call: Call) -> web.Response:
+    """POST /containers/{id}/pause."""
+    await call.containers.pause(call.argument)
+    return empty_response()
+
+
+async def unpause(call: Call) -> web.Response:
+    """POST /containers/{id}/unpause."""
+    await call.containers.unpause(call.argument)
+    return empty_response()
+
+
+async def rename(call: Call) -> web.Response:
+    """POST /containers/{id}/rename."""
+    await call.containers.rename(call.argument, call.query.text("name"))
+    return empty_response()
+
+
+async def remove(call: Call) -> web.Response:
+    """DELETE /containers/{id}."""
+    query = call.query
+    await call.containers.remove(call.argument, query.flag("force"), query.flag("v"), query.flag("link"))
+    return empty_response()
+
+
+async def wait(call: Call) -> web.StreamResponse:
+    """POST /containers/{id}/wait: the head is the sign that the condition is watched, the body comes when it is met."""
+    condition = call.query.optional("condition") or "not-running"
+    if condition not in _WAIT_CONDITIONS:
+        raise BadRequest(f'invalid condition: "{condition}"')
+    ending = await call.containers.wait(call.argument, condition)
+    response = await begin_stream(call, JSON)
+    try:
+        result = await ending
+    except Exception:
+        logger.exception("request %s: the end of a container can't be awaited", call.request_id)
+        result = WaitResult(-1, UNEXPECTED.format(request_id=call.request_id))
+    finally:
+        call.protocol.streaming = False
+    document: dict[str, object] = {"StatusCode": result.status_code}
+    if result.error is not None:
+        document["Error"] = {"Message": result.error}
+    await response.write(msgspec.json.encode(document) + b"\n")
+    return response
+
+
+async def logs(call: Call) -> web.StreamResponse:
+    """GET /containers/{id}/logs."""
+    query = call.query
+    stdout, stderr = query.flag("stdout"), query.flag("stderr")
+    if not stdout and not stderr:
+        raise BadRequest("Bad parameters: you must choose at least one stream")
+    options = LogOptions(
+        stdout=stdout,
+        stderr=stderr,
+        since_ns=query.moment("since") or 0,
+        until_ns=query.moment("until") or 0,
+        timestamps=query.flag("timestamps"),
+        tail=_tail(query.text("tail")),
+        follow=query.flag("follow"),
+        details=query.flag("details"),
+    )
+    tty, pieces = await call.containers.logs(call.argument, options)
+    return await stream_bytes(call, stream_type(tty, call.version), _framed(pieces, tty))
+
+
+def _tail(text: str) -> int | None:
+    """The number of lines wanted; like dockerd, what is no number means all of them."""
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 19 else None
+
+
+async def _framed(pieces: AsyncIterator[tuple[int, bytes]], tty: bool) -> AsyncIterator[bytes]:
+    try:
+        async for stream, data in pieces:
+            yield data if tty else encode_frame(stream, data)
+    finally:
+        close = getattr(pieces, "aclose", None)
+        if close is not None:
+            await close()
+
+
+async def top(call: Call) -> web.Response:
+    """GET /containers/{id}/top."""
+    return json_response(await call.containers.top(call.argument, call.query.text("ps_args")))
+
+
+async def stats(call: Call) -> web.StreamResponse:
+    """GET /containers/{id}/stats."""
+    stream, one_shot = call.query.flag("stream", default=True), call.query.flag("one-shot")
+    if stream and one_shot:
+        raise BadRequest("cannot have stream=true and one-shot=true")
+    documents = await call.containers.stats(call.argument, stream, one_shot)
+    return await stream_lines(call, documents)
+
+
+async def update(call: Call) -> web.Response:
+    """POST /containers/{id}/update."""
+    warnings = await call.containers.update(call.argument, await call.body(ContainerUpdateBody))
+    return json_response({"Warnings": list(warnings)})
+
+
+async def changes(call: Call) -> web.Response:
+    """GET /containers/{id}/changes."""
+    return json_response(await call.containers.changes(call.argument))
+
+
+async def export(call: Call) -> web.StreamResponse:
+    """GET /containers/{id}/export."""
+    return await stream_bytes(call, "application/octet-stream", await call.containers.export(call.argument))
+
+
+async def prune(call: Call) -> web.Response:
+    """POST /containers/prune."""
+    return json_response(await call.containers.prune(call.query.filters()))
+
+
+ROUTES = (
+    Route("GET", "/containers/json", list_containers),
+    Route("POST", "/containers/create", create),
+    Route("POST", "/containers/prune", prune),
+    Route("GET", "/containers/{id}/json", inspect),
+    Route("POST", "/containers/{id}/start", start),
+    Route("POST", "/containers/{id}/stop", stop),
+    Route("POST", "/containers/{id}/restart", restart),
+    Route("POST", "/containers/{id}/kill", kill),
+    Route("POST", "/containers/{id}/pause", pause),
+    Route("POST", "/containers/{id}/unpause", unpause),
+    Route("POST", "/containers/{id}/rename", rename),
+    Route("DELETE", "/containers/{id}", remove),
+    Route("POST", "/containers/{id}/wait", wait, ClientLeft.ENDS),
+    Route("GET", "/containers/{id}/logs", logs, ClientLeft.ENDS),
+    Route("GET", "/containers/{id}/top", top),
+    Route("GET", "/containers/{id}/stats", stats, ClientLeft.ENDS),
+    Route("POST", "/containers/{id}/update", update),
+    Route("GET", "/containers/{id}/changes", changes),
+    Route("GET", "/containers/{id}/export", export, ClientLeft.ENDS),
+)

@@ -1,0 +1,88 @@
+"""Routes about the engine itself: ping, version, info, events, disk usage, registry login."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from aiohttp import web
+
+from kitepy.engine.model.errors import Unsupported
+from kitepy.engine.model.filters import Filters
+from kitepy.engine.server.call import Call, ClientLeft, Route
+from kitepy.engine.server.errors import BadRequest
+from kitepy.engine.server.responses import headers, json_response, stream_lines
+
+_PING_HEADERS = {
+    "Builder-Version": "1",
+    "Swarm": "inactive",
+    "Cache-Control": "no-cache, no-store, must-revalidate",
+    "Pragma": "no-cache",
+}
+_DISK_USAGE_TYPES = ("container", "image", "volume", "build-cache")
+
+
+async def ping(call: Call) -> web.Response:
+    """GET and HEAD /_ping."""
+    body = b"" if call.request.method == "HEAD" else b"OK"
+    return web.Response(body=body, headers=headers("text/plain; charset=utf-8", _PING_HEADERS))
+
+
+async def version(call: Call) -> web.Response:
+    """GET /version."""
+    return json_response(call.system.version())
+
+
+async def info(call: Call) -> web.Response:
+    """GET /info."""
+    return json_response(call.system.info())
+
+
+async def events(call: Call) -> web.StreamResponse:
+    """GET /events."""
+    since_ns, until_ns = call.query.moment("since"), call.query.moment("until")
+    if since_ns is not None and until_ns is not None and until_ns < since_ns:
+        raise BadRequest("`since` time cannot be after `until` time")
+    return await stream_lines(call, call.events.subscribe(call.query.filters(), since_ns, until_ns))
+
+
+async def auth(_call: Call) -> web.Response:
+    """POST /auth."""
+    raise Unsupported("this engine can't log in to image registries yet")
+
+
+async def disk_usage(call: Call) -> web.Response:
+    """GET /system/df."""
+    wanted = call.query.all("type") or list(_DISK_USAGE_TYPES)
+    for kind in wanted:
+        if kind not in _DISK_USAGE_TYPES:
+            raise BadRequest(f"unknown object type: {kind}")
+    every = Filters()
+    answer: dict[str, Any] = {}
+    if "image" in wanted:
+        images = await call.images.list(all=False, filters=every, shared_size=True, digests=True)
+        answer["LayersSize"] = _total_size(images)
+        answer["Images"] = images
+    if "container" in wanted:
+        answer["Containers"] = await call.containers.list(all=True, limit=None, size=True, filters=every)
+    if "volume" in wanted:
+        answer["Volumes"] = (await call.volumes.list(every)).get("Volumes") or []
+    if "build-cache" in wanted:
+        answer["BuildCache"] = []
+    return json_response(answer)
+
+
+def _total_size(images: Sequence[dict[str, Any]]) -> int:
+    """An upper bound until layers can be counted once: the sum without what an image shares with others."""
+    return sum(int(image.get("Size", 0)) - max(0, int(image.get("SharedSize", 0))) for image in images)
+
+
+ROUTES = (
+    Route("GET", "/_ping", ping),
+    Route("HEAD", "/_ping", ping),
+    Route("GET", "/version", version),
+    Route("GET", "/info", info),
+    Route("GET", "/events", events, ClientLeft.ENDS),
+    Route("POST", "/auth", auth),
+    Route("GET", "/system/df", disk_usage),
+)
