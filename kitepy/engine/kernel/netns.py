@@ -17,6 +17,8 @@ T = TypeVar("T")
 CLONE_NEWNET = 0x40000000
 _NAMESPACE_OF_THIS_THREAD = "/proc/thread-self/ns/net"
 
+# Not ``kernel.syscalls``, which keeps the interpreter lock: a new namespace may have to wait for the removal of old ones,
+# and the event loop must not wait with it.
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
