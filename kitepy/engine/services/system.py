@@ -1,0 +1,246 @@
+"""What the engine tells about itself: version and info; the numbers of containers and images come from those who know."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import threading
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import kitepy
+from kitepy.engine.model.timestamps import format_time
+from kitepy.engine.services.host_facts import HostFacts
+
+API_VERSION = "1.51"
+MIN_API_VERSION = "1.24"
+
+_CREDENTIALS = re.compile(r"(?<=://)[^/@\s]*:[^/@\s]*@")
+
+
+@dataclass(frozen=True)
+class ContainerCounts:
+    """How many containers there are, by what they do."""
+
+    running: int = 0
+    paused: int = 0
+    stopped: int = 0
+
+
+@dataclass(frozen=True)
+class SystemSettings:
+    """Choices of this engine that ``/info`` shows."""
+
+    engine_id: str
+    data_root: Path
+    debug: bool = False
+    labels: tuple[str, ...] = ()
+    registry_mirrors: tuple[str, ...] = ()
+    insecure_registries: tuple[str, ...] = ()
+    live_restore: bool = False
+    uses_rules: bool = True
+    """Whether packet filter rules are set (``--iptables``)."""
+    rootless: bool = False
+    runtime_name: str = "kitepy"
+
+
+@dataclass(frozen=True)
+class SystemSources:
+    """Where the changing numbers come from; called for each answer."""
+
+    containers: Callable[[], ContainerCounts] = ContainerCounts
+    images: Callable[[], int] = int
+    event_listeners: Callable[[], int] = int
+    warnings: Callable[[], Sequence[str]] = tuple
+
+
+class SystemInfo:
+    """Gives the documents of ``GET /version`` and ``GET /info``."""
+
+    def __init__(
+        self,
+        facts: HostFacts,
+        settings: SystemSettings,
+        sources: SystemSources,
+        environ: Mapping[str, str] | None = None,
+    ) -> None:
+        self._facts = facts
+        self._settings = settings
+        self._sources = sources
+        self._environ = os.environ if environ is None else environ
+        self._version = _version_document(facts)
+
+    def version(self) -> dict[str, Any]:
+        """The document of ``GET /version``; the same each time."""
+        return self._version
+
+    def info(self) -> dict[str, Any]:
+        """The document of ``GET /info`` with the numbers of now."""
+        facts, settings, sources = self._facts, self._settings, self._sources
+        counts = sources.containers()
+        return {
+            "ID": settings.engine_id,
+            "Containers": counts.running + counts.paused + counts.stopped,
+            "ContainersRunning": counts.running,
+            "ContainersPaused": counts.paused,
+            "ContainersStopped": counts.stopped,
+            "Images": sources.images(),
+            "Driver": "overlay2",
+            "DriverStatus": [
+                ["Backing Filesystem", facts.file_system or "unknown"],
+                ["Supports d_type", "true"],
+                ["Using metacopy", "false"],
+                ["Native Overlay Diff", "true"],
+                ["userxattr", "true" if settings.rootless else "false"],
+            ],
+            "Plugins": {
+                "Volume": ["local"],
+                "Network": ["bridge", "host", "null"],
+                "Authorization": None,
+                "Log": ["json-file", "none"],
+            },
+            **_limits(facts),
+            "IPv4Forwarding": _reads_one(Path("/proc/sys/net/ipv4/ip_forward"), facts.ipv4_forwarding),
+            "Debug": settings.debug,
+            "NFd": _open_files(),
+            "NGoroutines": threading.active_count(),
+            "SystemTime": format_time(time.time_ns()),
+            "LoggingDriver": "json-file",
+            "CgroupDriver": "cgroupfs",
+            "CgroupVersion": str(facts.cgroup_version),
+            "NEventsListener": sources.event_listeners(),
+            "KernelVersion": facts.kernel_version,
+            "OperatingSystem": facts.operating_system,
+            "OSVersion": facts.os_version,
+            "OSType": "linux",
+            "Architecture": facts.machine,
+            "IndexServerAddress": "https://index.docker.io/v1/",
+            "RegistryConfig": _registry_config(settings),
+            "NCPU": facts.cpus,
+            "MemTotal": facts.memory_bytes,
+            "GenericResources": None,
+            "DockerRootDir": str(settings.data_root),
+            "HttpProxy": self._proxy("http_proxy"),
+            "HttpsProxy": self._proxy("https_proxy"),
+            "NoProxy": self._proxy("no_proxy"),
+            "Name": facts.name,
+            "Labels": list(settings.labels),
+            "ExperimentalBuild": False,
+            "ServerVersion": kitepy.__version__,
+            "Runtimes": {settings.runtime_name: {"path": "kitepy-engine"}},
+            "DefaultRuntime": settings.runtime_name,
+            "Swarm": _NO_SWARM,
+            "LiveRestoreEnabled": settings.live_restore,
+            "Isolation": "",
+            "InitBinary": "",
+            "ContainerdCommit": {"ID": ""},
+            "RuncCommit": {"ID": ""},
+            "InitCommit": {"ID": ""},
+            "SecurityOptions": self._security_options(),
+            "CDISpecDirs": [],
+            "FirewallBackend": {"Driver": "nftables" if settings.uses_rules else "none"},
+            "Warnings": list(sources.warnings()) or None,
+        }
+
+    def _proxy(self, name: str) -> str:
+        value = self._environ.get(name.upper()) or self._environ.get(name) or ""
+        return _CREDENTIALS.sub("xxxxx:xxxxx@", value)
+
+    def _security_options(self) -> list[str]:
+        options = ["name=seccomp,profile=builtin"]
+        if self._settings.rootless:
+            options.append("name=rootless")
+        return [*options, "name=cgroupns"]
+
+
+_NO_SWARM: Mapping[str, Any] = {
+    "NodeID": "",
+    "NodeAddr": "",
+    "LocalNodeState": "inactive",
+    "ControlAvailable": False,
+    "Error": "",
+    "RemoteManagers": None,
+}
+
+
+def read_or_create_engine_id(data_root: Path) -> str:
+    """The engine's identity, a UUID that is made once for a data root."""
+    path = data_root / "engine-id"
+    try:
+        return str(uuid.UUID(path.read_text(encoding="ascii").strip()))
+    except (FileNotFoundError, ValueError):
+        pass
+    engine_id = str(uuid.uuid4())
+    data_root.mkdir(mode=0o710, parents=True, exist_ok=True)
+    unfinished = path.with_name(f"engine-id.{os.getpid()}")
+    unfinished.write_text(f"{engine_id}\n", encoding="ascii")
+    unfinished.replace(path)
+    return engine_id
+
+
+def _version_document(facts: HostFacts) -> dict[str, Any]:
+    built = format_time(int(Path(kitepy.__file__).stat().st_mtime) * 1_000_000_000)
+    common = {"GitCommit": "", "GoVersion": "", "Os": "linux", "Arch": facts.architecture, "KernelVersion": facts.kernel_version}
+    details = {**common, "ApiVersion": API_VERSION, "MinAPIVersion": MIN_API_VERSION, "BuildTime": built, "Experimental": "false"}
+    return {
+        "Platform": {"Name": "Kitepy Engine"},
+        "Components": [
+            {"Name": "Engine", "Version": kitepy.__version__, "Details": details},
+            {"Name": "Python", "Version": platform.python_version(), "Details": {}},
+        ],
+        "Version": kitepy.__version__,
+        "ApiVersion": API_VERSION,
+        "MinAPIVersion": MIN_API_VERSION,
+        **common,
+        "BuildTime": built,
+    }
+
+
+def _limits(facts: HostFacts) -> dict[str, bool]:
+    """Which limits can be honoured here."""
+    controllers = facts.controllers
+    cpu = "cpu" in controllers
+    return {
+        "MemoryLimit": "memory" in controllers,
+        "SwapLimit": facts.swap_accounting,
+        "CpuCfsPeriod": cpu,
+        "CpuCfsQuota": cpu,
+        "CPUShares": cpu,
+        "CPUSet": "cpuset" in controllers,
+        "PidsLimit": "pids" in controllers,
+        "OomKillDisable": facts.cgroup_version == 1 and "memory" in controllers,
+    }
+
+
+def _registry_config(settings: SystemSettings) -> dict[str, Any]:
+    hub = {"Name": "docker.io", "Mirrors": list(settings.registry_mirrors), "Secure": True, "Official": True}
+    others = {
+        name: {"Name": name, "Mirrors": [], "Secure": False, "Official": False}
+        for name in settings.insecure_registries
+        if "/" not in name
+    }
+    networks = ["::1/128", "127.0.0.0/8", *(name for name in settings.insecure_registries if "/" in name)]
+    return {
+        "InsecureRegistryCIDRs": networks,
+        "IndexConfigs": {"docker.io": hub, **others},
+        "Mirrors": list(settings.registry_mirrors) or None,
+    }
+
+
+def _open_files() -> int:
+    try:
+        return len(os.listdir("/proc/self/fd"))
+    except OSError:
+        return 0
+
+
+def _reads_one(path: Path, otherwise: bool) -> bool:
+    try:
+        return path.read_text(encoding="ascii").strip() == "1"
+    except OSError:
+        return otherwise
