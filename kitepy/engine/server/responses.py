@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Mapping
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any, Generic, TypeVar
 
 import msgspec
 from aiohttp import web
@@ -17,6 +17,8 @@ from kitepy.engine.server.call import Call
 from kitepy.engine.server.errors import UNEXPECTED, status_of
 
 logger = logging.getLogger(__name__)
+
+Item = TypeVar("Item")
 
 COMMON_HEADERS: Mapping[str, str] = {
     "Api-Version": str(NEWEST),
@@ -89,28 +91,48 @@ async def begin_stream(call: Call, content_type: str | None, extra: Mapping[str,
 
 async def stream_lines(call: Call, documents: AsyncIterator[Any]) -> web.StreamResponse:
     """Compact JSON documents, one a line, with the head sent at once since the first may be long in coming."""
-    return await stream_bytes(call, JSON, _lines(documents))
+    return await stream_bytes(call, JSON, Mapped(documents, lambda document: msgspec.json.encode(document) + b"\n"))
 
 
-async def _lines(documents: AsyncIterator[Any]) -> AsyncIterator[bytes]:
-    try:
-        async for document in documents:
-            yield msgspec.json.encode(document) + b"\n"
-    finally:
-        await _close(documents)
+class Mapped(AsyncIterator[bytes], Generic[Item]):
+    """Encodes the items of a source; unlike a generator its ``aclose`` closes the source even when nothing was read yet."""
+
+    def __init__(self, source: AsyncIterator[Item], encode: Callable[[Item], bytes]) -> None:
+        self._source = source
+        self._encode = encode
+
+    async def __anext__(self) -> bytes:
+        return self._encode(await anext(self._source))
+
+    async def aclose(self) -> None:
+        await _close(self._source)
 
 
 async def stream_bytes(
-    call: Call, content_type: str | None, pieces: AsyncIterator[bytes], extra: Mapping[str, str] | None = None
+    call: Call,
+    content_type: str | None,
+    pieces: AsyncIterator[bytes],
+    extra: Mapping[str, str] | None = None,
+    *,
+    head_first: bool = True,
 ) -> web.StreamResponse:
-    """An answer made of pieces; an error amid them cuts the connection, so that a client can't take it for the end."""
-    response = await begin_stream(call, content_type, extra)
+    """An answer made of pieces; an error amid them cuts the connection, so that a client can't take it for the end.
+
+    With ``head_first`` the head is sent at once; else what is raised before the first piece becomes the answer's status.
+    """
+    response: web.StreamResponse | None = None
     try:
+        first = b"" if head_first else await anext(pieces, b"")
+        response = await begin_stream(call, content_type, extra)
+        if first:
+            await response.write(first)
         async for piece in pieces:
             await response.write(piece)
     except ConnectionError:
         raise
     except Exception as error:
+        if response is None:
+            raise
         _log_failure(call, error)
         cut(call)
     finally:
@@ -121,13 +143,10 @@ async def stream_bytes(
 
 async def stream_progress(call: Call, documents: AsyncIterator[Any]) -> web.StreamResponse:
     """Progress messages, one a line: what is raised before the first becomes the status, later the last message."""
+    response: web.StreamResponse | None = None
     try:
         first = await anext(documents, None)
-    except BaseException:
-        await _close(documents)
-        raise
-    response = await begin_stream(call, JSON)
-    try:
+        response = await begin_stream(call, JSON)
         if first is not None:
             await response.write(msgspec.json.encode(first) + b"\r\n")
         async for document in documents:
@@ -135,6 +154,8 @@ async def stream_progress(call: Call, documents: AsyncIterator[Any]) -> web.Stre
     except ConnectionError:
         raise
     except Exception as error:
+        if response is None:
+            raise
         _log_failure(call, error)
         await response.write(msgspec.json.encode(error_document(call, error)) + b"\r\n")
     finally:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
 
 import msgspec
 from aiohttp import web
@@ -14,6 +13,7 @@ from kitepy.engine.server.errors import UNEXPECTED, BadRequest
 from kitepy.engine.server.frames import encode_frame
 from kitepy.engine.server.responses import (
     JSON,
+    Mapped,
     begin_stream,
     empty_response,
     json_response,
@@ -140,22 +140,13 @@ async def logs(call: Call) -> web.StreamResponse:
         details=query.flag("details"),
     )
     tty, pieces = await call.containers.logs(call.argument, options)
-    return await stream_bytes(call, stream_type(tty, call.version), _framed(pieces, tty))
+    framed = Mapped(pieces, (lambda piece: piece[1]) if tty else (lambda piece: encode_frame(*piece)))
+    return await stream_bytes(call, stream_type(tty, call.version), framed)
 
 
 def _tail(text: str) -> int | None:
     """The number of lines wanted; like dockerd, what is no number means all of them."""
     return int(text) if text.isascii() and text.isdecimal() and len(text) < 19 else None
-
-
-async def _framed(pieces: AsyncIterator[tuple[int, bytes]], tty: bool) -> AsyncIterator[bytes]:
-    try:
-        async for stream, data in pieces:
-            yield data if tty else encode_frame(stream, data)
-    finally:
-        close = getattr(pieces, "aclose", None)
-        if close is not None:
-            await close()
 
 
 async def top(call: Call) -> web.Response:
@@ -185,7 +176,8 @@ async def changes(call: Call) -> web.Response:
 
 async def export(call: Call) -> web.StreamResponse:
     """GET /containers/{id}/export."""
-    return await stream_bytes(call, "application/octet-stream", await call.containers.export(call.argument))
+    pieces = await call.containers.export(call.argument)
+    return await stream_bytes(call, "application/octet-stream", pieces, head_first=False)
 
 
 async def prune(call: Call) -> web.Response:

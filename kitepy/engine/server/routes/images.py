@@ -51,12 +51,12 @@ async def save_several(call: Call) -> web.StreamResponse:
     names = [name for given in call.query.all("names") for name in given.split(",") if name]
     if not names:
         raise BadRequest("no image names were given")
-    return await stream_bytes(call, TAR, call.images.save(names))
+    return await stream_bytes(call, TAR, call.images.save(names), head_first=False)
 
 
 async def save(call: Call) -> web.StreamResponse:
     """GET /images/{name}/get."""
-    return await stream_bytes(call, TAR, call.images.save([call.argument]))
+    return await stream_bytes(call, TAR, call.images.save([call.argument]), head_first=False)
 
 
 async def inspect(call: Call) -> web.Response:
