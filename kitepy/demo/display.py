@@ -80,6 +80,10 @@ class Display:
             time.sleep(0.03)
         raise DisplayError(f"no window with the title {title} appeared within {timeout_s:.0f} s")
 
+    def title(self, window: str) -> str:
+        """What its title bar says."""
+        return self.xdotool("getwindowname", window).rstrip("\n")
+
     def geometry(self, window: str) -> Rectangle:
         """Where a window is."""
         values = dict(

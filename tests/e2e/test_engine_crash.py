@@ -1,0 +1,105 @@
+"""The engine is killed without a word while a container logs: nothing may be lost."""
+
+from __future__ import annotations
+
+import time
+import urllib.request
+from collections.abc import Iterator
+
+import docker
+import pytest
+from support.engine import EngineUnderTest
+from support.images import load_busybox
+
+LINES = 400
+# Logs for about four seconds, long enough for a crash and a restart, and ends with a code that can't come from a signal.
+SCRIPT = f"i=0; while [ $i -lt {LINES} ]; do echo line $i; i=$((i+1)); usleep 10000; done; exit 42"
+
+
+@pytest.fixture
+def crashing() -> Iterator[EngineUnderTest]:
+    with EngineUnderTest() as running:
+        yield running
+
+
+def test_a_container_outlives_a_killed_engine_with_every_line_and_its_exit_code(crashing: EngineUnderTest) -> None:
+    client = crashing.docker()
+    container = client.containers.run(load_busybox(client), ["sh", "-c", SCRIPT], name="talker", detach=True)
+    wait_for_line(container, "line 50")
+    pid = client.api.inspect_container("talker")["State"]["Pid"]
+    client.close()
+
+    crashing.kill()
+    crashing.start()
+
+    client = crashing.docker()
+    state = client.api.inspect_container("talker")["State"]
+    assert state["Running"]
+    assert state["Pid"] == pid
+    assert client.api.wait("talker", timeout=60)["StatusCode"] == 42
+    lines = client.containers.get("talker").logs().decode().splitlines()
+    assert lines == [f"line {number}" for number in range(LINES)]
+    assert client.api.inspect_container("talker")["State"]["ExitCode"] == 42
+    client.close()
+
+
+def test_a_container_that_ended_while_the_engine_was_away_has_its_exit_code(crashing: EngineUnderTest) -> None:
+    client = crashing.docker()
+    client.containers.run(
+        load_busybox(client), ["sh", "-c", "echo ready; usleep 400000; echo bye; exit 5"], name="brief", detach=True
+    )
+    wait_for_line(client.containers.get("brief"), "ready")
+    client.close()
+
+    crashing.kill()
+    time.sleep(1.0)  # The container ends now, with nobody to ask.
+    crashing.start()
+
+    client = crashing.docker()
+    assert client.api.wait("brief", timeout=20)["StatusCode"] == 5
+    state = client.api.inspect_container("brief")["State"]
+    assert (state["Running"], state["Status"], state["ExitCode"]) == (False, "exited", 5)
+    assert client.containers.get("brief").logs() == b"ready\nbye\n"
+    client.close()
+
+
+def test_a_published_port_still_answers_after_a_restart_and_is_free_after_removal(crashing: EngineUnderTest) -> None:
+    client = crashing.docker()
+    image = load_busybox(client)
+    server = ["httpd", "-f", "-p", "80", "-h", "/etc"]
+    client.containers.run(image, server, name="web", detach=True, ports={"80/tcp": ("127.0.0.1", None)})
+    port = int(client.api.port("web", 80)[0]["HostPort"])
+    client.close()
+
+    crashing.kill()
+    crashing.start()
+
+    client = crashing.docker()
+    assert int(client.api.port("web", 80)[0]["HostPort"]) == port
+    assert "root" in fetch(f"http://127.0.0.1:{port}/passwd")
+    with pytest.raises(docker.errors.APIError, match="port is already allocated"):
+        client.containers.run(image, server, name="second", detach=True, ports={"80/tcp": ("127.0.0.1", port)})
+    client.api.remove_container("second", force=True)
+    client.api.remove_container("web", force=True)
+    client.containers.run(image, server, name="third", detach=True, ports={"80/tcp": ("127.0.0.1", port)})
+    assert "root" in fetch(f"http://127.0.0.1:{port}/passwd")
+    client.close()
+
+
+def wait_for_line(container: docker.models.containers.Container, line: str) -> None:
+    deadline = time.monotonic() + 20
+    while line not in container.logs().decode().splitlines():
+        assert time.monotonic() < deadline, f"{line!r} was never logged"
+        time.sleep(0.02)
+
+
+def fetch(url: str) -> str:
+    deadline = time.monotonic() + 10
+    while True:
+        try:
+            with urllib.request.urlopen(url, timeout=2) as answer:  # noqa: S310  # always http://127.0.0.1
+                return str(answer.read().decode())
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)

@@ -1,0 +1,73 @@
+"""The main story as a person sees it: the app, its engine, a dragged folder, a page; played by ``kitepy demo``."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.engine import unused_bip
+
+from kitepy.client import EnginePaths
+from kitepy.client.probe import Presence, probe
+
+
+@pytest.fixture
+def home() -> Iterator[Path]:
+    directory = Path(tempfile.mkdtemp(prefix="ks-", dir="/var/tmp"))
+    yield directory
+    subprocess.run([sys.executable, "-m", "kitepy", "engine", "stop"], env=environment_for(directory), check=False, timeout=60)
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+def environment_for(home: Path) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if name not in ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM")}
+    # A home of its own keeps the app's settings apart too.
+    return {**kept, "KITEPY_HOME": str(home), "HOME": str(home), "KITEPY_ENGINE_ARGS": f"--bip {BIP}"}
+
+
+BIP = unused_bip()
+
+
+def run(home: Path, *arguments: str, timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "kitepy", *arguments],
+        env=environment_for(home),
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+        check=False,
+    )
+
+
+def test_a_folder_dragged_onto_the_window_becomes_a_page(home: Path) -> None:
+    picture = home / "demo.png"
+    done = run(home, "demo", "--screenshot", str(picture), timeout_s=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Hello from Kitepy" in done.stdout
+    assert "the container is still running" in done.stdout
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert picture.stat().st_size > 20_000, "an empty screen packs to less"
+    assert probe(EnginePaths.default({"KITEPY_HOME": str(home)}).socket).presence in (Presence.ABSENT, Presence.STALE)
+
+
+def test_the_engine_is_started_adopted_and_stopped_from_the_command_line(home: Path) -> None:
+    assert run(home, "engine", "status").returncode == 3
+    started = run(home, "engine", "start")
+    assert started.returncode == 0, started.stdout + started.stderr
+    assert " started (process" in started.stdout
+    assert " was running (process" in run(home, "engine", "start").stdout
+    assert run(home, "engine", "status").stdout.startswith("healthy")
+    assert "ended" in run(home, "engine", "stop").stdout
+    assert run(home, "engine", "status").returncode == 3
+
+
+def test_without_a_display_the_app_says_what_to_do(home: Path) -> None:
+    done = run(home)
+    assert done.returncode == 1
+    assert "kitepy demo" in done.stderr
