@@ -1,0 +1,71 @@
+"""The app's own commands as QActions, each named once; menus, tray and shortcuts all show these."""
+
+from __future__ import annotations
+
+from PySide6.QtCore import QObject, Qt
+from PySide6.QtGui import QAction, QActionGroup, QKeySequence
+from PySide6.QtWidgets import QMenu, QWidget
+
+from kitepy.gui.models.state import DISCOVER, IMAGES
+from kitepy.gui.theme import ThemeChoice
+from kitepy.gui.views.intents import Intents
+
+
+class Actions(QObject):
+    def __init__(self, intents: Intents, choice: ThemeChoice) -> None:
+        super().__init__(intents)
+        self.new = self._make("New…", "Ctrl+N")
+        self.new.triggered.connect(intents.show_window)
+        self.new.triggered.connect(lambda: intents.navigate.emit(DISCOVER))
+        self.build_folder = self._make("Build a folder…", "Ctrl+B")
+        self.build_folder.triggered.connect(intents.show_window)
+        self.build_folder.triggered.connect(intents.choose_folder)
+        self.build_dockerfile = self._make("Build a Dockerfile…", "Ctrl+Shift+B")
+        self.build_dockerfile.triggered.connect(intents.choose_dockerfile)
+        self.images = self._make("Images", "Ctrl+I")
+        self.images.triggered.connect(lambda: intents.navigate.emit(IMAGES))
+        self.refresh = self._make("Refresh", "F5")
+        self.refresh.triggered.connect(intents.refresh)
+        self.find = self._make("Find…", "Ctrl+F")
+        self.find.triggered.connect(intents.find)
+        self.show_window = self._make("Show window", "")
+        self.show_window.triggered.connect(intents.show_window)
+        self.quit = self._make("Quit (containers keep running)", "Ctrl+Q")
+        self.quit.triggered.connect(intents.quit)
+        self._themes = QActionGroup(self)
+        self.themes: list[QAction] = []
+        for theme, title in (
+            (ThemeChoice.SYSTEM, "Follow the system"),
+            (ThemeChoice.LIGHT, "Light"),
+            (ThemeChoice.DARK, "Dark"),
+        ):
+            action = self._make(title, "")
+            action.setCheckable(True)
+            action.setChecked(theme is choice)
+            action.triggered.connect(lambda _checked=False, theme=theme: intents.choose_theme.emit(theme))
+            self._themes.addAction(action)
+            self.themes.append(action)
+
+    def attach(self, window: QWidget) -> None:
+        """Makes the shortcuts work anywhere in the window."""
+        window.addActions([self.new, self.build_folder, self.build_dockerfile, self.images, self.refresh, self.find, self.quit])
+
+    def app_menu(self) -> QMenu:
+        """The menu behind the sidebar's three dots."""
+        menu = QMenu()
+        menu.addActions([self.new, self.build_folder, self.build_dockerfile])
+        menu.addSeparator()
+        menu.addActions([self.images, self.find, self.refresh])
+        menu.addSeparator()
+        appearance = menu.addMenu("Appearance")
+        appearance.addActions(self.themes)
+        menu.addSeparator()
+        menu.addAction(self.quit)
+        return menu
+
+    def _make(self, text: str, shortcut: str) -> QAction:
+        action = QAction(text, self)
+        if shortcut:
+            action.setShortcut(QKeySequence(shortcut))
+            action.setShortcutContext(Qt.ShortcutContext.WindowShortcut)
+        return action

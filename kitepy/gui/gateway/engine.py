@@ -1,0 +1,131 @@
+"""The gateway over `kitepy.client`: starts the bundled engine, asks it, and turns its answers and errors into the app's."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from kitepy.client import BundledEngine, ClientError, EngineClient, EnginePaths, EngineStartError, EngineUnreachable
+from kitepy.gui.gateway import translate
+from kitepy.gui.gateway.port import Disconnected, EngineStarted, EngineUnavailable, LogChunk, OperationFailed
+from kitepy.gui.gateway.web import fetch_preview
+from kitepy.gui.models.build import BuildEvent, BuildRequest, BuildReview
+from kitepy.gui.models.container import Container, ContainerDetails
+from kitepy.gui.models.image import Image
+from kitepy.gui.models.preview import Preview
+from kitepy.gui.models.state import EngineEvent
+
+
+class EngineGateway:
+    def __init__(self, paths: EnginePaths) -> None:
+        self._bundled = BundledEngine(paths)
+        self._client = EngineClient(paths.socket)
+
+    async def start_engine(self) -> EngineStarted:
+        try:
+            info = await self._bundled.ensure_running()
+            with _told():
+                await self._client.ping()
+        except EngineStartError as error:
+            raise EngineUnavailable(error.reason, error.hint, error.log_tail) from error
+        except (OperationFailed, Disconnected) as error:
+            raise EngineUnavailable(str(error)) from error
+        return EngineStarted(info.version, info.adopted)
+
+    async def containers(self) -> tuple[Container, ...]:
+        with _told():
+            return tuple(translate.container_from_list(entry) for entry in await self._client.containers(all=True))
+
+    async def container(self, container_id: str) -> ContainerDetails:
+        with _told():
+            return translate.details_from_inspect(await self._client.container(container_id))
+
+    async def images(self) -> tuple[Image, ...]:
+        with _told():
+            return tuple(translate.image_from_list(entry) for entry in await self._client.images())
+
+    async def start(self, container_id: str) -> None:
+        with _told():
+            await self._client.start(container_id)
+
+    async def stop(self, container_id: str) -> None:
+        with _told():
+            await self._client.stop(container_id)
+
+    async def restart(self, container_id: str) -> None:
+        with _told():
+            await self._client.restart(container_id)
+
+    async def kill(self, container_id: str) -> None:
+        with _told():
+            await self._client.kill(container_id)
+
+    async def remove(self, container_id: str, *, force: bool) -> None:
+        with _told():
+            await self._client.remove(container_id, force=force, volumes=True)
+
+    async def rename(self, container_id: str, name: str) -> None:
+        with _told():
+            await self._client.rename(container_id, name)
+
+    async def remove_image(self, reference: str, *, force: bool) -> None:
+        with _told():
+            await self._client.remove_image(reference, force=force)
+
+    async def run_image(self, reference: str, name: str) -> str:
+        with _told():
+            return await self._client.run_image(reference, name, publish_all=True)
+
+    async def logs(self, container_id: str, *, tail: int) -> AsyncIterator[LogChunk]:
+        with _told():
+            async with self._client.logs(container_id, tail=tail, follow=True, timestamps=True) as stream:
+                async for chunk in stream:
+                    yield LogChunk(chunk.stream, chunk.data)
+
+    async def events(self, *, since_s: float) -> AsyncIterator[EngineEvent]:
+        with _told():
+            async with self._client.events(since=since_s) as stream:
+                async for message in stream:
+                    yield translate.event_from_message(message)
+
+    async def make_starter_image(self) -> None:
+        with _told():
+            await self._client.ensure_starter_image()
+
+    async def review(self, path: Path) -> BuildReview:
+        from kitepy.gui.gateway.review import read_review
+
+        return await asyncio.to_thread(read_review, path)
+
+    async def build(self, request: BuildRequest) -> AsyncIterator[BuildEvent]:
+        review = request.review
+        dockerfile = os.path.relpath(review.dockerfile, review.context)
+        with _told():
+            async with self._client.build(review.context, dockerfile, request.tag, request.nocache) as stream:
+                async for event in stream:
+                    yield translate.build_event(event)
+
+    async def preview(self, url: str) -> Preview:
+        return await fetch_preview(url)
+
+    async def close(self) -> None:
+        await self._client.close()
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """The client's errors as the app's own, told to the user as the engine words them."""
+    try:
+        yield
+    except EngineUnreachable as error:
+        raise Disconnected("The engine doesn't answer.") from error
+    except ClientError as error:
+        raise OperationFailed(_sentence(str(error))) from error
+
+
+def _sentence(text: str) -> str:
+    text = text.strip() or "The engine refused without a reason"
+    return text[0].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")

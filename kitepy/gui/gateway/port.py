@@ -1,0 +1,113 @@
+"""What the app asks of the engine, as a Protocol: every call runs off the main thread and can be cancelled.
+
+GatewayError                 the world's fault: shown to the user as it is
+├── OperationFailed          the engine said no, or a file could not be read
+├── Disconnected             the engine went away: lists are re-read after the reconnect
+└── EngineUnavailable        the engine cannot start: reason, next step and the end of its log
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from kitepy.gui.models.build import BuildEvent, BuildRequest, BuildReview
+from kitepy.gui.models.container import Container, ContainerDetails
+from kitepy.gui.models.image import Image
+from kitepy.gui.models.preview import Preview
+from kitepy.gui.models.state import EngineEvent
+
+
+class GatewayError(Exception):
+    """`str()` is a sentence for the user."""
+
+
+class OperationFailed(GatewayError):
+    pass
+
+
+class Disconnected(GatewayError):
+    pass
+
+
+class EngineUnavailable(GatewayError):
+    def __init__(self, reason: str, hint: str = "", log_tail: str = "") -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.hint = hint
+        self.log_tail = log_tail
+
+
+@dataclass(frozen=True)
+class EngineStarted:
+    version: str
+    adopted: bool
+
+
+@dataclass(frozen=True)
+class LogChunk:
+    stream: str
+    data: bytes
+
+
+class Gateway(Protocol):
+    async def start_engine(self) -> EngineStarted:
+        """Starts the engine or adopts a running one. Raises EngineUnavailable."""
+        ...
+
+    async def containers(self) -> tuple[Container, ...]: ...
+
+    async def container(self, container_id: str) -> ContainerDetails: ...
+
+    async def images(self) -> tuple[Image, ...]: ...
+
+    async def start(self, container_id: str) -> None: ...
+
+    async def stop(self, container_id: str) -> None:
+        """Asks it to end and kills it after the grace period of ten seconds."""
+        ...
+
+    async def restart(self, container_id: str) -> None: ...
+
+    async def kill(self, container_id: str) -> None: ...
+
+    async def remove(self, container_id: str, *, force: bool) -> None:
+        """Removes it with its anonymous volumes."""
+        ...
+
+    async def rename(self, container_id: str, name: str) -> None: ...
+
+    async def remove_image(self, reference: str, *, force: bool) -> None: ...
+
+    async def run_image(self, reference: str, name: str) -> str:
+        """Creates and starts a container with all exposed ports published; gives its id."""
+        ...
+
+    def logs(self, container_id: str, *, tail: int) -> AsyncIterator[LogChunk]:
+        """The last lines and what follows, each line with its timestamp; ends when the container does."""
+        ...
+
+    def events(self, *, since_s: float) -> AsyncIterator[EngineEvent]:
+        """What has happened since that time (seconds since the epoch) and what happens now.
+
+        Ends or raises Disconnected when the engine goes away.
+        """
+        ...
+
+    async def make_starter_image(self) -> None:
+        """Makes the small image that the examples build on, from this machine's busybox; nothing happens when it is there."""
+        ...
+
+    async def review(self, path: Path) -> BuildReview:
+        """Reads a folder with a Dockerfile, or a Dockerfile. Raises OperationFailed when it is neither."""
+        ...
+
+    def build(self, request: BuildRequest) -> AsyncIterator[BuildEvent]:
+        """Ends with BuildSucceeded or BuildFailed; cancelling it cancels the build."""
+        ...
+
+    async def preview(self, url: str) -> Preview: ...
+
+    async def close(self) -> None: ...

@@ -1,0 +1,248 @@
+"""The whole state of the app and the reducer that every change goes through. Pure: time and ids come in with the events."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+
+from kitepy.gui.models.build import Build
+from kitepy.gui.models.container import Container, Status
+from kitepy.gui.models.image import Image
+
+
+class EnginePhase(enum.Enum):
+    STARTING = "starting"
+    READY = "ready"
+    RECONNECTING = "reconnecting"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class EngineState:
+    phase: EnginePhase = EnginePhase.STARTING
+    version: str = ""
+    adopted: bool = False
+    reason: str = ""
+    hint: str = ""
+    log_tail: str = ""
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Whether a list has been read at least once, and why it could not be read the last time."""
+
+    loaded: bool = False
+    error: str = ""
+
+
+class Page(enum.Enum):
+    DISCOVER = "discover"
+    IMAGES = "images"
+    CONTAINER = "container"
+    BUILD = "build"
+
+
+@dataclass(frozen=True)
+class Route:
+    page: Page
+    key: str = ""
+
+
+DISCOVER = Route(Page.DISCOVER)
+IMAGES = Route(Page.IMAGES)
+
+
+@dataclass(frozen=True)
+class AppState:
+    engine: EngineState = EngineState()
+    containers: Mapping[str, Container] = field(default_factory=dict)
+    containers_list: Listing = Listing()
+    images: tuple[Image, ...] = ()
+    images_list: Listing = Listing()
+    activities: Mapping[str, str] = field(default_factory=dict)
+    """What is being done to a container right now ("Stopping"), by container id."""
+    builds: Mapping[str, Build] = field(default_factory=dict)
+    route: Route = DISCOVER
+
+
+# Everything that can happen to the state.
+@dataclass(frozen=True)
+class EngineChanged:
+    engine: EngineState
+
+
+@dataclass(frozen=True)
+class ContainersListed:
+    containers: tuple[Container, ...]
+
+
+@dataclass(frozen=True)
+class ContainersUnreadable:
+    message: str
+
+
+@dataclass(frozen=True)
+class ImagesListed:
+    images: tuple[Image, ...]
+
+
+@dataclass(frozen=True)
+class ImagesUnreadable:
+    message: str
+
+
+@dataclass(frozen=True)
+class EngineEvent:
+    """One message of the engine's event stream, as far as the app cares."""
+
+    kind: str
+    action: str
+    id: str
+    attributes: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ActivityStarted:
+    container_id: str
+    word: str
+
+
+@dataclass(frozen=True)
+class ActivityEnded:
+    container_id: str
+
+
+@dataclass(frozen=True)
+class BuildChanged:
+    build: Build
+
+
+@dataclass(frozen=True)
+class BuildForgotten:
+    build_id: str
+
+
+@dataclass(frozen=True)
+class Navigated:
+    route: Route
+
+
+Event = (
+    EngineChanged
+    | ContainersListed
+    | ContainersUnreadable
+    | ImagesListed
+    | ImagesUnreadable
+    | EngineEvent
+    | ActivityStarted
+    | ActivityEnded
+    | BuildChanged
+    | BuildForgotten
+    | Navigated
+)
+
+_STATUS_AFTER = {
+    "start": Status.RUNNING,
+    "restart": Status.RUNNING,
+    "unpause": Status.RUNNING,
+    "pause": Status.PAUSED,
+    "die": Status.EXITED,
+    "stop": Status.EXITED,
+}
+
+
+def reduce(state: AppState, event: Event) -> AppState:
+    """The state after `event`."""
+    match event:
+        case EngineChanged(engine):
+            return replace(state, engine=engine)
+        case ContainersListed(containers):
+            return _with_containers(state, {container.id: container for container in containers}, Listing(loaded=True))
+        case ContainersUnreadable(message):
+            return replace(state, containers_list=replace(state.containers_list, error=message))
+        case ImagesListed(images):
+            return replace(state, images=images, images_list=Listing(loaded=True))
+        case ImagesUnreadable(message):
+            return replace(state, images_list=replace(state.images_list, error=message))
+        case EngineEvent():
+            return _after_engine_event(state, event)
+        case ActivityStarted(container_id, word):
+            return replace(state, activities={**state.activities, container_id: word})
+        case ActivityEnded(container_id):
+            return replace(state, activities={key: word for key, word in state.activities.items() if key != container_id})
+        case BuildChanged(build):
+            return _with_build(state, build)
+        case BuildForgotten(build_id):
+            builds = {key: build for key, build in state.builds.items() if key != build_id}
+            route = DISCOVER if state.route == Route(Page.BUILD, build_id) else state.route
+            return replace(state, builds=builds, route=route)
+        case Navigated(route):
+            return replace(state, route=route)
+
+
+def _with_containers(state: AppState, containers: Mapping[str, Container], listing: Listing) -> AppState:
+    gone = state.route.page is Page.CONTAINER and state.route.key not in containers
+    # A route may point at a container that was made a moment ago and isn't listed yet: only a known one can be gone.
+    if gone and state.route.key in state.containers:
+        state = replace(state, route=DISCOVER)
+    return replace(state, containers=containers, containers_list=listing)
+
+
+def _after_engine_event(state: AppState, event: EngineEvent) -> AppState:
+    if event.kind != "container" or event.id not in state.containers:
+        return state
+    if event.action == "destroy":
+        rest = {key: container for key, container in state.containers.items() if key != event.id}
+        return _with_containers(state, rest, state.containers_list)
+    container = state.containers[event.id]
+    if event.action == "rename":
+        container = replace(container, name=event.attributes.get("name", container.name).lstrip("/"))
+    elif event.action in _STATUS_AFTER:
+        status = _STATUS_AFTER[event.action]
+        exit_code = container.exit_code
+        if event.action == "die":
+            code = event.attributes.get("exitCode", "")
+            exit_code = int(code) if code.lstrip("-").isdigit() else None
+        elif status is Status.RUNNING:
+            exit_code = None
+        container = replace(container, status=status, exit_code=exit_code)
+    else:
+        return state
+    return replace(state, containers={**state.containers, event.id: container})
+
+
+def _with_build(state: AppState, build: Build) -> AppState:
+    before = state.builds.get(build.id)
+    state = replace(state, builds={**state.builds, build.id: build})
+    # Whoever watches the build is taken to the container that came of it; whoever looks at something else stays there.
+    if build.container_id and (before is None or not before.container_id) and state.route == Route(Page.BUILD, build.id):
+        state = replace(state, route=Route(Page.CONTAINER, build.container_id))
+    return state
+
+
+Subscriber = Callable[[AppState, AppState], None]
+
+
+class Store:
+    """Holds the one AppState; subscribers are called with (state, previous) after each change, on the thread of `dispatch`."""
+
+    def __init__(self, state: AppState | None = None) -> None:
+        self._state = state or AppState()
+        self._subscribers: list[Subscriber] = []
+
+    @property
+    def state(self) -> AppState:
+        return self._state
+
+    def subscribe(self, subscriber: Subscriber) -> Callable[[], None]:
+        """Returns the function that ends the subscription."""
+        self._subscribers.append(subscriber)
+        return lambda: self._subscribers.remove(subscriber)
+
+    def dispatch(self, event: Event) -> None:
+        previous = self._state
+        self._state = reduce(previous, event)
+        if self._state != previous:
+            for subscriber in list(self._subscribers):
+                subscriber(self._state, previous)

@@ -1,0 +1,19 @@
+"""The pages: they draw a state and say what the user wants. They know no client, no asyncio and keep no truth.
+
+Object names, kept stable for tests and for driving the app from outside:
+
+    main-window         whole window; drop-overlay while something is dragged over it
+    sidebar             container-filter, new-button, app-menu-button, container-list, images-button, engine-status
+    discover-page       drop-target, choose-folder-button, choose-dockerfile-button, image-card-run (one per image)
+    review-sheet        review-image-name, review-dockerfile, review-context, review-run (Build and run), review-cancel
+    build-page          build-title, build-state, build-elapsed, build-cancel, build-again, build-dismiss, build-steps,
+                        build-output, build-error, build-error-line
+    container-page      container-name, container-state, container-image, container-start, container-stop, container-restart,
+                        container-open, container-more, container-tabs, preview-card, preview-status, preview-title,
+                        preview-open, ports-table, port-address, recent-logs, log-view, log-search, log-follow, log-timestamps,
+                        log-clear, log-copy, inspect-tree, inspect-search
+    images-page         images-list, image-run, image-remove, image-filter
+    failure-page        failure-reason, failure-hint, failure-copy-hint, failure-log, failure-retry
+    confirm-sheet       confirm-yes, confirm-no;  rename-sheet  rename-name, rename-save
+    notices             messages at the lower edge
+"""

@@ -1,0 +1,32 @@
+"""Everything a user can want from the pages, as signals; the controllers are connected to these and to nothing else of a view."""
+
+from __future__ import annotations
+
+from PySide6.QtCore import QObject, Signal
+
+
+class Intents(QObject):
+    navigate = Signal(object)
+    """Route"""
+    act = Signal(object, str)
+    """ContainerAction, container id"""
+    build_paths = Signal(list)
+    """Paths as text: dropped, chosen, or handed over by a second start."""
+    choose_folder = Signal()
+    choose_dockerfile = Signal()
+    cancel_build = Signal(str)
+    repeat_build = Signal(str)
+    dismiss_build = Signal(str)
+    run_image = Signal(str)
+    remove_image = Signal(str)
+    open_url = Signal(str)
+    copy_text = Signal(str, str)
+    """Text, and what to call it in the message."""
+    retry_engine = Signal()
+    refresh = Signal()
+    refresh_preview = Signal()
+    find = Signal()
+    choose_theme = Signal(object)
+    show_window = Signal()
+    show_container_logs = Signal(str)
+    quit = Signal()
