@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -20,7 +21,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments and arguments[0] in _SUBCOMMANDS:
         options = _subcommand_parser().parse_args(arguments)
         return _demo(options) if options.subcommand == "demo" else _engine(options)
-    return _open_app(_app_parser().parse_args(arguments).paths)
+    options = _app_parser().parse_args(arguments)
+    logging.basicConfig(level=logging.INFO if options.verbose else logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    return _open_app(options.paths)
 
 
 def _app_parser() -> argparse.ArgumentParser:

@@ -2,6 +2,7 @@
 # The checks of `make test`: lint, types, layers, then pytest. Arguments go to pytest; --lint-only stops before it.
 #
 # Tests that touch the kernel need root. An ordinary user's are run through sudo, in a second pytest after the others.
+# shellcheck disable=SC2086  # $pytest is a command with its arguments
 set -eu
 
 cd "$(dirname "$0")/.."
@@ -15,7 +16,6 @@ bin=.venv/bin
 
 # Two workers: more would fight for the kernel's locks on a small machine. One file stays on one worker, since its
 # tests share an engine.
-# shellcheck disable=SC2086  # $pytest is a command with its arguments
 pytest="$bin/python -m pytest -n ${KITEPY_TEST_WORKERS:-2} --dist loadfile"
 
 if [ "$(id -u)" -eq 0 ]; then

@@ -105,7 +105,11 @@ class _Story:
     def _open_app(self, files: ExitStack, display: Display, output: Any) -> tuple[subprocess.Popen[bytes], str]:
         began = time.monotonic()
         app = subprocess.Popen(
-            [sys.executable, "-m", "kitepy"], env=display.environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output
+            [sys.executable, "-m", "kitepy", "--verbose"],
+            env=display.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
         )
         files.callback(end_process, app)
         window = display.wait_for_window(APP_TITLE, WINDOW_TIMEOUT_S, app)
