@@ -1,0 +1,142 @@
+"""A monitor's children: forking process 1 and execs with their descriptors, waiting for exec to succeed, reaping."""
+
+from __future__ import annotations
+
+import os
+from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_SEQPACKET, socket, socketpair
+
+from kitepy.engine.kernel import namespaces
+from kitepy.engine.runtime.init import Machine, run_exec_process, run_first_process
+from kitepy.engine.runtime.packets import Message, receive
+from kitepy.engine.runtime.plan import Plan
+from kitepy.engine.runtime.process import Document
+
+_SIGKILL = 9
+
+
+class Child:
+    """A forked child and what its parent keeps of it; descriptors are -1 when there are none."""
+
+    def __init__(self, pid: int, pidfd: int, channel: socket | None = None) -> None:
+        self.pid = pid
+        self.pidfd = pidfd
+        self.channel = channel
+        self.stdin_fd = -1
+        self.stdout_fd = -1
+        self.stderr_fd = -1
+
+    def wait_until_executed(self) -> tuple[Message | None, int]:
+        """Block until the child has called exec; returns (what failed or None, the terminal's master or -1)."""
+        assert self.channel is not None
+        master_fd = -1
+        while True:
+            try:
+                received = receive(self.channel)
+            except ConnectionResetError:
+                received = None
+            if received is None:
+                break
+            message, _, fds = received
+            if "failed" in message:
+                return message, master_fd
+            master_fd = fds[0]
+        self.channel.close()
+        return None, master_fd
+
+    def reap(self) -> int:
+        """Wait for the end and give the exit code as a shell reports it."""
+        _, status = os.waitpid(self.pid, 0)
+        return namespaces.exit_code(status)
+
+    def kill_and_reap(self) -> int:
+        """End the child whatever it is doing."""
+        try:
+            namespaces.pidfd_send_signal(self.pidfd, _SIGKILL)
+        except ProcessLookupError:
+            return self.reap()
+        return self.reap()
+
+
+class ExecChild(Child):
+    """A process that joined the container; ``control`` is the connection that hears of its start and end."""
+
+    def __init__(self, pid: int, pidfd: int, channel: socket, exec_id: str) -> None:
+        super().__init__(pid, pidfd, channel)
+        self.exec_id = exec_id
+        self.control: socket | None = None
+        self.sequence: object = None
+        self.terminal_fds: list[int] = []
+
+
+def new_socketpair() -> tuple[socket, socket]:
+    """Two connected packet sockets, close-on-exec."""
+    return socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC)
+
+
+def spawn_first_process(plan: Plan, machine: Machine, netns_fd: int | None, seccomp_program: bytes, *, open_stdin: bool) -> Child:
+    """Fork process 1; it goes through the plan on its own."""
+    ours, theirs = new_socketpair()
+    stdio: tuple[int, int, int] | None = None
+    kept = (-1, -1, -1)
+    if not plan.terminal:
+        stdio, kept = _make_pipes(open_stdin)
+    cgroup_fd = machine.driver.spawn_fd(plan.cgroup_path)
+    pid, pidfd = namespaces.fork_with_pidfd(cgroup_fd)
+    if not pid:
+        run_first_process(plan, machine, theirs, stdio, netns_fd, seccomp_program, in_cgroup=cgroup_fd is not None)
+    theirs.close()
+    if cgroup_fd is not None:
+        os.close(cgroup_fd)
+    for fd in stdio or ():
+        os.close(fd)
+    child = Child(pid, pidfd, ours)
+    child.stdin_fd, child.stdout_fd, child.stderr_fd = kept
+    return child
+
+
+def _make_pipes(open_stdin: bool) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
+    """((the child's stdin, stdout, stderr), (our ends)). Without stdin the child reads end of file at once."""
+    stdin_read, stdin_write = os.pipe2(os.O_CLOEXEC)
+    stdout_read, stdout_write = os.pipe2(os.O_CLOEXEC)
+    stderr_read, stderr_write = os.pipe2(os.O_CLOEXEC)
+    if not open_stdin:
+        os.close(stdin_write)
+        stdin_write = -1
+    return (stdin_read, stdout_write, stderr_write), (stdin_write, stdout_read, stderr_read)
+
+
+def spawn_exec(
+    process: Document,
+    machine: Machine,
+    container_pidfd: int,
+    cgroup_path: str,
+    seccomp_program: bytes,
+    seccomp_flags: list[str],
+    fds: list[int],
+    exec_id: str,
+) -> ExecChild:
+    """Fork a process that joins the container. ``fds`` are its stdin, stdout, stderr (closed here), or empty for a terminal."""
+    ours, theirs = new_socketpair()
+    cgroup_fd = machine.driver.spawn_fd(cgroup_path)
+    stdio = (fds[0], fds[1], fds[2]) if len(fds) == 3 else None
+    try:
+        pid, pidfd = namespaces.fork_with_pidfd(cgroup_fd)
+        if not pid:
+            run_exec_process(
+                process,
+                machine,
+                theirs,
+                stdio,
+                container_pidfd,
+                cgroup_path,
+                seccomp_program,
+                seccomp_flags,
+                in_cgroup=cgroup_fd is not None,
+            )
+    finally:
+        theirs.close()
+        for fd in fds:
+            os.close(fd)
+        if cgroup_fd is not None:
+            os.close(cgroup_fd)
+    return ExecChild(pid, pidfd, ours, exec_id)

@@ -1,0 +1,145 @@
+"""What runs in the forked children of a monitor: process 1 on its way into a new container, or an exec into a running one.
+
+Both report over a close-on-exec channel: a packet is a failure (or carries the terminal's master), plain end means that exec
+succeeded.
+"""
+
+from __future__ import annotations
+
+import os
+from _socket import socket
+
+from kitepy.engine.kernel import namespaces, syscalls
+from kitepy.engine.kernel.cgroups import CgroupDriver
+from kitepy.engine.kernel.paths import open_in_root
+from kitepy.engine.kernel.tty import open_pair, set_size
+from kitepy.engine.model.errors import Unsupported
+from kitepy.engine.runtime.operations import Context, JoinCgroup
+from kitepy.engine.runtime.packets import Message, send
+from kitepy.engine.runtime.plan import Plan
+from kitepy.engine.runtime.process import Document, ProcessError, become
+
+_EXEC_NAMESPACES = (
+    namespaces.CLONE_NEWNS
+    | namespaces.CLONE_NEWUTS
+    | namespaces.CLONE_NEWIPC
+    | namespaces.CLONE_NEWNET
+    | namespaces.CLONE_NEWCGROUP
+)
+
+
+class Machine:
+    """What the launcher finds out once, before it forks: the control group driver and the kernel's last capability."""
+
+    __slots__ = ("driver", "hierarchies", "last_capability")
+
+    def __init__(self, driver: CgroupDriver, hierarchies: dict[str, str] | None, last_capability: int) -> None:
+        self.driver = driver
+        self.hierarchies = hierarchies
+        self.last_capability = last_capability
+
+
+def run_first_process(
+    plan: Plan,
+    machine: Machine,
+    channel: socket,
+    stdio: tuple[int, int, int] | None,
+    netns_fd: int | None,
+    seccomp_program: bytes,
+    *,
+    in_cgroup: bool,
+) -> None:
+    """Confine the calling process as planned and become the container's process 1; never returns.
+
+    ``stdio`` None means a terminal, whose master goes out over the channel.
+    """
+    step = ""
+    try:
+        context = Context(machine.driver, netns_fd)
+        os.umask(0)
+        for operation in plan.operations:
+            if in_cgroup and isinstance(operation, JoinCgroup):
+                continue
+            step = type(operation).__name__
+            operation.execute(context)
+        step = ""
+        if stdio is None:
+            stdio = _hand_over_terminal(channel, context.terminal_master_fd, context.terminal_slave_fd)
+        become(plan.process, seccomp_program, plan.seccomp_flags, stdio, plan.terminal, machine.last_capability)
+    except BaseException as error:
+        _report(channel, error, step)
+    os._exit(255)
+
+
+def run_exec_process(
+    process: Document,
+    machine: Machine,
+    channel: socket,
+    stdio: tuple[int, int, int] | None,
+    pidfd: int,
+    cgroup_path: str,
+    seccomp_program: bytes,
+    seccomp_flags: list[str],
+    *,
+    in_cgroup: bool,
+) -> None:
+    """Join the container of the process behind ``pidfd`` and become the process described; never returns.
+
+    The caller's children are born in the container's PID namespace already.
+    """
+    try:
+        if not in_cgroup:
+            machine.driver.join(cgroup_path)
+        syscalls.join_session_keyring("_ses.exec")
+        namespaces.setns(pidfd, _EXEC_NAMESPACES)
+        terminal = bool(process.get("terminal"))
+        if stdio is None:
+            stdio = _open_terminal(process, channel)
+        score = process.get("oomScoreAdj")
+        if isinstance(score, int) and score:
+            _write_oom_score(score)
+        become(process, seccomp_program, seccomp_flags, stdio, terminal, machine.last_capability)
+    except BaseException as error:
+        _report(channel, error, "")
+    os._exit(255)
+
+
+def _write_oom_score(score: int) -> None:
+    fd = os.open("/proc/self/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
+    os.write(fd, str(score).encode())
+    os.close(fd)
+
+
+def _open_terminal(process: Document, channel: socket) -> tuple[int, int, int]:
+    root_fd = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    master_fd = open_in_root(root_fd, "/dev/pts/ptmx", os.O_RDWR | os.O_NOCTTY, follow=False)
+    slave_fd, _ = open_pair(master_fd)
+    size = process.get("consoleSize")
+    if isinstance(size, dict) and size.get("height") and size.get("width"):
+        set_size(master_fd, int(size["height"]), int(size["width"]))
+    return _hand_over_terminal(channel, master_fd, slave_fd)
+
+
+def _hand_over_terminal(channel: socket, master_fd: int, slave_fd: int) -> tuple[int, int, int]:
+    send(channel, {"terminal": True}, fds=(master_fd,))
+    os.close(master_fd)
+    return slave_fd, slave_fd, slave_fd
+
+
+def _report(channel: socket, error: BaseException, step: str) -> None:
+    """Tell the monitor why there will be no process. ``kind`` decides how the engine words and classifies it."""
+    message: Message
+    if isinstance(error, ProcessError):
+        message = {"failed": "process", "message": str(error), "code": error.exit_code}
+    elif isinstance(error, Unsupported):
+        message = {"failed": "unsupported", "message": str(error), "code": 128}
+    elif isinstance(error, OSError):
+        where = f" ({step})" if step else ""
+        code = 127 if isinstance(error, NotADirectoryError) and step == "AttachBind" else 128
+        message = {"failed": "system", "message": f"{error.strerror or error}{where}", "code": code}
+    else:
+        message = {"failed": "fault", "message": f"{type(error).__name__}: {error}", "code": 128}
+    try:
+        send(channel, message)
+    except OSError:
+        os._exit(254)  # the monitor is gone: nobody is left to tell
