@@ -258,7 +258,7 @@ class _Packer:
                     opaque = os.getxattr(path, name, follow_symlinks=False) == b"y"
                 elif name.endswith(_UNFINISHED_COPIES):
                     # Its content is in another layer under another name: packing it would lose data silently.
-                    raise SystemFailure(f"can't pack '{os.fsdecode(path)}': it was written with overlay's redirect_dir or metacopy")
+                    raise SystemFailure(f"can't pack {os.fsdecode(path)!r}, written with overlay's redirect_dir or metacopy")
             elif not name.startswith(_SKIPPED_XATTRS) and not name.startswith(OVERLAY_XATTRS):
                 kept[name] = os.getxattr(path, name, follow_symlinks=False)
         return kept, opaque

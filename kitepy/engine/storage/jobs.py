@@ -84,6 +84,22 @@ def spool_archive(context: JobContext, params: dict[str, Any]) -> dict[str, Any]
     return {}
 
 
+def spool_blob(context: JobContext, params: dict[str, Any]) -> dict[str, Any]:
+    """Copy and hash a stream. fds: the stream, the file to write. params: ``max_bytes``."""
+    read = _reader(context.fds[0])
+    digest = hashlib.sha256()
+    size = 0
+    while piece := read(_COPY_BYTES):
+        digest.update(piece)
+        size += len(piece)
+        if size > int(params["max_bytes"]):
+            raise InvalidParameter("archive is too large")
+        view = memoryview(piece)
+        while view:
+            view = view[os.write(context.fds[1], view) :]
+    return {"digest": f"sha256:{digest.hexdigest()}", "size": size}
+
+
 def write_archive(context: JobContext, params: dict[str, Any]) -> dict[str, Any]:
     """Write a tar of given members to a pipe. fds: the pipe. params: ``root`` (of blobs), ``members``.
 

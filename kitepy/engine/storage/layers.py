@@ -140,6 +140,16 @@ class LayerStore:
             found = self._lowers[chain] = tuple(layer.directory for layer in reversed(self.stack(chain)))
         return found
 
+    def total_size(self) -> int:
+        """Bytes of files in all layers."""
+        row = self._database.query_one("SELECT coalesce(sum(size), 0) AS total FROM layers WHERE state = 'ready'")
+        return int(row["total"]) if row is not None else 0
+
+    def with_diff(self, diff_id: DiffId) -> Layer | None:
+        """Some layer with these contents, whatever it lies on."""
+        row = self._database.query_one("SELECT * FROM layers WHERE diff_id = ? AND state = 'ready' LIMIT 1", (diff_id,))
+        return None if row is None else _layer(row)
+
     # Making
 
     async def extract(
@@ -157,6 +167,7 @@ class LayerStore:
         ``InvalidParameter`` when the uncompressed content is not ``expected``.
         """
         if expected is not None and (existing := self.find(chain_id(parent, expected))):
+            self.spare(existing)
             return existing
         unplaced = await self.unpack(blob)
         if expected is not None and unplaced.diff_id != expected:
@@ -215,7 +226,7 @@ class LayerStore:
                 )
         if existing is not None:
             self.discard(unplaced)
-            self._placed_at.setdefault(existing.number, time.monotonic())
+            self.spare(existing)
             return existing
         self._placed_at[unplaced.number] = time.monotonic()
         self._sync_later()
@@ -276,6 +287,10 @@ class LayerStore:
             self._held[chain] -= 1
             if not self._held[chain]:
                 del self._held[chain]
+
+    def spare(self, layer: Layer) -> None:
+        """Keep a layer for a while although nothing holds it yet: somebody is about to build on it."""
+        self._placed_at[layer.number] = time.monotonic()
 
     def claim(self, chain: ChainId | None) -> None:
         """Somebody permanent (an image) holds the layer from now on: it needs no grace time any more."""
@@ -425,8 +440,8 @@ class LayerStore:
     async def _sync(self) -> None:
         while True:
             await asyncio.sleep(_SYNC_DELAY_S)
-            numbers = [row["id"] for row in self._database.query("SELECT id FROM layers WHERE unsynced_boot = ?", (self._boot_id,))]
-            if not numbers:
+            rows = self._database.query("SELECT id FROM layers WHERE unsynced_boot = ?", (self._boot_id,))
+            if not rows:
                 return
             try:
                 await asyncio.to_thread(sync_file_system, self._root)
@@ -434,7 +449,8 @@ class LayerStore:
                 log.error("cannot sync %s: %s", self._root, error)
                 return
             with self._database.transaction() as connection:
-                connection.executemany("UPDATE layers SET unsynced_boot = NULL WHERE id = ?", [(number,) for number in numbers])
+                done = [(row["id"],) for row in rows]
+                connection.executemany("UPDATE layers SET unsynced_boot = NULL WHERE id = ?", done)
 
 
 def _layer(row: sqlite3.Row) -> Layer:

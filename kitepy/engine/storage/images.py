@@ -1,0 +1,218 @@
+"""Images and tags in the database: finding, adding, tagging, deleting rows; rules of removal and events are the service's."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from kitepy.engine.model.errors import InvalidParameter, NotFound
+from kitepy.engine.model.ids import is_id_prefix
+from kitepy.engine.model.image import Image
+from kitepy.engine.model.oci import ChainId, Digest, chain_ids, digest_of, parse_image_document
+from kitepy.engine.model.reference import Reference, parse_reference
+from kitepy.engine.model.timestamps import parse_time
+from kitepy.engine.storage.database import Database
+from kitepy.engine.storage.layers import LayerStore
+
+_CACHED_IMAGES = 512
+
+
+@dataclass(frozen=True)
+class Listed:
+    """An image with what only this machine knows about it."""
+
+    image: Image
+    tags: tuple[Reference, ...]
+    last_tag_ns: int | None
+    manifest: bytes | None
+
+
+class ImageStore:
+    """The image rows of one database."""
+
+    def __init__(self, database: Database, layers: LayerStore) -> None:
+        self._database = database
+        self._layers = layers
+        self._cache: dict[Digest, Image] = {}
+
+    def get(self, image_id: Digest) -> Image:
+        """The image with this full id; raises ``NotFound``."""
+        cached = self._cache.get(image_id)
+        if cached is not None:
+            return cached
+        row = self._database.query_one("SELECT * FROM images WHERE id = ?", (image_id,))
+        if row is None:
+            raise NotFound(f"No such image: {image_id}")
+        return self._remember(_image(row))
+
+    def resolve(self, text: str) -> Image:
+        """The image with this reference, id or unambiguous beginning of an id; names beat ids.
+
+        Raises ``NotFound``, or ``InvalidParameter`` when the text is no reference or fits several ids.
+        """
+        bare = text.removeprefix("sha256:")
+        reference = self.as_reference(text)
+        if reference is not None and (image := self.find(reference)) is not None:
+            return image
+        if is_id_prefix(bare):
+            return self._by_prefix(text, bare)
+        raise NotFound(f"No such image: {parse_reference(text).with_default_tag().familiar}")
+
+    def as_reference(self, text: str) -> Reference | None:
+        """The reference that the text stands for, tag included; None when it stands for an id, as in ``resolve``."""
+        bare = text.removeprefix("sha256:")
+        if is_id_prefix(bare) and (len(bare) == 64 or text != bare):
+            return None
+        reference = parse_reference(text).with_default_tag()
+        return None if is_id_prefix(text) and self.find(reference) is None else reference
+
+    def find(self, reference: Reference) -> Image | None:
+        """The image a reference names, or None."""
+        if reference.digest is not None:
+            return self._find_by_digest(reference)
+        row = self._database.query_one("SELECT image_id FROM tags WHERE reference = ?", (str(reference.with_default_tag()),))
+        return None if row is None else self.get(Digest(row["image_id"]))
+
+    def all(self) -> list[Listed]:
+        """Every image, newest first."""
+        tags: dict[str, list[Reference]] = {}
+        for row in self._database.query("SELECT reference, image_id FROM tags ORDER BY reference"):
+            tags.setdefault(row["image_id"], []).append(parse_reference(row["reference"]))
+        rows = self._database.query("SELECT * FROM images ORDER BY created_ns DESC, added_ns DESC, id")
+        return [_listed(self._cached(row), row, tuple(tags.get(row["id"], ()))) for row in rows]
+
+    def describe(self, image: Image) -> Listed:
+        """An image together with its tags."""
+        row = self._database.query_one("SELECT * FROM images WHERE id = ?", (image.id,))
+        if row is None:
+            raise NotFound(f"No such image: {image.id}")
+        return _listed(image, row, self.tags(image.id))
+
+    def tags(self, image_id: Digest) -> tuple[Reference, ...]:
+        """References of an image, sorted."""
+        rows = self._database.query("SELECT reference FROM tags WHERE image_id = ? ORDER BY reference", (image_id,))
+        return tuple(parse_reference(row["reference"]) for row in rows)
+
+    def tags_of_repository(self, name: str) -> tuple[Reference, ...]:
+        """All tags of ``domain/path``."""
+        rows = self._database.query("SELECT reference FROM tags WHERE reference GLOB ? ORDER BY reference", (f"{name}:*",))
+        return tuple(parse_reference(row["reference"]) for row in rows)
+
+    def children(self, image_id: Digest) -> list[Digest]:
+        """Images that were built from this one."""
+        return [Digest(row["id"]) for row in self._database.query("SELECT id FROM images WHERE parent_id = ?", (image_id,))]
+
+    def count(self) -> int:
+        row = self._database.query_one("SELECT count(*) AS number FROM images")
+        return int(row["number"]) if row is not None else 0
+
+    def add(
+        self,
+        raw_config: bytes,
+        *,
+        parent_id: Digest | None = None,
+        manifest: bytes | None = None,
+        expected_layers: Sequence[ChainId] | None = None,
+    ) -> Image:
+        """Record an image whose layers are in the layer store; an image that is known already stays as it is."""
+        document = parse_image_document(raw_config)
+        layers = chain_ids(document.diff_ids)
+        if expected_layers is not None and tuple(expected_layers) != layers:
+            raise InvalidParameter("the image configuration lists other layers than were given")
+        image_id = digest_of(raw_config)
+        stack = self._layers.stack(layers[-1]) if layers else ()
+        now = time.time_ns()
+        with self._database.transaction() as connection:
+            connection.execute(
+                """INSERT INTO images (id, config, manifest, top_layer, parent_id, size, created_ns, added_ns)
+                   VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+                   ON CONFLICT (id) DO UPDATE SET manifest = coalesce(manifest, excluded.manifest),
+                       parent_id = coalesce(parent_id, excluded.parent_id)""",
+                (
+                    image_id,
+                    raw_config,
+                    manifest,
+                    stack[-1].number if stack else None,
+                    parent_id,
+                    sum(layer.size_bytes for layer in stack),
+                    _created_ns(document.created),
+                    now,
+                ),
+            )
+        self._layers.claim(layers[-1] if layers else None)
+        self._cache.pop(image_id, None)
+        return self.get(image_id)
+
+    def set_tag(self, reference: Reference, image_id: Digest) -> Digest | None:
+        """Point a tag at an image; returns the image it pointed at before."""
+        name = str(reference.with_default_tag())
+        with self._database.transaction() as connection:
+            row = connection.execute("SELECT image_id FROM tags WHERE reference = ?", (name,)).fetchone()
+            connection.execute("INSERT OR REPLACE INTO tags VALUES (?, ?)", (name, image_id))
+            connection.execute("UPDATE images SET last_tag_ns = ? WHERE id = ?", (time.time_ns(), image_id))
+        return None if row is None else Digest(row["image_id"])
+
+    def remove_tag(self, reference: Reference) -> bool:
+        """Forget a tag; False when there was none."""
+        with self._database.transaction() as connection:
+            return connection.execute("DELETE FROM tags WHERE reference = ?", (str(reference.with_default_tag()),)).rowcount > 0
+
+    def delete(self, image_id: Digest) -> None:
+        """Forget an image and its tags; its layers stay until the layer store collects them."""
+        with self._database.transaction() as connection:
+            connection.execute("DELETE FROM images WHERE id = ?", (image_id,))
+        self._cache.pop(image_id, None)
+
+    def _by_prefix(self, shown: str, prefix: str) -> Image:
+        rows = self._database.query("SELECT id FROM images WHERE id GLOB ? LIMIT 2", (f"sha256:{prefix}*",))
+        if not rows:
+            raise NotFound(f"No such image: {shown}")
+        if len(rows) > 1:
+            raise InvalidParameter(f"multiple images match the id prefix: {prefix}")
+        return self.get(Digest(rows[0]["id"]))
+
+    def _find_by_digest(self, reference: Reference) -> Image | None:
+        for tag in self.tags_of_repository(reference.name):
+            image = self.find(tag)
+            if image is None:
+                continue
+            manifest = self.describe(image).manifest
+            if reference.digest == image.id or (manifest is not None and digest_of(manifest) == reference.digest):
+                return image
+        return None
+
+    def _cached(self, row: sqlite3.Row) -> Image:
+        return self._cache.get(row["id"]) or self._remember(_image(row))
+
+    def _remember(self, image: Image) -> Image:
+        while len(self._cache) >= _CACHED_IMAGES:
+            del self._cache[next(iter(self._cache))]
+        self._cache[image.id] = image
+        return image
+
+
+def _image(row: sqlite3.Row) -> Image:
+    document = parse_image_document(row["config"])
+    return Image(
+        id=Digest(row["id"]),
+        document=document,
+        raw_config=row["config"],
+        layers=chain_ids(document.diff_ids),
+        size_bytes=row["size"],
+        created_ns=row["created_ns"],
+        parent_id=Digest(row["parent_id"]) if row["parent_id"] else None,
+    )
+
+
+def _listed(image: Image, row: sqlite3.Row, tags: tuple[Reference, ...]) -> Listed:
+    return Listed(image, tags, row["last_tag_ns"], row["manifest"])
+
+
+def _created_ns(text: str) -> int:
+    try:
+        return parse_time(text, now_ns=0) if text else 0
+    except InvalidParameter:
+        # A builder's odd date must not make its image unusable.
+        return 0
