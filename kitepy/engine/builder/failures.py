@@ -3,7 +3,8 @@
 ::
 
     InvalidParameter
-    └── DockerfileError     the text of the Dockerfile, or what it asks for, is wrong
+    ├── DockerfileError     the text of the Dockerfile is wrong
+    └── InstructionError    an instruction can't be carried out as written
     EngineError
     └── StepFailed          a RUN's command ended with a non-zero code
 """
@@ -28,3 +29,12 @@ class StepFailed(EngineError):
     def __init__(self, message: str, code: int) -> None:
         super().__init__(message)
         self.code = code
+
+
+class InstructionError(InvalidParameter):
+    """An instruction is well formed but can't be carried out: a file or an image is missing, say."""
+
+    def __init__(self, message: str, line: int) -> None:
+        super().__init__(f"{message} (Dockerfile line {line})" if line else message)
+        self.reason = message
+        self.line = line

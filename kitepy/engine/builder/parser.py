@@ -71,7 +71,7 @@ def parse(text: str) -> Document:
     escape = directives.get("escape", "\\")
     nodes = tuple(_nodes(lines, escape))
     if not nodes:
-        raise DockerfileError("the Dockerfile is empty or has no instructions: begin it with FROM")
+        raise DockerfileError("the Dockerfile cannot be empty: begin it with FROM")
     return Document(nodes, escape, directives)
 
 

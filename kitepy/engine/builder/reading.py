@@ -8,7 +8,6 @@ import re
 from collections.abc import Callable
 
 from kitepy.engine.builder import mount_options
-from kitepy.engine.builder.durations import parse_duration
 from kitepy.engine.builder.failures import DockerfileError
 from kitepy.engine.builder.flags import Flags
 from kitepy.engine.builder.instructions import (
@@ -34,6 +33,8 @@ from kitepy.engine.builder.instructions import (
     Workdir,
 )
 from kitepy.engine.builder.parser import Node, heredoc_of, parse_line, split_words
+from kitepy.engine.model.errors import InvalidParameter
+from kitepy.engine.model.timestamps import parse_duration
 
 _STAGE_NAME = re.compile(r"[a-z][a-z0-9\-_.]*")
 _MIN_PROBE_NS = 1_000_000
@@ -54,7 +55,7 @@ def read_instruction(node: Node, escape: str = "\\") -> Instruction:
         flags.finish(node.keyword)
     except DockerfileError:
         raise
-    except ValueError as problem:
+    except (ValueError, InvalidParameter) as problem:
         raise DockerfileError(str(problem), node.first_line) from None
     return instruction
 

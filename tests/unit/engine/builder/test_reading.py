@@ -59,7 +59,7 @@ def test_from_knows_names_and_platforms() -> None:
         ("HEALTHCHECK FOO x", 'Unknown type "FOO"'),
         ("HEALTHCHECK NONE x", "takes no arguments"),
         ("HEALTHCHECK CMD", "Missing command"),
-        ("HEALTHCHECK --interval=1 CMD x", "missing unit"),
+        ("HEALTHCHECK --interval=1 CMD x", "invalid duration"),
         ("HEALTHCHECK --interval=1us CMD x", "cannot be less than 1ms"),
         ("HEALTHCHECK --retries=-1 CMD x", "cannot be negative"),
         ("ONBUILD FROM x", "isn't allowed as an ONBUILD trigger"),

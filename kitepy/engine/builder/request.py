@@ -1,0 +1,69 @@
+"""What a client asks of one build, and the tools that the builder gets for it from the engine."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from kitepy.engine.builder.cache import BuildCache
+from kitepy.engine.builder.steps import StepLimits, StepRunner
+from kitepy.engine.model.image import Image
+from kitepy.engine.storage.layers import LayerStore
+from kitepy.engine.storage.overlay import OverlayStore
+from kitepy.engine.storage.worker import WorkerPool
+
+
+@dataclass(frozen=True)
+class BuildRequest:
+    """The options of one build that concern its making; tags are the service's matter."""
+
+    dockerfile: str = "Dockerfile"
+    target: str = ""
+    platform: str = ""
+    build_args: Mapping[str, str | None] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    no_cache: bool = False
+    remove_intermediate: bool = True
+    network: str = ""
+    extra_hosts: tuple[str, ...] = ()
+    shm_size_bytes: int = 0
+    cgroup_parent: str = ""
+    security_opt: tuple[str, ...] = ()
+    limits: StepLimits = field(default_factory=StepLimits)
+
+
+@dataclass(frozen=True)
+class Context:
+    """The files of a build: an unpacked directory, from which ignored files are gone already."""
+
+    root: Path
+    scratch: Path
+    """A directory of this build's own, on the file system of the data root; its owner removes it."""
+
+
+class ImageLookup(Protocol):
+    """Finds base images."""
+
+    def __call__(self, name: str) -> Image:
+        """The image of a reference or id; raises ``NotFound``."""
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What building needs of the engine."""
+
+    find_image: ImageLookup
+    layers: LayerStore
+    overlays: OverlayStore
+    workers: WorkerPool
+    cache: BuildCache
+    runner: StepRunner
+    cache_mounts: Path
+    """Directory with the content of ``RUN --mount=type=cache``, kept between builds."""
+    clock: Callable[[], int]
+    """Nanoseconds since the epoch."""
+    cache_locks: dict[str, asyncio.Lock] = field(default_factory=dict)
+    """Of cache mounts that are not shared, by their ids; for all builds of an engine."""
