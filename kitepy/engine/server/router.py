@@ -73,12 +73,12 @@ class Router(Generic[Target]):
         return path.count("/") >= 2
 
     def _with_argument(self, method: str, path: str) -> tuple[dict[str, Target], str] | None:
-        _, head, *rest = path.split("/", 2)
-        if not rest or not rest[0]:
+        head, _, rest = path[1:].partition("/")
+        if not rest or not path.startswith("/"):
             return None
         if head in self._greedy_heads:
-            return self._with_greedy_argument(method, head, rest[0])
-        argument, slash, tail = rest[0].partition("/")
+            return self._with_greedy_argument(method, head, rest)
+        argument, slash, tail = rest.partition("/")
         methods = self._single.get((head, slash + tail))
         return (methods, argument) if methods is not None and argument else None
 

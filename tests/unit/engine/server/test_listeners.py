@@ -1,0 +1,87 @@
+"""Hosts and sockets."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from kitepy.engine.model.errors import InvalidParameter, SystemFailure
+from kitepy.engine.server.listeners import SocketAccess, TcpHost, UnixHost, check_exposure, listen, parse_host
+
+
+@pytest.mark.parametrize(
+    ("text", "host"),
+    [
+        ("unix:///run/x.sock", UnixHost(Path("/run/x.sock"))),
+        ("tcp://127.0.0.1:2000", TcpHost("127.0.0.1", 2000)),
+        ("tcp://", TcpHost("localhost", 2375)),
+        ("tcp://[::1]:99", TcpHost("::1", 99)),
+        ("tcp://0.0.0.0", TcpHost("0.0.0.0", 2375)),
+    ],
+)
+def test_hosts_are_read(text: str, host: UnixHost | TcpHost) -> None:
+    assert parse_host(text) == host
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "x", "unix://relative", f"unix:///{'x' * 200}", "tcp://a:b", "tcp://a:99999", "tcp://::1:5", "tcp://a:1/x", "fd://"],
+)
+def test_other_hosts_are_refused(text: str) -> None:
+    with pytest.raises(InvalidParameter, match="invalid host"):
+        parse_host(text)
+
+
+def test_an_open_port_without_tls_is_refused_unless_forced() -> None:
+    with pytest.raises(InvalidParameter, match="root access"):
+        check_exposure(TcpHost("0.0.0.0", 1), forced=False)
+    check_exposure(TcpHost("0.0.0.0", 1), forced=True)
+    check_exposure(TcpHost("::1", 1), forced=False)
+    check_exposure(TcpHost("localhost", 1), forced=False)
+
+
+def test_a_unix_socket_is_only_for_its_owner(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "s"
+    (listener,) = listen(UnixHost(path), SocketAccess())
+    with listener:
+        assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_group_may_be_let_in(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    (listener,) = listen(UnixHost(path), SocketAccess(group_gid=os.getgid()))
+    with listener:
+        assert path.stat().st_mode & 0o777 == 0o660
+
+
+def test_a_stale_socket_is_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    for _ in range(2):
+        (listener,) = listen(UnixHost(path), SocketAccess())
+        listener.close()
+
+
+def test_a_socket_in_use_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    (listener,) = listen(UnixHost(path), SocketAccess())
+    with listener, pytest.raises(SystemFailure, match="another program listens"):
+        listen(UnixHost(path), SocketAccess())
+    assert path.exists()
+
+
+def test_a_file_is_not_mistaken_for_a_stale_socket(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    path.write_text("precious")
+    with pytest.raises(SystemFailure, match="not a socket"):
+        listen(UnixHost(path), SocketAccess())
+    assert path.read_text() == "precious"
+
+
+def test_a_port_in_use_is_named() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        with pytest.raises(SystemFailure, match=f"127.0.0.1:{port}"):
+            listen(TcpHost("127.0.0.1", port), SocketAccess())
