@@ -1,0 +1,134 @@
+"""A container as the engine remembers it: identity, configuration, state and the one table of state transitions.
+
+What is stored here survives the engine; live handles (monitor connections, namespaces) belong to the services.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from enum import Enum
+
+from kitepy.engine.model.container_config import ContainerConfig, HostConfig
+from kitepy.engine.model.errors import Conflict
+from kitepy.engine.model.network import Endpoint
+
+
+class ContainerStatus(Enum):
+    """The status words of the Engine API."""
+
+    CREATED = "created"
+    RUNNING = "running"
+    PAUSED = "paused"
+    RESTARTING = "restarting"
+    REMOVING = "removing"
+    EXITED = "exited"
+    DEAD = "dead"
+
+    @property
+    def has_process(self) -> bool:
+        """Whether process 1 exists."""
+        return self in (ContainerStatus.RUNNING, ContainerStatus.PAUSED)
+
+    @property
+    def counts_as_running(self) -> bool:
+        """What ``State.Running`` says: dockerd reports true while a restart is pending, too."""
+        return self in (ContainerStatus.RUNNING, ContainerStatus.PAUSED, ContainerStatus.RESTARTING)
+
+
+TRANSITIONS: dict[ContainerStatus, frozenset[ContainerStatus]] = {
+    ContainerStatus.CREATED: frozenset({ContainerStatus.RUNNING, ContainerStatus.CREATED, ContainerStatus.REMOVING}),
+    ContainerStatus.RUNNING: frozenset({ContainerStatus.PAUSED, ContainerStatus.RESTARTING, ContainerStatus.EXITED}),
+    ContainerStatus.PAUSED: frozenset({ContainerStatus.RUNNING, ContainerStatus.RESTARTING, ContainerStatus.EXITED}),
+    ContainerStatus.RESTARTING: frozenset({ContainerStatus.RUNNING, ContainerStatus.EXITED}),
+    ContainerStatus.EXITED: frozenset({ContainerStatus.RUNNING, ContainerStatus.EXITED, ContainerStatus.REMOVING}),
+    ContainerStatus.REMOVING: frozenset({ContainerStatus.DEAD}),
+    ContainerStatus.DEAD: frozenset({ContainerStatus.REMOVING}),
+}
+
+
+@dataclass(frozen=True)
+class ContainerState:
+    """What changes while a container lives. Times are nanoseconds since the epoch, 0 for never."""
+
+    status: ContainerStatus = ContainerStatus.CREATED
+    pid: int = 0
+    exit_code: int = 0
+    error: str = ""
+    oom_killed: bool = False
+    started_at_ns: int = 0
+    finished_at_ns: int = 0
+    restart_count: int = 0
+    stopped_by_user: bool = False
+    """Set by stop and kill: ``unless-stopped`` honours it over an engine restart, ``always`` until the engine restarts."""
+
+    def to(self, status: ContainerStatus, **changes: object) -> ContainerState:
+        """The state after a transition; raises Conflict when the table has no such step."""
+        if status not in TRANSITIONS[self.status]:
+            raise Conflict(f"a container that is {self.status.value} can't become {status.value}")
+        return replace(self, status=status, **changes)  # type: ignore[arg-type]  # names are checked by replace
+
+
+class MountKind(Enum):
+    """Where the content of a mount point comes from."""
+
+    BIND = "bind"
+    VOLUME = "volume"
+    TMPFS = "tmpfs"
+
+
+@dataclass(frozen=True)
+class MountPoint:
+    """One resolved mount of a container, as ``Mounts`` of inspect lists it."""
+
+    kind: MountKind
+    destination: str
+    source: str = ""
+    """Host directory or file; empty for tmpfs."""
+    volume: str = ""
+    """Name of the volume, for volumes."""
+    mode: str = ""
+    """The option string as the user gave it, e.g. ``ro,z``."""
+    read_only: bool = False
+    propagation: str = ""
+    copy_up: bool = True
+    """Fill an empty volume from the image on first use."""
+    tmpfs_options: tuple[str, ...] = ()
+    anonymous: bool = False
+    subpath: str = ""
+
+
+@dataclass(frozen=True)
+class ContainerRecord:
+    """One container in the state database."""
+
+    id: str
+    name: str
+    """Without the leading slash of the API."""
+    created_ns: int
+    image_id: str
+    image_reference: str
+    """As the user wrote it in create."""
+    config: ContainerConfig
+    host_config: HostConfig
+    platform: str
+    layers: tuple[str, ...]
+    """Chain ids of the image, bottom first."""
+    mounts: tuple[MountPoint, ...] = ()
+    state: ContainerState = field(default_factory=ContainerState)
+    endpoint: Endpoint | None = None
+    """The address and ports while the container runs on a bridge."""
+    networks: dict[str, NetworkAttachment] = field(default_factory=dict)
+
+    @property
+    def argv(self) -> tuple[str, ...]:
+        """Entrypoint and command: what process 1 executes."""
+        return (*(self.config.entrypoint or ()), *(self.config.cmd or ()))
+
+
+@dataclass(frozen=True)
+class NetworkAttachment:
+    """What the user asked for on one network."""
+
+    mac_address: str = ""
+    ipv4_address: str = ""
+    aliases: tuple[str, ...] = ()

@@ -1,0 +1,135 @@
+"""The filters of ``GET /containers/json`` and of prune."""
+
+from __future__ import annotations
+
+from kitepy.engine.model.container import ContainerRecord, ContainerStatus, MountKind
+from kitepy.engine.model.errors import InvalidParameter, NotFound
+from kitepy.engine.model.filters import Filters
+from kitepy.engine.model.oci import Digest
+from kitepy.engine.model.timestamps import parse_time
+from kitepy.engine.services.container_index import ContainerIndex
+from kitepy.engine.services.container_request import parse_network_mode, parse_port
+from kitepy.engine.services.images import ImageService
+
+_KNOWN = (
+    "ancestor", "before", "exited", "expose", "health", "id", "isolation", "is-task", "label", "name", "network", "publish",
+    "since", "status", "volume",
+)  # fmt: skip
+_PRUNE = ("until", "label", "label!")
+
+
+class ContainerFilter:
+    """One request's filters; checked when made, so that a wrong one fails before anything is read."""
+
+    def __init__(self, filters: Filters, index: ContainerIndex, images: ImageService) -> None:
+        filters.require_known((*_KNOWN, *_PRUNE))
+        self._filters = filters
+        self._images = images
+        for status in filters.get("status"):
+            if status not in {status.value for status in ContainerStatus}:
+                raise InvalidParameter(f"invalid filter 'status={status}'")
+        self._exit_codes = [self._exit_code(text) for text in filters.get("exited")]
+        self._ports = {key: self._port_range(key) for key in ("publish", "expose")}
+        self._before = self._created("before", index)
+        self._since = self._created("since", index)
+        self._ancestors = self._ancestor_ids() if "ancestor" in filters else None
+
+    @property
+    def chooses_status(self) -> bool:
+        """Whether stopped containers are wanted without ``all``."""
+        return any(key in self._filters for key in ("status", "exited", "before", "since"))
+
+    def matches(self, record: ContainerRecord) -> bool:
+        """Whether a container is to be listed."""
+        filters = self._filters
+        return (
+            filters.prefix("id", record.id)
+            and filters.pattern("name", record.name, f"/{record.name}")
+            and filters.exact("status", record.state.status.value)
+            and filters.labels(record.config.labels)
+            and (not self._exit_codes or self._exited_with(record))
+            and (self._before is None or record.created_ns < self._before)
+            and (self._since is None or record.created_ns > self._since)
+            and (self._ancestors is None or self._descends(record, self._ancestors))
+            and self._matches_mounts(record)
+            and self._matches_network(record)
+            and self._matches_ports(record)
+            and filters.exact("health", "none")
+            and ("is-task" not in filters or not filters.flag("is-task", False))
+            and filters.exact("isolation", record.host_config.isolation or "default", "")
+        )
+
+    def matches_prune(self, record: ContainerRecord, now_ns: int) -> bool:
+        """Whether a container is to be pruned."""
+        until = self._filters.single("until")
+        return (
+            self._filters.labels(record.config.labels)
+            and self._filters.without_labels(record.config.labels)
+            and (until is None or record.created_ns <= parse_time(until, now_ns=now_ns))
+        )
+
+    def _exited_with(self, record: ContainerRecord) -> bool:
+        never_ran = record.state.status is ContainerStatus.CREATED
+        return not record.state.status.counts_as_running and not never_ran and record.state.exit_code in self._exit_codes
+
+    def _matches_mounts(self, record: ContainerRecord) -> bool:
+        if "volume" not in self._filters:
+            return True
+        wanted = self._filters.get("volume")
+        for point in record.mounts:
+            source = point.volume if point.kind is MountKind.VOLUME else point.source
+            if point.destination in wanted or source in wanted:
+                return True
+        return False
+
+    def _matches_network(self, record: ContainerRecord) -> bool:
+        mode = parse_network_mode(record.host_config.network_mode)
+        return self._filters.exact("network", mode.target or mode.kind)
+
+    def _matches_ports(self, record: ContainerRecord) -> bool:
+        published = {(port.container_port, port.protocol) for port in (record.endpoint.ports if record.endpoint else ())}
+        exposed = {parse_port(text) for text in record.config.exposed_ports or ()} | published
+        for key, ports in (("publish", published), ("expose", exposed)):
+            if (wanted := self._ports[key]) and not wanted & ports:
+                return False
+        return True
+
+    def _port_range(self, key: str) -> set[tuple[int, str]]:
+        wanted: set[tuple[int, str]] = set()
+        for text in self._filters.get(key):
+            numbers, _, protocol = text.partition("/")
+            first, dash, last = numbers.partition("-")
+            low, _ = parse_port(f"{first}/{protocol or 'tcp'}")
+            high = parse_port(f"{last}/{protocol or 'tcp'}")[0] if dash else low
+            wanted |= {(port, protocol or "tcp") for port in range(low, high + 1)}
+        return wanted
+
+    def _created(self, key: str, index: ContainerIndex) -> int | None:
+        ref = self._filters.single(key)
+        return index.resolve(ref).created_ns if ref else None
+
+    def _ancestor_ids(self) -> set[str]:
+        ids: set[str] = set()
+        for ref in self._filters.get("ancestor"):
+            try:
+                ids.add(self._images.resolve(ref).id)
+            except NotFound:
+                continue
+        return ids
+
+    def _descends(self, record: ContainerRecord, ancestors: set[str]) -> bool:
+        """Whether the container's image is one of these, or was built from one here."""
+        image_id: str | None = record.image_id
+        while image_id is not None and image_id not in ancestors:
+            try:
+                image_id = self._images.get(Digest(image_id)).parent_id
+            except NotFound:
+                return False
+        return image_id is not None
+
+    @staticmethod
+    def _exit_code(text: str) -> int:
+        try:
+            return int(text)
+        except ValueError:
+            raise InvalidParameter(f"invalid filter 'exited={text}'") from None

@@ -1,0 +1,202 @@
+"""What a container's process needs before it can start: its network, volumes, files and specification."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from kitepy.engine.model.container import ContainerRecord, MountKind
+from kitepy.engine.model.errors import InvalidParameter
+from kitepy.engine.model.ids import short_id
+from kitepy.engine.model.launch import LaunchRequest, OverlayRoot
+from kitepy.engine.model.network import Endpoint
+from kitepy.engine.model.oci import ChainId
+from kitepy.engine.network.bridge import BridgeNetwork
+from kitepy.engine.network.sandbox import create_isolated_sandbox
+from kitepy.engine.services.accounts import Account, resolve_account
+from kitepy.engine.services.container_files import hosts_content, read_host_resolv, resolv_content, write_identity_files
+from kitepy.engine.services.container_request import parse_network_mode, requested_ports
+from kitepy.engine.services.devices import devices_for
+from kitepy.engine.services.log_options import log_target
+from kitepy.engine.services.process_spec import Surroundings, build_spec
+from kitepy.engine.services.root_files import read_root_file
+from kitepy.engine.services.seccomp_profiles import SeccompProfiles
+from kitepy.engine.services.volumes import VolumeService
+from kitepy.engine.storage.overlay import OverlayStore
+
+PidOf = Callable[[str, str], int]
+"""Process 1 of another container, by reference and purpose (for the error message)."""
+
+
+@dataclass(frozen=True)
+class NetworkSandbox:
+    """The network a container starts in; without a descriptor it is the host's."""
+
+    netns_fd: int | None = None
+    endpoint: Endpoint | None = None
+    owned_fd: int | None = None
+    """The descriptor, when it isn't the bridge's to close."""
+
+
+class ContainerLauncher:
+    """Prepares containers; stateless beside its collaborators."""
+
+    def __init__(
+        self,
+        *,
+        bridge: BridgeNetwork,
+        overlays: OverlayStore,
+        volumes: VolumeService,
+        seccomp: SeccompProfiles,
+        data_root: Path,
+        exec_root: Path,
+        dns: tuple[str, ...] = (),
+    ) -> None:
+        self._bridge = bridge
+        self._overlays = overlays
+        self._volumes = volumes
+        self.seccomp = seccomp
+        self._data_root = data_root
+        self._exec_root = exec_root
+        self._dns = dns
+
+    def log_path(self, container_id: str) -> Path:
+        return self.directory(container_id) / f"{container_id}-json.log"
+
+    def directory(self, container_id: str) -> Path:
+        """What of the container outlives a reboot."""
+        return self._data_root / "containers" / container_id
+
+    def bundle(self, container_id: str) -> Path:
+        """The OCI bundle, and the monitor's state."""
+        return self._exec_root / "containers" / container_id
+
+    async def remove_bundle(self, container_id: str) -> None:
+        """Remove the bundle; safe to call twice."""
+        await asyncio.to_thread(shutil.rmtree, self.bundle(container_id), ignore_errors=True)
+
+    def root(self, record: ContainerRecord) -> OverlayRoot:
+        """The container's root file system, as a value to be mounted."""
+        return self._overlays.for_container(record.id, top_layer(record), volatile=record.host_config.auto_remove)
+
+    def account(self, record: ContainerRecord, user: str | None = None) -> Account:
+        """The identity that a ``--user`` value stands for in this container."""
+        root = self.root(record)
+        return resolve_account(
+            record.config.user if user is None else user,
+            read_root_file(root, "etc/passwd"),
+            read_root_file(root, "etc/group"),
+            record.host_config.group_add or (),
+        )
+
+    async def enter_network(self, record: ContainerRecord, pid_of: PidOf, undo: AsyncExitStack) -> NetworkSandbox:
+        """Attach to the network that the container's mode names; ``undo`` learns how to leave it again."""
+        mode = parse_network_mode(record.host_config.network_mode)
+        if mode.kind == "host":
+            return NetworkSandbox()
+        if mode.kind == "none":
+            fd = await create_isolated_sandbox()
+            undo.callback(os.close, fd)
+            return NetworkSandbox(fd, owned_fd=fd)
+        if mode.kind == "container":
+            fd = os.open(f"/proc/{pid_of(mode.target, 'network')}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+            undo.callback(os.close, fd)
+            return NetworkSandbox(fd, owned_fd=fd)
+        endpoint = await self._bridge.attach(
+            record.id,
+            ports=requested_ports(record.config.exposed_ports or {}, record.host_config),
+            mac=record.config.mac_address or None,
+            name=record.name,
+        )
+        undo.push_async_callback(self._bridge.detach, endpoint)
+        return NetworkSandbox(self._bridge.netns_fd(endpoint), endpoint)
+
+    async def prepare_volumes(self, record: ContainerRecord) -> None:
+        """Fill new volumes from the image; check that host directories are there."""
+        for point in record.mounts:
+            if point.kind is MountKind.VOLUME:
+                await self._volumes.ensure(point.volume)
+                if point.copy_up:
+                    await self._volumes.populate(point.volume, self.root(record), point.destination)
+            elif point.kind is MountKind.BIND and not os.path.lexists(point.source):
+                raise InvalidParameter(f'invalid mount config for type "bind": bind source path does not exist: {point.source}')
+
+    def request(self, record: ContainerRecord, netns_fd: int | None, pid_of: PidOf) -> LaunchRequest:
+        """Write the container's files and its bundle."""
+        account = self.account(record)
+        directory, bundle = self.directory(record.id), self.bundle(record.id)
+        hostname = self.hostname(record)
+        own_network = netns_fd is not None
+        host = record.host_config
+        write_identity_files(
+            directory,
+            hosts_content(record, record.endpoint.address if record.endpoint else "", str(self._bridge.gateway.ip)),
+            hostname,
+            resolv_content(
+                read_host_resolv(),
+                host.dns or self._dns,
+                host.dns_search or (),
+                host.dns_options or (),
+                own_network=own_network,
+            ),
+        )
+        rootfs = bundle / "rootfs"
+        rootfs.mkdir(parents=True, exist_ok=True)
+        spec = build_spec(
+            record,
+            Surroundings(
+                rootfs=rootfs,
+                files=directory,
+                account=account,
+                hostname=hostname,
+                own_network=own_network,
+                devices=devices_for(host),
+                namespace_paths=_namespace_paths(record, pid_of),
+                volume_paths=self._volume_paths(record),
+            ),
+        )
+        (bundle / "config.json").write_bytes(msgspec.json.encode(spec))
+        return LaunchRequest(
+            container_id=record.id,
+            bundle=bundle,
+            state_dir=bundle,
+            rootfs=self.root(record),
+            log=log_target(record.host_config.log_config, self.log_path(record.id)),
+            netns_fd=netns_fd,
+            seccomp_program=self.seccomp.program(host),
+            open_stdin=record.config.open_stdin,
+            stdin_once=record.config.stdin_once,
+        )
+
+    def _volume_paths(self, record: ContainerRecord) -> dict[str, str]:
+        paths = {}
+        for point in record.mounts:
+            if point.kind is MountKind.VOLUME:
+                paths[point.volume] = str(self._volumes.path(point.volume))
+        return paths
+
+    @staticmethod
+    def hostname(record: ContainerRecord) -> str:
+        if record.config.hostname:
+            return record.config.hostname
+        return short_id(record.id)
+
+
+def _namespace_paths(record: ContainerRecord, pid_of: PidOf) -> dict[str, str]:
+    """Namespaces of other containers that this one joins."""
+    mode = record.host_config.pid_mode
+    if mode.startswith("container:"):
+        return {"pid": f"/proc/{pid_of(mode.removeprefix('container:'), 'pid namespace')}/ns/pid"}
+    return {}
+
+
+def top_layer(record: ContainerRecord) -> ChainId | None:
+    """The chain id to mount; None for an image without layers."""
+    return ChainId(record.layers[-1]) if record.layers else None

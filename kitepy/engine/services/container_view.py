@@ -1,0 +1,285 @@
+"""The documents by which the API shows a container: inspect, list, and the attributes of its events; pure.
+
+Shapes: Engine API v1.51 ContainerInspectResponse, ContainerSummary, EndpointSettings; values as dockerd 28 gives them.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from kitepy.engine.model.container import ContainerRecord, ContainerState, ContainerStatus, MountKind, MountPoint
+from kitepy.engine.model.network import Endpoint, PublishedPort
+from kitepy.engine.model.timestamps import format_time
+from kitepy.engine.services.container_request import parse_network_mode, parse_port
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Bytes that a container wrote, and bytes of its whole root file system."""
+
+    written: int
+    root: int
+
+
+@dataclass(frozen=True)
+class Paths:
+    """Host paths that inspect shows."""
+
+    log: str
+    resolv_conf: str
+    hostname: str
+    hosts: str
+
+
+def inspect_document(
+    record: ContainerRecord,
+    *,
+    paths: Paths,
+    network_ids: Mapping[str, str],
+    exec_ids: Iterable[str],
+    volume_paths: Mapping[str, str],
+    graph_driver: Mapping[str, Any],
+    sizes: Sizes | None,
+) -> dict[str, Any]:
+    """The answer of ``GET /containers/{id}/json``."""
+    argv = record.argv
+    host_config = record.host_config.document()
+    config = record.config.document()
+    config["Image"] = record.image_reference
+    document: dict[str, Any] = {
+        "Id": record.id,
+        "Created": format_time(record.created_ns),
+        "Path": argv[0] if argv else "",
+        "Args": list(argv[1:]),
+        "State": state_document(record.state),
+        "Image": record.image_id,
+        "ResolvConfPath": paths.resolv_conf,
+        "HostnamePath": paths.hostname,
+        "HostsPath": paths.hosts,
+        "LogPath": paths.log,
+        "Name": f"/{record.name}",
+        "RestartCount": record.state.restart_count,
+        "Driver": "overlay2",
+        "Platform": "linux",
+        "MountLabel": "",
+        "ProcessLabel": "",
+        "AppArmorProfile": "",
+        "ExecIDs": list(exec_ids) or None,
+        "HostConfig": host_config,
+        "GraphDriver": dict(graph_driver),
+        "Mounts": [mount_document(point, volume_paths) for point in record.mounts if point.kind is not MountKind.TMPFS],
+        "Config": config,
+        "NetworkSettings": network_settings(record, network_ids),
+    }
+    if sizes is not None:
+        document["SizeRw"] = sizes.written
+        document["SizeRootFs"] = sizes.root
+    return document
+
+
+def state_document(state: ContainerState) -> dict[str, Any]:
+    """The ``State`` object; its booleans are computed from the one status."""
+    status = state.status
+    return {
+        "Status": status.value,
+        "Running": status.counts_as_running,
+        "Paused": status is ContainerStatus.PAUSED,
+        "Restarting": status is ContainerStatus.RESTARTING,
+        "OOMKilled": state.oom_killed,
+        "Dead": status is ContainerStatus.DEAD,
+        "Pid": state.pid,
+        "ExitCode": state.exit_code,
+        "Error": state.error,
+        "StartedAt": format_time(state.started_at_ns),
+        "FinishedAt": format_time(state.finished_at_ns),
+    }
+
+
+def mount_document(point: MountPoint, volume_paths: Mapping[str, str]) -> dict[str, Any]:
+    """One entry of ``Mounts``."""
+    document: dict[str, Any] = {"Type": point.kind.value}
+    if point.kind is MountKind.VOLUME:
+        document["Name"] = point.volume
+        document["Source"] = volume_paths.get(point.volume, "")
+    else:
+        document["Source"] = point.source
+    document["Destination"] = point.destination
+    if point.kind is MountKind.VOLUME:
+        document["Driver"] = "local"
+    document.update({"Mode": point.mode, "RW": not point.read_only, "Propagation": point.propagation})
+    return document
+
+
+def port_map(record: ContainerRecord) -> dict[str, list[dict[str, str]] | None]:
+    """``NetworkSettings.Ports``: each exposed or published port with its host addresses, or null."""
+    ports: dict[str, list[dict[str, str]] | None] = {}
+    if record.endpoint is None:
+        return ports
+    for text in record.config.exposed_ports or ():
+        number, protocol = parse_port(text)
+        ports[f"{number}/{protocol}"] = None
+    for published in record.endpoint.ports:
+        key = f"{published.container_port}/{published.protocol}"
+        ports[key] = [*(ports.get(key) or []), {"HostIp": published.host_ip, "HostPort": str(published.host_port)}]
+    return ports
+
+
+def network_settings(record: ContainerRecord, network_ids: Mapping[str, str]) -> dict[str, Any]:
+    """The ``NetworkSettings`` of inspect, with the legacy fields of the default bridge that clients still read."""
+    endpoint = record.endpoint
+    return {
+        "Bridge": "",
+        "SandboxID": endpoint.endpoint_id if endpoint else "",
+        "SandboxKey": f"/proc/{record.state.pid}/ns/net" if record.state.pid else "",
+        "Ports": port_map(record),
+        "HairpinMode": False,
+        "LinkLocalIPv6Address": "",
+        "LinkLocalIPv6PrefixLen": 0,
+        "SecondaryIPAddresses": None,
+        "SecondaryIPv6Addresses": None,
+        "EndpointID": endpoint.endpoint_id if endpoint else "",
+        "Gateway": endpoint.gateway if endpoint else "",
+        "GlobalIPv6Address": "",
+        "GlobalIPv6PrefixLen": 0,
+        "IPAddress": endpoint.address if endpoint else "",
+        "IPPrefixLen": endpoint.prefix_length if endpoint else 0,
+        "IPv6Gateway": "",
+        "MacAddress": endpoint.mac if endpoint else "",
+        "Networks": networks_document(record, network_ids),
+    }
+
+
+def networks_document(record: ContainerRecord, network_ids: Mapping[str, str]) -> dict[str, Any]:
+    """``Networks``: the one network of the container with its endpoint, by name."""
+    mode = parse_network_mode(record.host_config.network_mode)
+    if mode.kind == "container":
+        return {}
+    return {mode.target or mode.kind: endpoint_document(record.endpoint, network_ids.get(mode.target or mode.kind, ""))}
+
+
+def endpoint_document(endpoint: Endpoint | None, network_id: str) -> dict[str, Any]:
+    """EndpointSettings of one network; the address is empty while the container isn't running."""
+    return {
+        "IPAMConfig": None,
+        "Links": None,
+        "Aliases": None,
+        "MacAddress": endpoint.mac if endpoint else "",
+        "DriverOpts": None,
+        "GwPriority": 0,
+        "NetworkID": network_id,
+        "EndpointID": endpoint.endpoint_id if endpoint else "",
+        "Gateway": endpoint.gateway if endpoint else "",
+        "IPAddress": endpoint.address if endpoint else "",
+        "IPPrefixLen": endpoint.prefix_length if endpoint else 0,
+        "IPv6Gateway": "",
+        "GlobalIPv6Address": "",
+        "GlobalIPv6PrefixLen": 0,
+        "DNSNames": None,
+    }
+
+
+def summary_document(
+    record: ContainerRecord,
+    *,
+    now_ns: int,
+    image_name: str,
+    network_ids: Mapping[str, str],
+    volume_paths: Mapping[str, str],
+    sizes: Sizes | None,
+) -> dict[str, Any]:
+    """One entry of ``GET /containers/json``; ``image_name`` is how the image is called now."""
+    document: dict[str, Any] = {
+        "Id": record.id,
+        "Names": [f"/{record.name}"],
+        "Image": image_name,
+        "ImageID": record.image_id,
+        "Command": command_text(record.argv),
+        "Created": record.created_ns // 1_000_000_000,
+        "Ports": port_list(record),
+        "Labels": dict(record.config.labels or {}),
+        "State": record.state.status.value,
+        "Status": status_text(record.state, now_ns),
+        "HostConfig": {"NetworkMode": record.host_config.network_mode},
+        "NetworkSettings": {"Networks": networks_document(record, network_ids)},
+        "Mounts": [mount_document(point, volume_paths) for point in record.mounts if point.kind is not MountKind.TMPFS],
+    }
+    if record.host_config.annotations:
+        document["HostConfig"]["Annotations"] = dict(record.host_config.annotations)
+    if sizes is not None:
+        document["SizeRw"] = sizes.written
+        document["SizeRootFs"] = sizes.root
+    return document
+
+
+def command_text(argv: Iterable[str]) -> str:
+    """The command on one line: words with spaces are quoted, as ``docker ps`` shows them."""
+    return " ".join(f"'{word}'" if any(character.isspace() for character in word) else word for word in argv)
+
+
+def port_list(record: ContainerRecord) -> list[dict[str, Any]]:
+    """``Ports`` of a summary: one entry per host address, and the exposed ones that aren't published."""
+    if record.endpoint is None:
+        return []
+    published: defaultdict[tuple[int, str], list[PublishedPort]] = defaultdict(list)
+    for port in record.endpoint.ports:
+        published[port.container_port, port.protocol].append(port)
+    entries: list[dict[str, Any]] = []
+    exposed = {parse_port(text) for text in record.config.exposed_ports or ()}
+    for number, protocol in sorted(exposed | set(published)):
+        for port in published.get((number, protocol), ()):
+            entries.append({"IP": port.host_ip, "PrivatePort": number, "PublicPort": port.host_port, "Type": protocol})
+        if (number, protocol) not in published:
+            entries.append({"PrivatePort": number, "Type": protocol})
+    return entries
+
+
+def status_text(state: ContainerState, now_ns: int) -> str:
+    """``Up 5 minutes``, ``Exited (0) 2 hours ago`` and so on."""
+    status = state.status
+    if status is ContainerStatus.CREATED:
+        return "Created"
+    if status is ContainerStatus.REMOVING:
+        return "Removal In Progress"
+    if status is ContainerStatus.DEAD:
+        return "Dead"
+    if status is ContainerStatus.EXITED:
+        return f"Exited ({state.exit_code}) {human_duration(now_ns - state.finished_at_ns)} ago"
+    if status is ContainerStatus.RESTARTING:
+        return f"Restarting ({state.exit_code}) {human_duration(now_ns - state.finished_at_ns)} ago"
+    up = f"Up {human_duration(now_ns - state.started_at_ns)}"
+    return f"{up} (Paused)" if status is ContainerStatus.PAUSED else up
+
+
+def human_duration(duration_ns: int) -> str:
+    """A rough duration in words, in the steps that Docker uses."""
+    seconds = max(0, duration_ns) // 1_000_000_000
+    if seconds < 1:
+        return "Less than a second"
+    if seconds == 1:
+        return "1 second"
+    if seconds < 60:
+        return f"{seconds} seconds"
+    if seconds < 120:
+        return "About a minute"
+    if seconds < 3600:
+        return f"{seconds // 60} minutes"
+    hours = (seconds + 1800) // 3600
+    if hours <= 1:
+        return "About an hour"
+    if hours < 48:
+        return f"{hours} hours"
+    if hours < 24 * 7 * 2:
+        return f"{hours // 24} days"
+    if hours < 24 * 30 * 2:
+        return f"{hours // 24 // 7} weeks"
+    if hours < 24 * 365 * 2:
+        return f"{hours // 24 // 30} months"
+    return f"{hours // 24 // 365} years"
+
+
+def event_attributes(record: ContainerRecord, **more: str) -> dict[str, str]:
+    """What every event of a container carries: its labels, image and name."""
+    return {**(record.config.labels or {}), "image": record.image_reference, "name": record.name, **more}

@@ -1,0 +1,426 @@
+"""The containers resource of the Engine API, request by request; making and running them have modules of their own."""
+
+from __future__ import annotations
+
+import asyncio
+import builtins
+import contextlib
+import os
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NoReturn
+
+from kitepy.engine.model.container import ContainerRecord, ContainerStatus, MountKind
+from kitepy.engine.model.container_config import ContainerCreateBody, ContainerUpdateBody
+from kitepy.engine.model.errors import Conflict, InvalidParameter, NotFound, NotModified, Unsupported
+from kitepy.engine.model.filters import Filters
+from kitepy.engine.model.oci import ChainId
+from kitepy.engine.services import container_request as request_rules
+from kitepy.engine.services.container_creation import ContainerCreation
+from kitepy.engine.services.container_filters import ContainerFilter
+from kitepy.engine.services.container_index import ContainerIndex
+from kitepy.engine.services.container_launch import ContainerLauncher, top_layer
+from kitepy.engine.services.container_names import check_name
+from kitepy.engine.services.container_runs import ContainerRuns, PendingAttach, stop_signal, waited
+from kitepy.engine.services.container_view import Paths, Sizes, event_attributes, inspect_document, summary_document
+from kitepy.engine.services.container_waits import ContainerWaits
+from kitepy.engine.services.devices import devices_for
+from kitepy.engine.services.events import EventBus
+from kitepy.engine.services.images import ImageService
+from kitepy.engine.services.log_reader import read_log
+from kitepy.engine.services.ports import AttachOptions, CreateResult, LogOptions, WaitResult
+from kitepy.engine.services.process_spec import build_resources
+from kitepy.engine.services.sessions import Session
+from kitepy.engine.services.signals import parse_signal
+from kitepy.engine.services.volumes import VolumeService
+from kitepy.engine.storage.layers import LayerStore
+from kitepy.engine.storage.overlay import OverlayStore
+
+DEFAULT_STOP_TIMEOUT_S = 10
+
+
+class Containers:
+    """Satisfies ``ports.ContainerService``. Belongs to one event loop."""
+
+    def __init__(
+        self,
+        *,
+        index: ContainerIndex,
+        runs: ContainerRuns,
+        launcher: ContainerLauncher,
+        creation: ContainerCreation,
+        waits: ContainerWaits,
+        images: ImageService,
+        layers: LayerStore,
+        overlays: OverlayStore,
+        volumes: VolumeService,
+        events: EventBus,
+        network_ids: Callable[[], dict[str, str]],
+        data_root: Path,
+        exec_root: Path,
+    ) -> None:
+        self._index = index
+        self._runs = runs
+        self._launcher = launcher
+        self._creation = creation
+        self._waits = waits
+        self._images = images
+        self._layers = layers
+        self._overlays = overlays
+        self._volumes = volumes
+        self._events = events
+        self._network_ids = network_ids
+        self._data_root = data_root
+        self._exec_root = exec_root
+        self.exec_ids: Callable[[str], list[str]] = lambda _: []
+        """Set by the execs service: the execs of a container."""
+        runs.remove_after_exit = self._remove_after_exit
+
+    # --- life ---
+
+    async def create(self, name: str | None, body: ContainerCreateBody, platform: str | None) -> CreateResult:
+        record, warnings = await self._creation.create(name, body, platform)
+        self._emit(record, "create")
+        return CreateResult(record.id, tuple(warnings))
+
+    async def start(self, ref: str, detach_keys: str | None = None) -> None:  # noqa: ARG002  # a client's matter
+        await self._runs.start(self._index.resolve(ref).id)
+
+    async def stop(self, ref: str, timeout_s: int | None, signal: str | None) -> None:
+        record = self._index.resolve(ref)
+        number = parse_signal(signal) if signal else stop_signal(record)
+        if not record.state.status.counts_as_running:
+            raise NotModified(f"container {record.name} is already stopped")
+        await self._runs.stop(record, number, self._grace_s(record, timeout_s))
+        self._emit(record, "stop")
+
+    @staticmethod
+    def _grace_s(record: ContainerRecord, timeout_s: int | None) -> float | None:
+        chosen = timeout_s if timeout_s is not None else record.config.stop_timeout
+        if chosen is None:
+            return DEFAULT_STOP_TIMEOUT_S
+        return None if chosen < 0 else chosen
+
+    async def restart(self, ref: str, timeout_s: int | None, signal: str | None) -> None:
+        record = self._index.resolve(ref)
+        number = parse_signal(signal) if signal else stop_signal(record)
+        with self._runs.restarting(record.id):
+            if record.state.status.counts_as_running:
+                with contextlib.suppress(NotModified):
+                    await self._runs.stop(record, number, self._grace_s(record, timeout_s))
+            await self._runs.start(record.id)
+        self._emit(record, "restart")
+
+    async def kill(self, ref: str, signal: str | None) -> None:
+        record = self._index.resolve(ref)
+        number = parse_signal(signal or "SIGKILL")
+        if not record.state.status.has_process:
+            raise Conflict(f"cannot kill container: {ref}: container {record.id} is not running")
+        await self._runs.kill(record, number)
+
+    async def pause(self, ref: str) -> None:
+        await self._runs.set_paused(self._index.resolve(ref), paused=True)
+
+    async def unpause(self, ref: str) -> None:
+        await self._runs.set_paused(self._index.resolve(ref), paused=False)
+
+    async def rename(self, ref: str, new_name: str) -> None:
+        record = self._index.resolve(ref)
+        if not new_name:
+            raise InvalidParameter("Neither old nor new names may be empty")
+        name = check_name(new_name)
+        if name == record.name:
+            raise InvalidParameter("Renaming a container with the same name as its current name")
+        with self._creation.claimed_name(name):
+            self._index.save(replace(record, name=name))
+        self._emit(replace(record, name=name), "rename", oldName=f"/{record.name}")
+
+    async def remove(self, ref: str, force: bool, volumes: bool, link: bool) -> None:
+        if link:
+            raise Unsupported("Links between containers are not supported by this version of Kitepy")
+        record = self._index.resolve(ref)
+        status = record.state.status
+        if status is ContainerStatus.REMOVING:
+            raise Conflict(f"removal of container {record.name} is already in progress")
+        if status.counts_as_running:
+            if not force:
+                hint = (
+                    "Unpause and then stop"
+                    if status is ContainerStatus.PAUSED
+                    else "stop the container before removing or force remove"
+                )
+                words = "paused" if status is ContainerStatus.PAUSED else status.value
+                if status is ContainerStatus.PAUSED:
+                    hint += " the container before removing or force remove"
+                raise Conflict(f'cannot remove container "/{record.name}": container is {words}: {hint}')
+            with contextlib.suppress(NotModified):
+                await self._runs.stop(record, 9, 0)
+        await self._remove(record.id, volumes=volumes)
+
+    async def _remove_after_exit(self, container_id: str) -> None:
+        """``--rm``: the anonymous volumes go with the container."""
+        if self._index.get(container_id) is not None:
+            await self._remove(container_id, volumes=True)
+
+    async def _remove(self, container_id: str, *, volumes: bool) -> None:
+        async with self._runs.live(container_id).lock:
+            record = self._index.get(container_id)
+            if record is None:
+                return
+            if record.state.status is ContainerStatus.REMOVING:
+                return
+            if record.state.status.counts_as_running:
+                raise Conflict(f'cannot remove container "/{record.name}": it was started again')
+            removing = replace(record, state=record.state.to(ContainerStatus.REMOVING))
+            self._index.save(removing)
+            await self._finish_removal(removing, volumes=volumes)
+
+    async def _finish_removal(self, record: ContainerRecord, *, volumes: bool) -> None:
+        """What a crash may interrupt; files without a record are removed at the engine's next start."""
+        self._index.remove(record.id)
+        self._runs.forget(record.id)
+        self._runs.spawn(self._remove_files(record.id), f"removal of the files of {record.id}")
+        if volumes:
+            for point in record.mounts:
+                if point.kind is MountKind.VOLUME and point.anonymous:
+                    await self._volumes.remove_if_unused(point.volume)
+        self._emit(record, "destroy")
+        self._waits.removed(record.id, waited(record.state))
+
+    async def _remove_files(self, container_id: str) -> None:
+        await self._launcher.remove_bundle(container_id)
+        await self._overlays.remove_container(container_id)
+
+    async def finish_removals(self) -> None:
+        """Go on with removals that a crash interrupted; called once, at the engine's start."""
+        for record in self._index:
+            if record.state.status is ContainerStatus.REMOVING:
+                await self._finish_removal(record, volumes=False)
+        for root in (self._data_root, self._exec_root):
+            for directory in (root / "containers").glob("*"):
+                if self._index.get(directory.name) is None:
+                    await self._remove_files(directory.name)
+
+    async def wait(self, ref: str, condition: str) -> Awaitable[WaitResult]:
+        record = self._index.resolve(ref)
+        present = None if record.state.status.counts_as_running else waited(record.state)
+        return self._waits.register(record.id, condition, present)
+
+    # --- looking ---
+
+    async def inspect(self, ref: str, size: bool) -> dict[str, Any]:
+        record = self._index.resolve(ref)
+        directory = self._launcher.directory(record.id)
+        log_driver = record.host_config.log_config.type
+        return inspect_document(
+            record,
+            paths=Paths(
+                log=str(self._launcher.log_path(record.id)) if log_driver == "json-file" else "",
+                resolv_conf=str(directory / "resolv.conf"),
+                hostname=str(directory / "hostname"),
+                hosts=str(directory / "hosts"),
+            ),
+            network_ids=self._network_ids(),
+            exec_ids=self.exec_ids(record.id),
+            volume_paths=self._volume_paths(record),
+            graph_driver=self._graph_driver(record),
+            sizes=await self._sizes(record) if size else None,
+        )
+
+    def _graph_driver(self, record: ContainerRecord) -> dict[str, Any]:
+        root = self._launcher.root(record)
+        return {
+            "Name": "overlay2",
+            "Data": {
+                "ID": record.id,
+                "LowerDir": ":".join(str(root.base / lower) for lower in root.lower),
+                "MergedDir": str(self._launcher.bundle(record.id) / "rootfs"),
+                "UpperDir": str(root.base / (root.upper or "")),
+                "WorkDir": str(root.base / (root.work or "")),
+            },
+        }
+
+    def _volume_paths(self, record: ContainerRecord) -> dict[str, str]:
+        return {point.volume: str(self._volumes.path(point.volume)) for point in record.mounts if point.kind is MountKind.VOLUME}
+
+    async def _sizes(self, record: ContainerRecord) -> Sizes:
+        top = top_layer(record)
+        base = sum(layer.size_bytes for layer in self._layers.stack(top))
+        written = await asyncio.to_thread(directory_size, self._launcher.directory(record.id) / "upper")
+        return Sizes(written=written, root=base + written)
+
+    async def list(self, all: bool, limit: int | None, size: bool, filters: Filters) -> builtins.list[dict[str, Any]]:
+        chooser = ContainerFilter(filters, self._index, self._images)
+        records = sorted(self._index, key=lambda record: record.created_ns, reverse=True)
+        if not (all or (limit or 0) > 0 or chooser.chooses_status):
+            records = [record for record in records if record.state.status.counts_as_running]
+        records = [record for record in records if chooser.matches(record)]
+        if limit is not None and limit > 0:
+            records = records[:limit]
+        now_ns = time.time_ns()
+        network_ids = self._network_ids()
+        return [
+            summary_document(
+                record,
+                now_ns=now_ns,
+                image_name=self._image_name(record),
+                network_ids=network_ids,
+                volume_paths=self._volume_paths(record),
+                sizes=await self._sizes(record) if size else None,
+            )
+            for record in records
+        ]
+
+    def _image_name(self, record: ContainerRecord) -> str:
+        """As the user wrote it while that still means the same image, else the image's id."""
+        try:
+            if self._images.resolve(record.image_reference).id == record.image_id:
+                return record.image_reference
+        except NotFound:
+            pass
+        return record.image_id
+
+    async def logs(self, ref: str, options: LogOptions) -> tuple[bool, AsyncIterator[builtins.list[tuple[int, bytes]]]]:
+        record = self._index.resolve(ref)
+        driver = record.host_config.log_config.type
+        if driver != "json-file":
+            raise Unsupported(f"configured logging driver does not support reading: {driver}")
+        running = self._runs.live(record.id).running
+        ended = running.exited if running is not None else None
+        if options.follow and running is None and record.state.status is ContainerStatus.CREATED:
+            ended = None
+        return record.config.tty, read_log(self._launcher.log_path(record.id), options, ended=ended)
+
+    # --- streams ---
+
+    async def attach(self, ref: str, options: AttachOptions) -> Session:
+        record = self._index.resolve(ref)
+        status = record.state.status
+        if status is ContainerStatus.PAUSED:
+            raise Conflict(f"container {ref} is paused, unpause the container before attach")
+        if status is ContainerStatus.RESTARTING:
+            raise Conflict(f"container {ref} is restarting, wait until the container is running")
+        live = self._runs.live(record.id)
+        replay = None
+        if options.logs and record.host_config.log_config.type == "json-file":
+            log_options = LogOptions(stdout=options.stdout, stderr=options.stderr)
+            replay = read_log(self._launcher.log_path(record.id), log_options)
+        stdin = options.stdin and record.config.open_stdin
+        stream: Any = None
+        if options.stream and live.running is not None:
+            stream = await live.running.attach(stdin=stdin, stdout=options.stdout, stderr=options.stderr)
+        elif options.stream and status in (ContainerStatus.CREATED, ContainerStatus.EXITED):
+            stream = PendingAttach(stdin, options.stdout, options.stderr, asyncio.get_running_loop().create_future())
+            live.pending_attach.append(stream)
+        self._emit(record, "attach")
+        return Session(record.config.tty, stream, replay)
+
+    async def resize(self, ref: str, rows: int, columns: int) -> None:
+        record = self._index.resolve(ref)
+        await self._runs.running(record).resize(rows, columns)
+        self._emit(record, "resize", height=str(rows), width=str(columns))
+
+    async def update(self, ref: str, body: ContainerUpdateBody) -> builtins.list[str]:
+        record = self._index.resolve(ref)
+        host = request_rules.apply_update(record.host_config, body)
+        warnings = request_rules.check_host_config(host)
+        running = self._runs.live(record.id).running
+        if running is not None:
+            await running.update_limits(build_resources(host, devices_for(host)))
+        self._index.save(replace(self._index.resolve(record.id), host_config=host))
+        self._emit(record, "update")
+        return warnings
+
+    async def prune(self, filters: Filters) -> dict[str, Any]:
+        filters.require_known(("until", "label", "label!"))
+        chooser = ContainerFilter(filters, self._index, self._images)
+        removed: builtins.list[str] = []
+        reclaimed = 0
+        for record in self._index:
+            if record.state.status not in (ContainerStatus.CREATED, ContainerStatus.EXITED, ContainerStatus.DEAD):
+                continue
+            if not chooser.matches_prune(record, time.time_ns()):
+                continue
+            reclaimed += (await self._sizes(record)).written
+            with contextlib.suppress(Conflict):
+                await self._remove(record.id, volumes=False)
+                removed.append(record.id)
+        self._events.emit("container", "prune", "", {"reclaimed": str(reclaimed)})
+        return {"ContainersDeleted": removed or None, "SpaceReclaimed": reclaimed}
+
+    # --- for other services ---
+
+    def using_image(self, image_id: str) -> builtins.list[tuple[str, bool]]:
+        """(container id, whether it runs) of each container made from an image."""
+        return [(record.id, record.state.status.counts_as_running) for record in self._index if record.image_id == image_id]
+
+    def held_layers(self) -> builtins.list[ChainId]:
+        """The top layers that containers stand on."""
+        return [ChainId(record.layers[-1]) for record in self._index if record.layers]
+
+    def using_volume(self, name: str) -> builtins.list[str]:
+        """Ids of the containers that mount a volume."""
+        return [record.id for record in self._index if any(point.volume == name for point in record.mounts)]
+
+    def counts(self) -> dict[str, int]:
+        """How many containers there are, for ``/info``."""
+        states = [record.state for record in self._index]
+        paused = sum(state.status is ContainerStatus.PAUSED for state in states)
+        running = sum(state.status.counts_as_running for state in states) - paused
+        return {"total": len(states), "running": running, "paused": paused, "stopped": len(states) - running - paused}
+
+    # --- what comes later ---
+
+    async def top(self, ref: str, ps_args: str) -> dict[str, Any]:  # noqa: ARG002
+        self._later(ref, "Listing a container's processes (top)")
+
+    async def stats(self, ref: str, stream: bool, one_shot: bool) -> AsyncIterator[dict[str, Any]]:  # noqa: ARG002
+        self._later(ref, "Reading a container's statistics (stats)")
+
+    async def changes(self, ref: str) -> builtins.list[dict[str, Any]] | None:
+        self._later(ref, "Listing a container's changes (diff)")
+
+    async def export(self, ref: str) -> AsyncIterator[bytes]:
+        self._later(ref, "Exporting a container's files (export)")
+
+    async def archive_stat(self, ref: str, path: str) -> dict[str, Any]:  # noqa: ARG002
+        self._later(ref, "Copying files (cp)")
+
+    async def archive_get(self, ref: str, path: str) -> tuple[dict[str, Any], AsyncIterator[bytes]]:  # noqa: ARG002
+        self._later(ref, "Copying files (cp)")
+
+    async def archive_put(
+        self,
+        ref: str,
+        path: str,  # noqa: ARG002
+        content: AsyncIterator[bytes],  # noqa: ARG002
+        no_overwrite_dir_non_dir: bool,  # noqa: ARG002
+        copy_uid_gid: bool,  # noqa: ARG002
+    ) -> None:
+        self._later(ref, "Copying files (cp)")
+
+    def _later(self, ref: str, what: str) -> NoReturn:
+        self._index.resolve(ref)
+        raise Unsupported(f"{what} is not supported by this version of Kitepy")
+
+    def _emit(self, record: ContainerRecord, action: str, **more: str) -> None:
+        self._events.emit("container", action, record.id, event_attributes(record, **more))
+
+
+def directory_size(directory: Path) -> int:
+    """Bytes in files below a directory; hard links count once, special files not at all."""
+    total = 0
+    seen: set[tuple[int, int]] = set()
+    for folder, _, names in os.walk(directory):
+        for name in names:
+            try:
+                status = os.lstat(os.path.join(folder, name))
+            except FileNotFoundError:
+                continue
+            identity = (status.st_dev, status.st_ino)
+            if identity not in seen:
+                seen.add(identity)
+                total += status.st_size
+    return total

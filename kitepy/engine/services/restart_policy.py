@@ -1,0 +1,46 @@
+"""Whether and when a container that ended is started again; pure.
+
+Source: Docker's restart policies: delays double from 100 ms to one minute, and start over after ten seconds of running.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kitepy.engine.model.container_config import RestartPolicy
+
+FIRST_DELAY_S = 0.1
+LONGEST_DELAY_S = 60.0
+STABLE_AFTER_S = 10.0
+
+
+@dataclass(frozen=True)
+class RestartDecision:
+    """None as ``delay_s`` means that the container stays stopped."""
+
+    delay_s: float | None
+    attempts: int
+
+
+def after_exit(policy: RestartPolicy, *, exit_code: int, ran_s: float, attempts: int, stopped_by_user: bool) -> RestartDecision:
+    """Decide after process 1 ended; ``attempts`` counts the restarts in a row that did not last."""
+    if ran_s >= STABLE_AFTER_S:
+        attempts = 0
+    wanted = policy.name in ("always", "unless-stopped") or (
+        policy.name == "on-failure"
+        and exit_code != 0
+        and (policy.maximum_retry_count == 0 or attempts < policy.maximum_retry_count)
+    )
+    if stopped_by_user or not wanted:
+        return RestartDecision(None, attempts)
+    delay = min(FIRST_DELAY_S * 2 ** min(attempts, 20), LONGEST_DELAY_S)
+    return RestartDecision(delay, attempts + 1)
+
+
+def at_engine_start(policy: RestartPolicy, *, was_running: bool, exit_code: int, stopped_by_user: bool) -> bool:
+    """Whether a container that isn't running is to be started when the engine comes up."""
+    if policy.name == "always":
+        return True
+    if policy.name == "unless-stopped":
+        return not stopped_by_user
+    return policy.name == "on-failure" and was_running and exit_code != 0

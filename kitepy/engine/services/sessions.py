@@ -1,0 +1,74 @@
+"""Conversations with processes, as attach and exec offer them: logs first, then live; also before the process has started."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from kitepy.engine.runtime.streams import AttachStream
+from kitepy.engine.services.container_runs import PendingAttach
+
+
+class Session:
+    """An AttachSession (``ports.py``) over a stream that exists now or will exist once the container starts."""
+
+    def __init__(
+        self,
+        tty: bool,
+        stream: AttachStream | PendingAttach | None,
+        replay: AsyncIterator[list[tuple[int, bytes]]] | None = None,
+    ) -> None:
+        self._tty = tty
+        self._pending = stream if isinstance(stream, PendingAttach) else None
+        self._stream = None if isinstance(stream, PendingAttach) else stream
+        self._replay = replay
+        self._replayed: list[tuple[int, bytes]] = []
+
+    @property
+    def tty(self) -> bool:
+        return self._tty
+
+    async def _ready(self) -> AttachStream | None:
+        if self._pending is not None:
+            self._stream = await asyncio.shield(self._pending.stream)
+            self._pending = None
+        return self._stream
+
+    async def read(self) -> tuple[int, bytes] | None:
+        """The next piece of output; None at its end."""
+        while self._replay is not None and not self._replayed:
+            try:
+                self._replayed = list(reversed(await anext(self._replay)))
+            except StopAsyncIteration:
+                self._replay = None
+        if self._replayed:
+            return self._replayed.pop()
+        stream = await self._ready()
+        if stream is None:
+            return None
+        piece = await stream.read()
+        return None if piece is None else (int(piece[0]), piece[1])
+
+    async def write(self, data: bytes) -> None:
+        """Hand over input; raises BrokenPipeError when nobody reads it any more."""
+        stream = await self._ready()
+        if stream is None:
+            raise BrokenPipeError("the process is not running")
+        await stream.write(data)
+
+    async def close_stdin(self) -> None:
+        """End of input."""
+        stream = await self._ready()
+        if stream is not None:
+            await stream.close_stdin()
+
+    async def close(self) -> None:
+        """Leave; the process goes on."""
+        if self._pending is not None and not self._pending.stream.done():
+            self._pending.stream.cancel()
+        elif self._pending is not None and not self._pending.stream.cancelled():
+            self._stream = self._pending.stream.result()
+        self._pending = None
+        if self._stream is not None:
+            await self._stream.close()
+            self._stream = None
