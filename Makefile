@@ -31,7 +31,7 @@ format: ## Rewrite the sources in the agreed format
 	@packaging/install.sh test && $(VENV)/ruff format kitepy tests && $(VENV)/ruff check --fix kitepy tests
 
 screenshots: ## Pictures of every screen, light and dark, in screenshots/
-	@packaging/install.sh test && exec $(VENV)/python -m tests.support.screenshots
+	@packaging/install.sh test && exec $(VENV)/python tests/support/screenshots.py
 
 bench: ## Time the engine's hot paths (create, start, wait, remove, exec)
 	@packaging/install.sh test && exec $(VENV)/python tests/support/bench.py $(ARGS)

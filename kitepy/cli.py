@@ -33,6 +33,7 @@ def _app_parser() -> argparse.ArgumentParser:
         epilog="Subcommands: kitepy engine start|stop|status, kitepy demo. See kitepy SUBCOMMAND --help.",
     )
     parser.add_argument("--version", action="version", version=f"kitepy {__version__}")
+    parser.add_argument("--verbose", action="store_true", help="tell on standard error what the app does")
     parser.add_argument(
         "paths", nargs="*", metavar="PATH", type=Path, help="a folder with a Dockerfile, or a Dockerfile, to build"
     )

@@ -16,7 +16,7 @@ import urllib.request
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 from kitepy.client import BundledEngine, ClientError, EngineClient, EngineStartError
 from kitepy.client.probe import Presence
@@ -72,23 +72,12 @@ class _Story:
             display = files.enter_context(virtual_display())
             self._tell(f"virtual display {display.name}")
             output = files.enter_context(tempfile.TemporaryFile())  # noqa: SIM115  # the stack closes it
-            app, window = self._open_app(files, display, output)
             client = EngineClient(self._engine.paths.socket)
             undo.push_async_callback(client.close)
+            if not had_engine:
+                undo.push_async_callback(self._stop_engine)
             try:
-                if not had_engine:
-                    undo.push_async_callback(self._stop_engine)
-                await self._wait_for_engine(client, app)
-                before = await self._inventory(client)
-                undo.push_async_callback(self._clean_up, client, before)
-                self._drop_folder(display, window)
-                await self._confirm(display, window)
-                container = await self._wait_for_container(client, before[0], app)
-                await self._fetch_page(container)
-                await asyncio.sleep(1.0)  # For the picture: let the app draw the request's log line.
-                self._take_picture(display)
-                end_process(app)
-                await self._check_still_running(client, container["Id"])
+                await self._act(undo, display, client, output)
             except (DemoError, DisplayError, ClientError) as error:
                 self._take_picture(display)
                 output.seek(0)
@@ -99,10 +88,24 @@ class _Story:
                 raise
         self._tell(f"done, the picture is {self._screenshot}")
 
+    async def _act(self, undo: AsyncExitStack, display: Display, client: EngineClient, output: BinaryIO) -> None:
+        app, window = self._open_app(undo, display, output)
+        await self._wait_for_engine(client, app)
+        before = await self._inventory(client)
+        undo.push_async_callback(self._clean_up, client, before)
+        self._drop_folder(display, window)
+        await self._confirm(display, window)
+        container = await self._wait_for_container(client, before[0], app)
+        await self._fetch_page(container)
+        await asyncio.sleep(1.0)  # For the picture: let the app draw the request's log line.
+        self._take_picture(display)
+        end_process(app)
+        await self._check_still_running(client, container["Id"])
+
     def _tell(self, sentence: str) -> None:
         print(f"{time.monotonic() - self._began:7.2f} s  {sentence}", flush=True)
 
-    def _open_app(self, files: ExitStack, display: Display, output: Any) -> tuple[subprocess.Popen[bytes], str]:
+    def _open_app(self, undo: AsyncExitStack, display: Display, output: BinaryIO) -> tuple[subprocess.Popen[bytes], str]:
         began = time.monotonic()
         app = subprocess.Popen(
             [sys.executable, "-m", "kitepy", "--verbose"],
@@ -111,7 +114,7 @@ class _Story:
             stdout=output,
             stderr=output,
         )
-        files.callback(end_process, app)
+        undo.callback(end_process, app)
         window = display.wait_for_window(APP_TITLE, WINDOW_TIMEOUT_S, app)
         self._tell(f"the window is open, {time.monotonic() - began:.2f} s after the start")
         return app, window
