@@ -10,6 +10,9 @@ import os
 import signal
 
 _CLONE_NEWNS = 0x00020000
+_MS_NOSUID = 2
+_MS_NODEV = 4
+_MS_BIND = 0x1000
 _MS_REC = 0x4000
 _MS_SLAVE = 1 << 19
 _PR_SET_PDEATHSIG = 1
@@ -31,6 +34,17 @@ def enter_private_mounts() -> None:
     """
     _check(_libc.unshare(_CLONE_NEWNS), "unshare")
     _check(_libc.mount(b"none", b"/", None, ctypes.c_ulong(_MS_REC | _MS_SLAVE), None), "mount")
+
+
+def mount_tmpfs(target: str) -> None:
+    """A small file system in memory, for mount points (mount(2))."""
+    flags = _MS_NOSUID | _MS_NODEV
+    _check(_libc.mount(b"tmpfs", os.fsencode(target), b"tmpfs", ctypes.c_ulong(flags), b"size=1m,mode=700"), "mount tmpfs")
+
+
+def bind_mount(source: str, target: str) -> None:
+    """Show a directory at another place (mount(2))."""
+    _check(_libc.mount(os.fsencode(source), os.fsencode(target), None, ctypes.c_ulong(_MS_BIND), None), "bind mount")
 
 
 def mount_overlay(target: str, options: str) -> None:

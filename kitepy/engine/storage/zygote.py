@@ -28,7 +28,7 @@ from kitepy.engine.model.errors import EngineError, InvalidParameter, StartFaile
 from kitepy.engine.storage import confinement
 
 ALLOWED_PACKAGES = ("kitepy.engine.storage.", "kitepy.engine.builder.")
-PRELOADED = ("kitepy.engine.storage.extract", "kitepy.engine.storage.archive_out", "kitepy.engine.storage.jobs")
+PRELOADED = ("kitepy.engine.storage.jobs", "kitepy.engine.storage.copy_up")
 MAX_FDS = 32
 
 Job = Callable[["JobContext", dict[str, Any]], dict[str, Any]]

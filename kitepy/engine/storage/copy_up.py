@@ -1,0 +1,72 @@
+"""The worker job that fills a new volume with what an image has at the mount point.
+
+Image and volume become two directories of a private tmpfs that is the job's root; the path is resolved inside the image's, so
+links in the image can't lead anywhere else. Content goes through the same packing and unpacking code as layers, joined by
+a pipe, so owners, modes, links, devices and attributes arrive as they are.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import Any
+
+from kitepy.engine.kernel.paths import open_in_root
+from kitepy.engine.storage import confinement
+from kitepy.engine.storage.archive_out import pack_directory
+from kitepy.engine.storage.extract import ExtractOptions, extract
+from kitepy.engine.storage.zygote import JobContext
+
+_OPTIONS = "redirect_dir=off,metacopy=off"
+
+
+def populate_volume(context: JobContext, params: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG001 - a job's signature
+    """params: ``base``, ``lower`` (topmost first, relative to base), ``path``, ``volume``. Gives ``found``."""
+    lower = list(params["lower"])
+    stage = os.path.join(params["base"], "tmp")
+    confinement.mount_tmpfs(stage)
+    image, volume = os.path.join(stage, "image"), os.path.join(stage, "volume")
+    os.mkdir(image)
+    os.mkdir(volume)
+    if len(lower) == 1:
+        confinement.bind_mount(os.path.join(params["base"], lower[0]), image)
+    else:
+        os.chdir(params["base"])
+        confinement.mount_overlay(image, f"lowerdir={':'.join(lower)},{_OPTIONS}")
+    confinement.bind_mount(params["volume"], volume)
+    confinement.chroot_into(stage)
+    image_fd = os.open("/image", os.O_PATH | os.O_DIRECTORY)
+    try:
+        source_fd = open_in_root(image_fd, params["path"], os.O_RDONLY | os.O_DIRECTORY)
+    except (FileNotFoundError, NotADirectoryError):
+        return {"found": False}
+    os.fchdir(source_fd)
+    _copy()
+    return {"found": True}
+
+
+def _copy() -> None:
+    """From the working directory to /volume."""
+    read_fd, write_fd = os.pipe()
+    failures: list[BaseException] = []
+
+    def pack() -> None:
+        try:
+            pack_directory(lambda data: os.write(write_fd, data), b".", include_root=True, overlay=False)
+        except BaseException as error:
+            failures.append(error)
+        finally:
+            os.close(write_fd)
+
+    packer = threading.Thread(target=pack)
+    packer.start()
+    try:
+        extract(lambda size: os.read(read_fd, size), ExtractOptions(destination=b"/volume", whiteouts=False))
+    except BaseException as error:
+        if not failures:
+            failures.append(error)
+    finally:
+        os.close(read_fd)
+        packer.join()
+    if failures:
+        raise failures[0]
