@@ -75,6 +75,7 @@ def _demo(options: argparse.Namespace) -> int:
 
 def _engine(options: argparse.Namespace) -> int:
     from kitepy.client.bundled import BundledEngine
+    from kitepy.client.elevation import WHY
     from kitepy.client.errors import EngineStartError
     from kitepy.client.probe import Presence
 
@@ -84,6 +85,8 @@ def _engine(options: argparse.Namespace) -> int:
             case "start":
                 info = bundled.ensure_running_blocking()
                 how = "was running" if info.adopted else "started"
+                if info.elevated_by:
+                    print(f"{WHY} It was started with {info.elevated_by}.")
                 print(f"The engine {info.version} {how} (process {info.pid}) on unix://{bundled.paths.socket}")
                 return 0
             case "stop":

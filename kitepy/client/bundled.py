@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import fcntl
+import logging
 import os
 import shlex
 import signal
@@ -27,6 +28,8 @@ from kitepy.client.elevation import Elevation
 from kitepy.client.errors import EngineStartError
 from kitepy.client.paths import SUN_PATH_MAX_BYTES, EnginePaths
 from kitepy.client.probe import Presence, Probe, probe
+
+_log = logging.getLogger(__name__)
 
 START_TIMEOUT_S = 20.0
 ASKING_TIMEOUT_S = 300.0
@@ -48,14 +51,16 @@ class EngineInfo:
     pid: int
     """0 when the kernel doesn't tell."""
     version: str
+    elevated_by: str = ""
+    """The program that made it root for an ordinary user, ``sudo`` or ``pkexec``; `elevation.WHY` tells the user why."""
 
 
 def engine_command(paths: EnginePaths, uid: int, python: str = sys.executable, extra: Sequence[str] = ()) -> list[str]:
     """The engine's command line, without what makes it root."""
     command = [
         python,
-        "-m",
-        "kitepy.engine",
+        *(() if paths.bytecode is None else ("-X", f"pycache_prefix={paths.bytecode}")),
+        *("-m", "kitepy.engine"),
         *("-H", f"unix://{paths.socket}"),
         *("--data-root", str(paths.data_root)),
         *("--exec-root", str(paths.exec_root)),
@@ -199,6 +204,8 @@ class BundledEngine:
                 "Kitepy's engine must be started as root, and neither sudo nor pkexec can do that here. " + elevation.WHY,
                 f"Start it once in a terminal, then retry: sudo {shlex.join(self._command(self.paths, self._uid))}",
             )
+        if way.prefix:
+            _log.info("starting the engine with %s. %s", way.prefix[0], elevation.WHY)
         command = [*way.prefix, *self._command(self.paths, self._uid)]
         began_at = self._rotate_log()
         try:
@@ -223,7 +230,8 @@ class BundledEngine:
         while True:
             found = self.status()
             if found.presence is Presence.HEALTHY:
-                return EngineInfo(adopted=False, pid=found.pid or process.pid, version=found.version)
+                by = Path(way.prefix[0]).name if way.prefix else ""
+                return EngineInfo(adopted=False, pid=found.pid or process.pid, version=found.version, elevated_by=by)
             code = process.poll()
             if code is not None:
                 raise self._early_death(code, way, began_at)

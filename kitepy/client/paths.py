@@ -20,6 +20,9 @@ class EnginePaths:
     exec_root: Path
     pidfile: Path
     log: Path
+    bytecode: Path | None = None
+    """Compiled modules of an engine that runs as root for a user: beside the sources they would be root's files among the
+    user's. None leaves them there."""
 
     @classmethod
     def default(cls, environment: Mapping[str, str] | None = None, uid: int | None = None) -> EnginePaths:
@@ -31,7 +34,14 @@ class EnginePaths:
         uid = os.getuid() if uid is None else uid
         if home := environment.get("KITEPY_HOME"):
             base = Path(home).absolute()
-            return cls(base / "engine.sock", base / "data", base / "exec", base / "engine.pid", base / "engine.log")
+            return cls(
+                socket=base / "engine.sock",
+                data_root=base / "data",
+                exec_root=base / "exec",
+                pidfile=base / "engine.pid",
+                log=base / "engine.log",
+                bytecode=None if uid == 0 else base / "bytecode",
+            )
         name = "kitepy" if uid == 0 else f"kitepy-{uid}"
         run = Path("/run") / name
         return cls(
@@ -40,6 +50,7 @@ class EnginePaths:
             exec_root=run,
             pidfile=run / "engine.pid",
             log=_state_home(environment) / "kitepy" / "engine.log",
+            bytecode=None if uid == 0 else Path("/var/cache") / name,
         )
 
 

@@ -174,6 +174,13 @@ def test_a_user_s_engine_is_told_whose_the_socket_is() -> None:
     assert "--socket-owner" not in engine_command(paths, 0)
 
 
+def test_an_engine_that_is_root_for_a_user_writes_no_files_among_the_user_s() -> None:
+    user = engine_command(EnginePaths.default({"HOME": "/home/ada"}, uid=1000), 1000, python="py")
+    assert user[:5] == ["py", "-X", "pycache_prefix=/var/cache/kitepy-1000", "-m", "kitepy.engine"]
+    root = engine_command(EnginePaths.default({"HOME": "/root"}, uid=0), 0, python="py")
+    assert root[:3] == ["py", "-m", "kitepy.engine"]
+
+
 def test_root_needs_no_help_and_a_user_prefers_a_silent_sudo_to_a_dialogue() -> None:
     everything = {"sudo": "/usr/bin/sudo", "pkexec": "/usr/bin/pkexec"}.get
     assert choose(0, False, lambda: False, everything) == Elevation((), asks=False)
