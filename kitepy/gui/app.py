@@ -138,12 +138,13 @@ class Session:
         self.ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         intents = desk.intents
         self.engine = EngineController(desk.store, gateway, self.tasks)
-        containers = ContainersController(desk.store, gateway, self.tasks, self.engine, desk.presenter)
+        # Kept, because Qt holds only weak references to the methods that signals are connected to.
+        self.containers = ContainersController(desk.store, gateway, self.tasks, self.engine, desk.presenter)
         self.builds = desk.builds = BuildsController(desk.store, gateway, self.tasks, self.engine, desk.presenter)
         self.page = ContainerPageController(desk.store, gateway, self.tasks, desk.window.container)
-        intents.act.connect(containers.act)
-        intents.run_image.connect(containers.run_image)
-        intents.remove_image.connect(containers.remove_image)
+        intents.act.connect(self.containers.act)
+        intents.run_image.connect(self.containers.run_image)
+        intents.remove_image.connect(self.containers.remove_image)
         intents.build_paths.connect(self.builds.add_paths)
         intents.cancel_build.connect(self.builds.cancel)
         intents.repeat_build.connect(self.builds.repeat)

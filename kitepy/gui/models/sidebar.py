@@ -18,6 +18,7 @@ class Glyph(enum.Enum):
     PAUSED = "paused"
     STOPPED = "stopped"
     FAILED = "failed"
+    DONE = "done"
 
 
 @dataclass(frozen=True)

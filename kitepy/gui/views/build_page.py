@@ -28,8 +28,8 @@ _TICK_MS = 100
 
 _GLYPHS = {
     StepState.RUNNING: Glyph.BUSY,
-    StepState.DONE: Glyph.RUNNING,
-    StepState.CACHED: Glyph.RUNNING,
+    StepState.DONE: Glyph.DONE,
+    StepState.CACHED: Glyph.DONE,
     StepState.FAILED: Glyph.FAILED,
     StepState.CANCELLED: Glyph.STOPPED,
 }
@@ -147,8 +147,10 @@ class BuildPage(QWidget):
             lambda: intents.copy_text.emit(self.output.store.text(0, self.output.store.end_number), "the build output")
         )
 
+        steps_title = label("Steps", "section")
+        steps_title.setFixedHeight(follow.sizeHint().height())
         left = QWidget()
-        left.setLayout(column(label("Steps", "section"), self.steps, spacing=8, margins=(0, 0, 8, 0)))
+        left.setLayout(column(steps_title, self.steps, spacing=4, margins=(0, 0, 8, 0)))
         right = QWidget()
         right.setLayout(
             column(

@@ -44,7 +44,8 @@ class RenameSheet(Sheet):
                 row(0, cancel, self._save),
                 spacing=10,
                 margins=(24, 22, 24, 20),
-            )
+            ),
+            [self._edit, cancel, self._save],
         )
         self._problem.hide()
 

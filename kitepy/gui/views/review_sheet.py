@@ -71,7 +71,8 @@ class ReviewSheet(Sheet):
                 row(0, cancel, self._go, spacing=10),
                 spacing=12,
                 margins=(26, 22, 26, 20),
-            )
+            ),
+            [self.name, cancel, self._go],
         )
 
     def ask(self) -> None:

@@ -15,7 +15,7 @@ from kitepy.gui.views.intents import Intents
 from kitepy.gui.widgets.buttons import IconButton, TextButton
 from kitepy.gui.widgets.glyph import SPIN_INTERVAL_MS, GlyphWidget, glyph_colour, paint_glyph
 from kitepy.gui.widgets.labels import ElidedLabel, label
-from kitepy.gui.widgets.layout import column, row
+from kitepy.gui.widgets.layout import AppMark, column, row
 
 WIDTH = 252
 _ROW_HEIGHT = 50
@@ -178,7 +178,7 @@ class Sidebar(QFrame):
 
         self.setLayout(
             column(
-                row(label("Kitepy", "heading"), 0, menu_button, new, margins=(6, 0, 0, 0)),
+                row(AppMark(24), label("Kitepy", "heading"), 0, menu_button, new, margins=(6, 0, 0, 0)),
                 self.filter,
                 row(label("Containers", "section"), 0, self._count, margins=(6, 6, 6, 0)),
                 row(self._empty, margins=(6, 0, 6, 0)),

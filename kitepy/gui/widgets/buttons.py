@@ -8,6 +8,8 @@ from PySide6.QtWidgets import QPushButton, QToolButton, QWidget
 from kitepy.gui import icons
 from kitepy.gui.theme import tokens
 
+_GAP_PX = 4
+
 
 class IconButton(QToolButton):
     """A square button with an icon only: `label` is its tooltip and its spoken name."""
@@ -45,7 +47,7 @@ class TextButton(QPushButton):
         self._icon_name = icon_name
         self.setProperty("kind", kind)
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
-        self.setIconSize(QSize(16, 16))
+        self.setIconSize(QSize(16 + _GAP_PX, 16))
         self._draw()
 
     def relabel(self, text: str, icon_name: str = "") -> None:
@@ -64,4 +66,4 @@ class TextButton(QPushButton):
         look = tokens()
         colours = {"primary": look.on_accent, "danger": look.on_danger, "flat": look.accent, "nav": look.muted}
         colour = colours.get(str(self.property("kind")), look.text)
-        self.setIcon(icons.icon(self._icon_name, colour, look.strong_border, 16))
+        self.setIcon(icons.icon(self._icon_name, colour, look.strong_border, 16, _GAP_PX))

@@ -19,6 +19,7 @@ def glyph_colour(glyph: Glyph, look: Tokens) -> str:
         Glyph.PAUSED: look.warning,
         Glyph.STOPPED: look.muted,
         Glyph.FAILED: look.danger,
+        Glyph.DONE: look.success,
     }[glyph]
 
 
@@ -52,6 +53,10 @@ def paint_glyph(painter: QPainter, box: QRectF, glyph: Glyph, look: Tokens, turn
         case Glyph.STOPPED:
             painter.setPen(pen)
             painter.drawRoundedRect(QRectF(centre.x() - 4.2, centre.y() - 4.2, 8.4, 8.4), 2.2, 2.2)
+        case Glyph.DONE:
+            painter.setPen(QPen(colour, 2, Qt.PenStyle.SolidLine, Qt.PenCapStyle.RoundCap, Qt.PenJoinStyle.RoundJoin))
+            points = [QPointF(centre.x() + x, centre.y() + y) for x, y in ((-4.5, 0.2), (-1.4, 3.4), (4.5, -3.4))]
+            painter.drawPolyline(points)
         case Glyph.FAILED:
             painter.setPen(Qt.PenStyle.NoPen)
             painter.setBrush(colour)

@@ -68,6 +68,7 @@ def pill_colours(glyph: Glyph, look: Tokens) -> tuple[str, str]:
         Glyph.PAUSED: (look.warning, look.warning_soft),
         Glyph.STOPPED: (look.muted, look.pressed),
         Glyph.FAILED: (look.danger, look.danger_soft),
+        Glyph.DONE: (look.success, look.success_soft),
     }[glyph]
 
 

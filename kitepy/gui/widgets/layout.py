@@ -101,6 +101,15 @@ class IconLabel(QLabel):
         self.setPixmap(icons.pixmap(self._name, colour, self._size_px, self.devicePixelRatioF()))
 
 
+class AppMark(QLabel):
+    """The app's own icon."""
+
+    def __init__(self, size_px: int) -> None:
+        super().__init__()
+        self.setFixedSize(size_px, size_px)
+        self.setPixmap(icons.app_pixmap(size_px, self.devicePixelRatioF()))
+
+
 class Placeholder(QWidget):
     """The loading, empty and error states of a page: an icon, one sentence, at most one action."""
 

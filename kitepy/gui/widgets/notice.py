@@ -48,6 +48,7 @@ class Notices(QWidget):
             self._drop(old)
         words = label(text, wrap=True, selectable=True)
         words.setFixedWidth(320)
+        words.setFixedHeight(words.heightForWidth(320))
         close = IconButton("close", "Close this message")
         notice = QFrame(self)
         notice.setProperty("role", "toast")

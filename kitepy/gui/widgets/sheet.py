@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from PySide6.QtCore import QEvent, QObject, Qt, Signal
 from PySide6.QtGui import QColor, QKeyEvent, QMouseEvent, QPainter, QPaintEvent
 from PySide6.QtWidgets import QApplication, QFrame, QLayout, QVBoxLayout, QWidget
@@ -22,6 +24,7 @@ class Sheet(QWidget):
         super().__init__(parent)
         self._focus_before = QApplication.focusWidget()
         self._answered = False
+        self._stops: list[QWidget] = []
         self.card = QFrame(self)
         self.card.setProperty("role", "sheet")
         self.card.setFixedWidth(width)
@@ -30,8 +33,14 @@ class Sheet(QWidget):
         parent.installEventFilter(self)
         self.setGeometry(parent.rect())
 
-    def fill(self, layout: QLayout) -> None:
+    def fill(self, layout: QLayout, stops: Sequence[QWidget]) -> None:
+        """`stops` are what Tab goes through, in this order.
+
+        They are named instead of asked of Qt: PySide6 makes what `nextInFocusChain` returns a child of the asking wrapper,
+        so that with the sheet's end the Python side of unrelated widgets of the window becomes invalid.
+        """
         self.card.setLayout(layout)
+        self._stops = list(stops)
 
     def open(self, focus: QWidget) -> None:
         self.show()
@@ -64,22 +73,13 @@ class Sheet(QWidget):
         return super().eventFilter(watched, event)
 
     def focusNextPrevChild(self, forward: bool) -> bool:
-        stops = [widget for widget in self._tab_chain() if widget.isEnabled() and widget.isVisible()]
+        stops = [widget for widget in self._stops if widget.isEnabled() and widget.isVisible()]
         if not stops:
             return False
         current = QApplication.focusWidget()
         index = stops.index(current) if current in stops else -1
         stops[(index + (1 if forward else -1)) % len(stops)].setFocus(Qt.FocusReason.TabFocusReason)
         return True
-
-    def _tab_chain(self) -> list[QWidget]:
-        chain: list[QWidget] = []
-        widget = self.card.nextInFocusChain()
-        while widget is not None and widget is not self.card:
-            if self.card.isAncestorOf(widget) and widget.focusPolicy() & Qt.FocusPolicy.TabFocus:
-                chain.append(widget)
-            widget = widget.nextInFocusChain()
-        return chain
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
         if event.key() == Qt.Key.Key_Escape:
@@ -126,7 +126,8 @@ class ConfirmSheet(Sheet):
                 row(0, self.cancel_button, go),
                 spacing=10,
                 margins=(24, 22, 24, 20),
-            )
+            ),
+            [self.cancel_button, go],
         )
 
     def ask(self) -> None:

@@ -1,0 +1,267 @@
+"""An engine in memory that fulfils the app's Gateway: scripted builds, containers with logs, and every kind of failure."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from kitepy.gui.gateway.port import Disconnected, EngineStarted, EngineUnavailable, LogChunk, OperationFailed
+from kitepy.gui.gateway.review import read_review
+from kitepy.gui.models.build import (
+    BuildEvent,
+    BuildFailed,
+    BuildRequest,
+    BuildReview,
+    BuildSucceeded,
+    ContextSent,
+    OutputWritten,
+    StepStarted,
+)
+from kitepy.gui.models.container import Container, ContainerDetails, Port, Status
+from kitepy.gui.models.image import Image
+from kitepy.gui.models.preview import Preview
+from kitepy.gui.models.state import EngineEvent
+
+
+def stamp(offset_s: float = 0.0) -> str:
+    now = time.time() + offset_s
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now % 1 * 1e9):09d}Z"
+
+
+@dataclass
+class FakeGateway:
+    """Change its fields to say what happens next; `calls` records what was asked of it."""
+
+    start_failure: EngineUnavailable | None = None
+    start_delay_s: float = 0.0
+    build_failure: str = ""
+    build_pause_s: float = 0.0
+    hold_build: asyncio.Event | None = None
+    operation_failure: str = ""
+    page: Preview | None = None
+    containers_by_id: dict[str, Container] = field(default_factory=dict)
+    images_by_id: dict[str, Image] = field(default_factory=dict)
+    log_lines: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
+    calls: list[tuple[str, ...]] = field(default_factory=list)
+    closed: bool = False
+    _numbers: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
+    _listeners: list[asyncio.Queue[EngineEvent | None]] = field(default_factory=list)
+    _log_listeners: dict[str, list[asyncio.Queue[tuple[str, str] | None]]] = field(default_factory=dict)
+    on_cancelled_build: Callable[[], None] | None = None
+
+    # For tests
+
+    def add_container(
+        self, name: str, image: str = "hello-web:latest", status: Status = Status.RUNNING, **more: object
+    ) -> Container:
+        number = next(self._numbers)
+        ports = (Port(8080, "tcp", "0.0.0.0", 49152 + number),) if status is Status.RUNNING else ()
+        container = Container(f"{number:064x}", name, image, status, ports, time.time())
+        container = replace(container, **more)  # type: ignore[arg-type]  # names are checked by dataclasses.replace
+        self.containers_by_id[container.id] = container
+        self.log_lines.setdefault(container.id, [])
+        return container
+
+    def add_image(self, *tags: str, size_bytes: int = 4_300_000, age_s: float = 600, containers: int = 0) -> Image:
+        image = Image(f"sha256:{next(self._numbers):064x}", tags, size_bytes, time.time() - age_s, containers)
+        self.images_by_id[image.id] = image
+        return image
+
+    def write_log(self, container_id: str, text: str, stream: str = "stdout") -> None:
+        line = (stream, f"{stamp()} {text}\n")
+        self.log_lines[container_id].append(line)
+        for queue in self._log_listeners.get(container_id, []):
+            queue.put_nowait(line)
+
+    def emit(self, kind: str, action: str, object_id: str, **attributes: str) -> None:
+        for queue in self._listeners:
+            queue.put_nowait(EngineEvent(kind, action, object_id, attributes))
+
+    def disconnect(self) -> None:
+        """What a crash of the engine looks like from here."""
+        for queue in self._listeners:
+            queue.put_nowait(None)
+
+    # Gateway
+
+    async def start_engine(self) -> EngineStarted:
+        self.calls.append(("start_engine",))
+        await asyncio.sleep(self.start_delay_s)
+        if self.start_failure is not None:
+            raise self.start_failure
+        return EngineStarted("0.1.0", adopted=False)
+
+    async def containers(self) -> tuple[Container, ...]:
+        await asyncio.sleep(0)
+        return tuple(self.containers_by_id.values())
+
+    async def container(self, container_id: str) -> ContainerDetails:
+        await asyncio.sleep(0)
+        container = self._container(container_id)
+        return ContainerDetails(
+            container,
+            command="httpd -f -v -p 8080 -h /www",
+            started_at=stamp(-90),
+            finished_at="0001-01-01T00:00:00Z" if container.status.alive else stamp(-3),
+            address="172.17.0.2" if container.status.alive else "",
+            document={
+                "Id": container.id,
+                "Name": f"/{container.name}",
+                "State": {
+                    "Status": container.status.value,
+                    "Running": container.status.alive,
+                    "ExitCode": container.exit_code or 0,
+                },
+                "Config": {"Image": container.image, "Env": ["PATH=/bin:/sbin"], "Cmd": ["httpd", "-f"], "Labels": {}},
+                "HostConfig": {"NetworkMode": "bridge", "PublishAllPorts": True, "CapAdd": None},
+                "Mounts": [],
+            },
+        )
+
+    async def images(self) -> tuple[Image, ...]:
+        await asyncio.sleep(0)
+        return tuple(self.images_by_id.values())
+
+    async def start(self, container_id: str) -> None:
+        await self._operate("start", container_id)
+        number = 49152 + next(self._numbers)
+        self._change(container_id, status=Status.RUNNING, exit_code=None, ports=(Port(8080, "tcp", "0.0.0.0", number),))
+        self.emit("container", "start", container_id)
+
+    async def stop(self, container_id: str) -> None:
+        await self._operate("stop", container_id)
+        self._end(container_id, 143)
+
+    async def restart(self, container_id: str) -> None:
+        await self._operate("restart", container_id)
+        self._end(container_id, 143)
+        self._change(container_id, status=Status.RUNNING, exit_code=None, ports=(Port(8080, "tcp", "0.0.0.0", 49100),))
+        self.emit("container", "start", container_id)
+
+    async def kill(self, container_id: str) -> None:
+        await self._operate("kill", container_id)
+        self._end(container_id, 137)
+
+    async def remove(self, container_id: str, *, force: bool) -> None:
+        await self._operate("remove", container_id, "force" if force else "")
+        if self._container(container_id).status.alive:
+            self._end(container_id, 137)
+        del self.containers_by_id[container_id]
+        self.emit("container", "destroy", container_id)
+
+    async def rename(self, container_id: str, name: str) -> None:
+        await self._operate("rename", container_id, name)
+        self._change(container_id, name=name)
+        self.emit("container", "rename", container_id, name=name)
+
+    async def remove_image(self, reference: str, *, force: bool) -> None:
+        await self._operate("remove_image", reference, "force" if force else "")
+        found = [image for image in self.images_by_id.values() if reference in (image.id, *image.tags)]
+        for image in found:
+            del self.images_by_id[image.id]
+            self.emit("image", "delete", image.id)
+
+    async def run_image(self, reference: str, name: str) -> str:
+        await self._operate("run_image", reference, name)
+        container = self.add_container(name, reference)
+        self.emit("container", "create", container.id)
+        self.emit("container", "start", container.id)
+        return container.id
+
+    async def logs(self, container_id: str, *, tail: int) -> AsyncIterator[LogChunk]:
+        queue: asyncio.Queue[tuple[str, str] | None] = asyncio.Queue()
+        for line in self.log_lines.get(container_id, [])[-tail:]:
+            queue.put_nowait(line)
+        if not self._container(container_id).status.alive:
+            queue.put_nowait(None)
+        self._log_listeners.setdefault(container_id, []).append(queue)
+        try:
+            while (entry := await queue.get()) is not None:
+                yield LogChunk(entry[0], entry[1].encode())
+        finally:
+            self._log_listeners[container_id].remove(queue)
+
+    async def events(self, *, since_s: float) -> AsyncIterator[EngineEvent]:
+        del since_s
+        queue: asyncio.Queue[EngineEvent | None] = asyncio.Queue()
+        self._listeners.append(queue)
+        try:
+            while True:
+                event = await queue.get()
+                if event is None:
+                    raise Disconnected("The engine doesn't answer.")
+                yield event
+        finally:
+            self._listeners.remove(queue)
+
+    async def make_starter_image(self) -> None:
+        self.calls.append(("make_starter_image",))
+
+    async def review(self, path: Path) -> BuildReview:
+        return await asyncio.to_thread(read_review, path)
+
+    async def build(self, request: BuildRequest) -> AsyncIterator[BuildEvent]:
+        self.calls.append(("build", str(request.review.context), request.tag))
+        try:
+            yield ContextSent(request.review.context_bytes, request.review.context_bytes)
+            instructions = request.review.instructions
+            for index, instruction in enumerate(instructions, 1):
+                yield StepStarted(index, len(instructions), instruction.text)
+                await asyncio.sleep(self.build_pause_s)
+                if index == 1:
+                    yield OutputWritten(" ---> 5f1c1e0b2b9a\n")
+                elif index == 2:
+                    yield OutputWritten(" ---> Using cache\n ---> 84a0e7c2f5d1\n")
+                else:
+                    yield OutputWritten(f" ---> Running in {index:012x}\n")
+                    if instruction.keyword == "RUN":
+                        for number in range(1, 13):
+                            yield OutputWritten(f"\x1b[32m✔\x1b[0m compiled asset \x1b[36mpart-{number:02d}.o\x1b[0m\n")
+                if self.build_failure and instruction.keyword == "RUN":
+                    yield OutputWritten("\x1b[31msh: make: not found\x1b[0m\n")
+                    yield BuildFailed(self.build_failure)
+                    return
+                if self.hold_build is not None and index == max(1, len(instructions) - 1):
+                    await self.hold_build.wait()
+            image = self.add_image(request.tag if ":" in request.tag else f"{request.tag}:latest", age_s=0)
+            self.emit("image", "tag", image.id)
+            yield BuildSucceeded(image.id)
+        except (asyncio.CancelledError, GeneratorExit):
+            self.calls.append(("build_cancelled", request.tag))
+            raise
+
+    async def preview(self, url: str) -> Preview:
+        self.calls.append(("preview", url))
+        await asyncio.sleep(0)
+        if self.page is not None:
+            return replace(self.page, url=url, final_url=url)
+        return Preview(url, error="Nothing listens on this port yet.")
+
+    async def close(self) -> None:
+        self.closed = True
+
+    # Inside
+
+    async def _operate(self, *call: str) -> None:
+        self.calls.append(call)
+        await asyncio.sleep(0)
+        if self.operation_failure:
+            raise OperationFailed(self.operation_failure)
+
+    def _container(self, container_id: str) -> Container:
+        if container_id not in self.containers_by_id:
+            raise OperationFailed(f"No such container: {container_id[:12]}.")
+        return self.containers_by_id[container_id]
+
+    def _change(self, container_id: str, **more: object) -> None:
+        self.containers_by_id[container_id] = replace(self._container(container_id), **more)  # type: ignore[arg-type]  # as above
+
+    def _end(self, container_id: str, exit_code: int) -> None:
+        self._change(container_id, status=Status.EXITED, exit_code=exit_code, ports=())
+        for queue in self._log_listeners.get(container_id, []):
+            queue.put_nowait(None)
+        self.emit("container", "die", container_id, exitCode=str(exit_code))

@@ -1,0 +1,190 @@
+"""Draws every screen of the app, light and dark, at scale 1 and 1.5, into a folder: `python tests/support/screenshots.py [FOLDER]`.
+
+Each combination is a process of its own, since Qt takes its scale once; all run on a private X display.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+
+DOCKERFILE = """\
+FROM kitepy/starter
+LABEL org.opencontainers.image.title="Hello"
+COPY www /www
+WORKDIR /www
+RUN make assets
+EXPOSE 8080
+CMD ["httpd", "-f", "-v", "-p", "8080", "-h", "/www"]
+"""
+
+LOG = (
+    "\x1b[2mhttpd 1.35.0\x1b[0m listening on \x1b[36m0.0.0.0:8080\x1b[0m",
+    "\x1b[32mINFO\x1b[0m  serving /www",
+    '\x1b[32mINFO\x1b[0m  127.0.0.1 "GET / HTTP/1.1" \x1b[32m200\x1b[0m 1432 3 ms',
+    '\x1b[32mINFO\x1b[0m  127.0.0.1 "GET /style.css HTTP/1.1" \x1b[32m200\x1b[0m 604 1 ms',
+    '\x1b[33mWARN\x1b[0m  127.0.0.1 "GET /favicon.ico HTTP/1.1" \x1b[33m404\x1b[0m 0 1 ms',
+    "\x1b[31mERROR\x1b[0m could not write to /www/cache: Read-only file system",
+)
+
+
+def main() -> int:
+    if len(sys.argv) == 4 and sys.argv[1] == "--one":
+        return _draw(Path(sys.argv[2]), sys.argv[3])
+    target = Path(sys.argv[1] if len(sys.argv) > 1 else ROOT / "screenshots").absolute()
+    target.mkdir(parents=True, exist_ok=True)
+    from support.xvfb import display
+
+    with display("2200x1500x24") as name:
+        for scale in ("1", "1.5"):
+            for look in ("light", "dark"):
+                environment = {**os.environ, "DISPLAY": name, "QT_SCALE_FACTOR": scale, "QT_QPA_PLATFORM": "xcb"}
+                command = [sys.executable, __file__, "--one", str(target), f"{look}-{scale}"]
+                subprocess.run(command, env=environment, check=True, timeout=300)
+    print(f"{len(list(target.glob('*.png')))} pictures in {target}")
+    return 0
+
+
+def _draw(target: Path, variant: str) -> int:
+    import qasync
+
+    from kitepy.gui.app import Desk, Session, make_application
+    from kitepy.gui.settings import Settings
+    from kitepy.gui.theme import ThemeChoice
+
+    app = make_application()
+    with tempfile.TemporaryDirectory() as home:
+        os.environ["KITEPY_HOME"] = home
+        settings = Settings(home)
+        settings.theme = ThemeChoice(variant.split("-")[0])
+        desk = Desk(app, settings)
+        desk.window.show()
+        loop = qasync.QEventLoop(app)
+        with loop:
+            loop.run_until_complete(_Tour(desk, Session, target, variant, Path(home)).walk())
+    return 0
+
+
+class _Tour:
+    def __init__(self, desk: object, session: Callable[..., object], target: Path, variant: str, home: Path) -> None:
+        self.desk, self.make_session, self.target, self.variant, self.home = desk, session, target, variant, home
+        self.count = 0
+
+    async def walk(self) -> None:
+        from PySide6.QtWidgets import QAbstractButton, QLineEdit
+
+        from kitepy.gui.gateway.port import EngineUnavailable
+        from kitepy.gui.models.container import Status
+        from kitepy.gui.models.preview import Preview
+        from kitepy.gui.models.state import DISCOVER, IMAGES, Navigated, Page, Route
+        from support.fake_gateway import FakeGateway
+
+        desk = self.desk
+        await self.shot("starting")
+        gateway = FakeGateway(build_pause_s=0.15)
+        session = self.make_session(desk, gateway)
+        gateway.start_failure = EngineUnavailable(
+            "The engine ended while starting: it needs nftables to publish ports, and nft wasn't found.",
+            "sudo apt-get install nftables",
+            "INFO kitepy.engine: data root /var/lib/kitepy, 0 containers\n"
+            "INFO kitepy.engine: cgroup v1 at /sys/fs/cgroup\n"
+            "ERROR kitepy.engine: nft: No such file or directory",
+        )
+        session.engine.start()
+        await asyncio.sleep(0.3)
+        await self.shot("failure")
+        gateway.start_failure = None
+        desk.intents.retry_engine.emit()
+        await asyncio.sleep(0.4)
+        await self.shot("discover-empty")
+        desk.store.dispatch(Navigated(IMAGES))
+        await self.shot("images-empty")
+        desk.store.dispatch(Navigated(DISCOVER))
+
+        gateway.add_image("kitepy/starter:latest", size_bytes=2_100_000, age_s=3 * 3600)
+        gateway.add_image("team/reports:1.4", "team/reports:latest", size_bytes=184_000_000, age_s=86400 * 3, containers=1)
+        gateway.add_image("postgres:16", size_bytes=431_000_000, age_s=86400 * 20, containers=1)
+        gateway.add_image(size_bytes=88_000_000, age_s=86400 * 40)
+        gateway.add_container("reports-worker", "team/reports:1.4", Status.EXITED, exit_code=1)
+        gateway.add_container("database", "postgres:16", Status.RUNNING, ports=())
+        gateway.add_container("old-site", "team/reports:1.4", Status.EXITED, exit_code=143)
+        gateway.add_container("batch", "kitepy/starter", Status.PAUSED, ports=())
+        desk.intents.refresh.emit()
+        await asyncio.sleep(0.4)
+        await self.shot("discover")
+        desk.store.dispatch(Navigated(IMAGES))
+        await self.shot("images")
+        desk.store.dispatch(Navigated(DISCOVER))
+        desk.window.overlay.cover("hello-web")
+        await self.shot("drop")
+        desk.window.overlay.hide()
+
+        project = self.home / "hello-web"
+        (project / "www").mkdir(parents=True)
+        (project / "Dockerfile").write_text(DOCKERFILE)
+        (project / "www" / "index.html").write_text("<title>Hello</title>" * 300)
+        (project / ".dockerignore").write_text("*.log\n")
+        (project / "debug.log").write_text("x")
+        desk.intents.build_paths.emit([str(project)])
+        await asyncio.sleep(0.5)
+        await self.shot("review")
+        gateway.page = Preview(
+            "", 200, "OK", "Hello from Kitepy", "Hello from Kitepy. This page comes out of a container that was built a moment ago.",
+            "text/html", "busybox httpd", 12.4,
+        )  # fmt: skip
+        gateway.hold_build = asyncio.Event()
+        desk.window.findChild(QAbstractButton, "review-run").click()
+        await asyncio.sleep(1.6)
+        await self.shot("build")
+        gateway.hold_build.set()
+        await asyncio.sleep(0.8)
+        container_id = desk.store.state.route.key
+        for number in range(30):
+            gateway.write_log(container_id, LOG[number % len(LOG)], "stderr" if "ERROR" in LOG[number % len(LOG)] else "stdout")
+        await asyncio.sleep(0.4)
+        await self.shot("container-home")
+        page = desk.window.container
+        page.tabs.setCurrentIndex(1)
+        page.logs.findChild(QAbstractButton, "log-timestamps").setChecked(True)
+        page.logs.findChild(QLineEdit, "log-search").setText("favicon")
+        await asyncio.sleep(0.3)
+        await self.shot("container-logs")
+        page.tabs.setCurrentIndex(2)
+        await self.shot("container-inspect")
+        page.tabs.setCurrentIndex(0)
+        from kitepy.gui.models.actions import ContainerAction
+
+        desk.intents.act.emit(ContainerAction.REMOVE, container_id)
+        await self.shot("remove")
+        desk.window.findChild(QAbstractButton, "confirm-no").click()
+        failed = next(container for container in gateway.containers_by_id.values() if container.name == "reports-worker")
+        desk.store.dispatch(Navigated(Route(Page.CONTAINER, failed.id)))
+        await asyncio.sleep(0.2)
+        desk.presenter.tell("Copied the address.")
+        desk.presenter.warn("Bind for 0.0.0.0:8080 failed: port is already allocated.")
+        await self.shot("container-stopped")
+        gateway.hold_build = None
+        gateway.build_failure = "The command '/bin/sh -c make assets' returned a non-zero code: 127"
+        desk.intents.build_paths.emit([str(project)])
+        await asyncio.sleep(0.5)
+        desk.window.findChild(QAbstractButton, "review-run").click()
+        await asyncio.sleep(1.3)
+        await self.shot("build-failed")
+        await session.close()
+
+    async def shot(self, name: str) -> None:
+        await asyncio.sleep(0.2)
+        self.count += 1
+        self.desk.window.grab().save(str(self.target / f"{self.variant}-{self.count:02d}-{name}.png"))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
