@@ -172,13 +172,9 @@ class BuildService:
         directory = self._root / name
         await asyncio.to_thread(_make_directories, directory)
         try:
-            text, dockerfile_name = await self._take_in(body, options.dockerfile, directory)
+            text = await self._take_in(body, options.dockerfile, directory)
             request = _request(options)
-            try:
-                plan = Plan(read_dockerfile(text), request)
-            except InvalidParameter as error:
-                error.add_note(f"in {dockerfile_name}")
-                raise
+            plan = Plan(read_dockerfile(text), request)
             output = BuildOutput(messages.put, plan.steps, quiet=options.quiet)
             solver = Solver(plan, request, Context(directory / "context", directory / "work"), self._tools, output)
             try:
@@ -195,8 +191,8 @@ class BuildService:
         finally:
             await asyncio.shield(self._remove(name))
 
-    async def _take_in(self, body: AsyncIterator[bytes], dockerfile: str, directory: Path) -> tuple[str, str]:
-        """Receive the context and unpack it; gives the Dockerfile's text and name."""
+    async def _take_in(self, body: AsyncIterator[bytes], dockerfile: str, directory: Path) -> str:
+        """Receive the context and unpack it; gives the Dockerfile's text."""
         spool = directory / "body"
         fd = os.open(spool, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
@@ -220,7 +216,7 @@ class BuildService:
             )
         if not text.strip():
             raise InvalidParameter(f"the Dockerfile ({result['name']}) cannot be empty: begin it with FROM")
-        return text, result["name"]
+        return str(text)
 
     def _record(self, state: StageState) -> Image:
         if state.base is not None and not state.changed:

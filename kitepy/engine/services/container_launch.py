@@ -88,13 +88,7 @@ class ContainerLauncher:
 
     def account(self, record: ContainerRecord, user: str | None = None) -> Account:
         """The identity that a ``--user`` value stands for in this container."""
-        root = self.root(record)
-        return resolve_account(
-            record.config.user if user is None else user,
-            read_root_file(root, "etc/passwd"),
-            read_root_file(root, "etc/group"),
-            record.host_config.group_add or (),
-        )
+        return account_in(self.root(record), record, user)
 
     async def enter_network(self, record: ContainerRecord, pid_of: PidOf, undo: AsyncExitStack) -> NetworkSandbox:
         """Attach to the network that the container's mode names; ``undo`` learns how to leave it again."""
@@ -128,10 +122,20 @@ class ContainerLauncher:
             elif point.kind is MountKind.BIND and not os.path.lexists(point.source):
                 raise InvalidParameter(f'invalid mount config for type "bind": bind source path does not exist: {point.source}')
 
-    def request(self, record: ContainerRecord, netns_fd: int | None, pid_of: PidOf) -> LaunchRequest:
-        """Write the container's files and its bundle."""
-        account = self.account(record)
-        directory, bundle = self.directory(record.id), self.bundle(record.id)
+    def request(
+        self,
+        record: ContainerRecord,
+        netns_fd: int | None,
+        pid_of: PidOf,
+        *,
+        root: OverlayRoot | None = None,
+        directory: Path | None = None,
+    ) -> LaunchRequest:
+        """Write the container's files and its bundle; a build step brings its own ``root`` and ``directory``."""
+        root = root or self.root(record)
+        directory = directory or self.directory(record.id)
+        account = account_in(root, record)
+        bundle = self.bundle(record.id)
         hostname = self.hostname(record)
         own_network = netns_fd is not None
         host = record.host_config
@@ -167,7 +171,7 @@ class ContainerLauncher:
             container_id=record.id,
             bundle=bundle,
             state_dir=bundle,
-            rootfs=self.root(record),
+            rootfs=root,
             log=log_target(record.host_config.log_config, self.log_path(record.id)),
             netns_fd=netns_fd,
             seccomp_program=self.seccomp.program(host),
@@ -187,6 +191,16 @@ class ContainerLauncher:
         if record.config.hostname:
             return record.config.hostname
         return short_id(record.id)
+
+
+def account_in(root: OverlayRoot, record: ContainerRecord, user: str | None = None) -> Account:
+    """The identity that the container's user, or another one, has in a root file system."""
+    return resolve_account(
+        record.config.user if user is None else user,
+        read_root_file(root, "etc/passwd"),
+        read_root_file(root, "etc/group"),
+        record.host_config.group_add or (),
+    )
 
 
 def _namespace_paths(record: ContainerRecord, pid_of: PidOf) -> dict[str, str]:

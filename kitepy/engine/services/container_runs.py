@@ -184,10 +184,10 @@ class ContainerRuns:
         pending = [waiting for waiting in live.pending_attach if not waiting.stream.done()]
         wishes = [AttachWish(stdin=wait.stdin, stdout=wait.stdout, stderr=wait.stderr) for wait in pending]
         async with AsyncExitStack() as undo:
-            sandbox = await self._launcher.enter_network(record, self._pid_of, undo)
+            sandbox = await self._launcher.enter_network(record, self.pid_of, undo)
             record = replace(record, endpoint=sandbox.endpoint)
             await self._launcher.prepare_volumes(record)
-            request = self._launcher.request(record, sandbox.netns_fd, self._pid_of)
+            request = self._launcher.request(record, sandbox.netns_fd, self.pid_of)
             running = await self._runtime.start(request, wishes)
             undo.pop_all()
         live.running = running
@@ -216,7 +216,7 @@ class ContainerRuns:
             self._emit_network(current, "connect", sandbox.endpoint)
         self._emit(current, "start")
 
-    def _pid_of(self, ref: str, purpose: str) -> int:
+    def pid_of(self, ref: str, purpose: str) -> int:
         """Process 1 of another container whose namespace is to be shared."""
         other = self._index.resolve(ref)
         running = self._live[other.id].running

@@ -213,9 +213,7 @@ class ImageService:
 
     # Inside
 
-    async def _delete(
-        self, image: Image, records: Records, *, force: bool, prune_parents: bool, quiet: bool
-    ) -> None:
+    async def _delete(self, image: Image, records: Records, *, force: bool, prune_parents: bool, quiet: bool) -> None:
         current: Image | None = image
         while current is not None:
             try:

@@ -163,7 +163,7 @@ def _start_points(files: list[Path], tail: int | None) -> list[tuple[Path, int]]
 async def read_log(
     path: Path, options: LogOptions, *, ended: asyncio.Future[Any] | None = None
 ) -> AsyncIterator[list[tuple[int, bytes]]]:
-    """Batches of (stream number, line), in the order of writing.
+    """Batches of (stream number, line), none of them empty, in the order of writing.
 
     ``ended`` resolves when nothing more will be written (the monitor has drained the output by then); None means that it
     is so already. With ``follow``, the iterator ends then, or at ``until``.
@@ -187,7 +187,8 @@ async def read_log(
                 if selection.past_end:
                     return
         if not options.follow or ended is None:
-            yield selection.finish()
+            if frames := selection.finish():
+                yield frames
             return
         async for frames in _follow(path, live, selection, ended, wake, options.until_ns, resources):
             yield frames
@@ -196,7 +197,8 @@ async def read_log(
 async def _read_on(stream: BinaryIO, selection: _Selection) -> AsyncIterator[list[tuple[int, bytes]]]:
     """Everything up to the present end of a file; other clients get their turn between the blocks."""
     while block := stream.read(_BLOCK_BYTES):
-        yield selection.feed(block)
+        if frames := selection.feed(block):
+            yield frames
         await asyncio.sleep(0)
 
 
@@ -221,7 +223,8 @@ async def _follow(
             live = resources.enter_context(replaced)
             continue
         if last_round or selection.past_end:
-            yield selection.finish()
+            if frames := selection.finish():
+                yield frames
             return
         timeout = None
         if until_ns:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import platform
 from typing import Any
 
 import msgspec
@@ -20,8 +18,8 @@ _CACHE_SIZE = 64
 class SeccompProfiles:
     """Compiles filters and keeps them, since compiling takes milliseconds and most containers want the same one."""
 
-    def __init__(self, default_profile: dict[str, Any]) -> None:
-        self._default = default_profile
+    def __init__(self) -> None:
+        self._default: dict[str, Any] = seccomp.default_profile()
         self._programs: dict[tuple[tuple[str, ...], bytes], bytes] = {}
 
     def program(self, host: HostConfig) -> bytes:
@@ -35,9 +33,7 @@ class SeccompProfiles:
         program = self._programs.get(key)
         if program is None:
             try:
-                document = seccomp.resolve_profile(
-                    self._default if profile is None else profile, capabilities, platform.machine(), os.uname().release
-                )
+                document = seccomp.resolve_profile(self._default if profile is None else profile, list(capabilities))
                 program = seccomp.compile_filter(document)
             except (ValueError, KeyError, TypeError) as error:
                 raise InvalidParameter(f"Loading seccomp profile failed: {error}") from error

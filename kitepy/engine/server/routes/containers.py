@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 
 import msgspec
 from aiohttp import web
@@ -139,9 +140,18 @@ async def logs(call: Call) -> web.StreamResponse:
         follow=query.flag("follow"),
         details=query.flag("details"),
     )
-    tty, pieces = await call.containers.logs(call.argument, options)
-    framed = Mapped(pieces, (lambda piece: piece[1]) if tty else (lambda piece: encode_frame(*piece)))
+    tty, batches = await call.containers.logs(call.argument, options)
+    framed = Mapped(batches, _unframed if tty else _framed)
     return await stream_bytes(call, stream_type(tty, call.version), framed)
+
+
+def _framed(lines: Sequence[tuple[int, bytes]]) -> bytes:
+    """A frame per line, since clients iterate over them, but one write for all, since a write per line is slow."""
+    return b"".join(encode_frame(stream, data) for stream, data in lines)
+
+
+def _unframed(lines: Sequence[tuple[int, bytes]]) -> bytes:
+    return b"".join(data for _, data in lines)
 
 
 def _tail(text: str) -> int | None:

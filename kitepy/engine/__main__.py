@@ -1,0 +1,36 @@
+"""Entry point of ``kitepy-engine``: options, process id file, launcher; only then is anything heavy imported.
+
+The launcher must be forked while the process is small and has no thread: all containers are forked from it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from kitepy.engine.config import ConfigError, parse_config
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the engine until it is told to stop; gives the exit code."""
+    try:
+        config = parse_config(sys.argv[1:] if argv is None else argv, uid=os.getuid(), environ=os.environ)
+    except ConfigError as error:
+        print(f"kitepy-engine: {error}", file=sys.stderr)
+        return 1
+    from kitepy.engine.pidfile import PidFile
+    from kitepy.engine.runtime.launcher import fork_launcher
+
+    try:
+        with PidFile(config.pidfile):
+            launcher = fork_launcher()
+            from kitepy.engine.daemon import run
+
+            return run(config, launcher)
+    except ConfigError as error:
+        print(f"kitepy-engine: {error}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

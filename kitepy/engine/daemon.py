@@ -1,0 +1,260 @@
+"""The engine's composition root: makes every part in order and takes it down in reverse; alone in naming them all."""
+
+from __future__ import annotations
+
+import asyncio
+import grp
+import logging
+import signal
+import sys
+from contextlib import AsyncExitStack
+
+from kitepy import __version__
+from kitepy.engine.builder.changes import apply_changes
+from kitepy.engine.config import EngineConfig
+from kitepy.engine.kernel import cgroups
+from kitepy.engine.model.errors import EngineError, InvalidParameter
+from kitepy.engine.network.bridge import BridgeNetwork, BridgeSettings
+from kitepy.engine.network.naming import kernel_names
+from kitepy.engine.runtime.client import Runtime
+from kitepy.engine.runtime.launcher import LauncherHandle
+from kitepy.engine.server.app import build_app
+from kitepy.engine.server.call import Services
+from kitepy.engine.server.listeners import SocketAccess, parse_host
+from kitepy.engine.services.builds import BuildService
+from kitepy.engine.services.container_creation import ContainerCreation
+from kitepy.engine.services.container_index import ContainerIndex
+from kitepy.engine.services.container_launch import ContainerLauncher
+from kitepy.engine.services.container_runs import ContainerRuns
+from kitepy.engine.services.container_waits import ContainerWaits
+from kitepy.engine.services.containers import Containers
+from kitepy.engine.services.events import EventBus
+from kitepy.engine.services.execs import Execs
+from kitepy.engine.services.host_facts import read_host_facts
+from kitepy.engine.services.images import ImageService
+from kitepy.engine.services.networks import NetworkService
+from kitepy.engine.services.seccomp_profiles import SeccompProfiles
+from kitepy.engine.services.steps import Steps
+from kitepy.engine.services.system import (
+    ContainerCounts,
+    SystemInfo,
+    SystemSettings,
+    SystemSources,
+    read_or_create_engine_id,
+)
+from kitepy.engine.services.volumes import VolumeService
+from kitepy.engine.storage.content import ContentStore
+from kitepy.engine.storage.database import Database
+from kitepy.engine.storage.images import ImageStore
+from kitepy.engine.storage.layers import LayerStore
+from kitepy.engine.storage.overlay import OverlayStore
+from kitepy.engine.storage.worker import WorkerPool
+from kitepy.engine.volume.store import VolumeStore
+
+logger = logging.getLogger(__name__)
+
+_LEVELS = {
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warn": logging.WARNING,
+    "error": logging.ERROR,
+    "fatal": logging.CRITICAL,
+}
+
+
+def run(config: EngineConfig, launcher: LauncherHandle) -> int:
+    """Run an engine until SIGTERM or SIGINT; gives the process's exit code."""
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=logging.DEBUG if config.debug else _LEVELS[config.log_level],
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+    try:
+        asyncio.run(_serve(config, launcher))
+    except EngineError as error:
+        logger.critical("%s", error)
+        return 1
+    except OSError as error:
+        logger.critical("the engine can't start: %s", error)
+        return 1
+    return 0
+
+
+async def _serve(config: EngineConfig, launcher: LauncherHandle) -> None:
+    hosts = [parse_host(text) for text in config.hosts]
+    access = SocketAccess(config.socket_owner, _group_id(config.group))
+    async with AsyncExitStack() as stack:
+        services = await _compose(config, launcher, stack)
+        stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        server = build_app(services, access=access, insecure_tcp=config.insecure_tcp)
+        await server.start(hosts)
+        stack.push_async_callback(server.stop)
+        logger.info("kitepy-engine %s is ready", __version__)
+        await stop.wait()
+        logger.info("stopping")
+
+
+def _group_id(name: str | None) -> int | None:
+    if name is None:
+        return None
+    if name.isdecimal():
+        return int(name)
+    try:
+        return grp.getgrnam(name).gr_gid
+    except KeyError:
+        raise InvalidParameter(f"there is no group {name} for the socket") from None
+
+
+async def _compose(config: EngineConfig, launcher: LauncherHandle, stack: AsyncExitStack) -> Services:
+    """Make everything and bring it into the state of before; ``stack`` learns how to end it."""
+    for directory, mode in ((config.data_root, 0o711), (config.exec_root, 0o711)):
+        directory.mkdir(mode=mode, parents=True, exist_ok=True)
+        (directory / "containers").mkdir(mode=0o711, exist_ok=True)
+    database = Database(config.data_root / "state.db")
+    stack.callback(database.close)
+    workers = WorkerPool()
+    stack.push_async_callback(workers.close)
+    events = EventBus()
+    content = ContentStore(config.data_root)
+    layers = LayerStore(config.data_root, database, content, workers)
+    stack.push_async_callback(layers.close)
+    overlays = OverlayStore(config.data_root, layers, workers)
+
+    bridge = BridgeNetwork(
+        kernel_names(config.data_root),
+        BridgeSettings(
+            gateway=config.bip,
+            mtu=config.mtu or None,
+            icc=config.icc,
+            use_rules=config.iptables,
+            forward=config.ip_forward,
+            masquerade=config.ip_masq,
+        ),
+    )
+    runtime = Runtime(launcher, config.exec_root, cgroups.detect())
+    stack.push_async_callback(runtime.close)
+
+    index = ContainerIndex(database)
+    index.load()
+    waits = ContainerWaits()
+    containers: Containers
+
+    images = ImageService(
+        config.data_root,
+        ImageStore(database, layers),
+        layers,
+        content,
+        workers,
+        emit=events.emit,
+        in_use=lambda image_id: containers.using_image(image_id),
+        apply_changes=apply_changes,
+    )
+    volumes = VolumeService(
+        VolumeStore(config.data_root, database, workers),
+        emit=events.emit,
+        references=lambda name: containers.using_volume(name),
+    )
+    networks = NetworkService(bridge, lambda container_id: _name_of(index, container_id))
+    seccomp = SeccompProfiles()
+    container_launcher = ContainerLauncher(
+        bridge=bridge,
+        overlays=overlays,
+        volumes=volumes,
+        seccomp=seccomp,
+        data_root=config.data_root,
+        exec_root=config.exec_root,
+        dns=config.dns,
+    )
+    runs = ContainerRuns(
+        index=index,
+        waits=waits,
+        runtime=runtime,
+        launcher=container_launcher,
+        bridge=bridge,
+        events=events,
+        network_ids=lambda: networks.ids,
+    )
+    containers = Containers(
+        index=index,
+        runs=runs,
+        launcher=container_launcher,
+        creation=ContainerCreation(index=index, images=images, layers=layers, overlays=overlays, volumes=volumes),
+        waits=waits,
+        images=images,
+        layers=layers,
+        overlays=overlays,
+        volumes=volumes,
+        events=events,
+        network_ids=lambda: networks.ids,
+        data_root=config.data_root,
+        exec_root=config.exec_root,
+    )
+    layers.add_holder(containers.held_layers)
+    execs = Execs(index=index, runs=runs, launcher=container_launcher, events=events)
+    containers.exec_ids = execs.ids_of
+    builds = BuildService(
+        config.data_root,
+        images,
+        layers,
+        overlays,
+        workers,
+        database,
+        Steps(runtime=runtime, launcher=container_launcher, pid_of=runs.pid_of),
+    )
+
+    await bridge.set_up()
+    stack.push_async_callback(_close_bridge, bridge, index)
+    await runs.adopt_all()
+    stack.push_async_callback(runs.shut_down, keep=config.live_restore, timeout_s=config.shutdown_timeout_s)
+    await containers.finish_removals()
+    await overlays.reconcile()
+    await layers.reconcile()
+    await runs.start_wanted()
+
+    facts = await asyncio.to_thread(read_host_facts, config.data_root)
+    system = SystemInfo(
+        facts,
+        SystemSettings(
+            engine_id=read_or_create_engine_id(config.data_root),
+            data_root=config.data_root,
+            debug=config.debug,
+            labels=config.labels,
+            registry_mirrors=config.registry_mirrors,
+            insecure_registries=config.insecure_registries,
+            live_restore=config.live_restore,
+            uses_rules=config.iptables,
+        ),
+        SystemSources(
+            containers=lambda: _counts(containers),
+            images=images.count,
+            event_listeners=lambda: events.listeners,
+            warnings=lambda: bridge.warnings,
+        ),
+    )
+    return Services(
+        system=system,
+        events=events,
+        containers=containers,
+        execs=execs,
+        images=images,
+        builds=builds,
+        volumes=volumes,
+        networks=networks,
+    )
+
+
+async def _close_bridge(bridge: BridgeNetwork, index: ContainerIndex) -> None:
+    """Leave the network in place for containers that go on running."""
+    await bridge.close(keep=any(record.state.status.has_process for record in index))
+
+
+def _name_of(index: ContainerIndex, container_id: str) -> str:
+    record = index.get(container_id)
+    return record.name if record is not None else container_id
+
+
+def _counts(containers: Containers) -> ContainerCounts:
+    counts = containers.counts()
+    return ContainerCounts(counts["running"], counts["paused"], counts["stopped"])
