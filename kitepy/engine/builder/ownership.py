@@ -15,19 +15,15 @@ _CLASSES = {"u": 0o4700, "g": 0o2070, "o": 0o1007}
 
 
 def resolve_owner(text: str, passwd: str, group: str) -> tuple[int, int]:
-    """The ids of ``user[:group]``; a user without a group brings the group of the same number. ValueError for unknown names."""
+    """The ids of ``user[:group]``; a name alone brings its own group, a number that number. ValueError for unknown names."""
     user, colon, wanted_group = text.partition(":")
     if not user:
         raise ValueError("no user is named")
     uid = _id(user, passwd)
     if uid is None:
-        raise ValueError(
-            f"--chown={text}: unable to convert uid/gid chown string to host mapping: can't find uid for user {user}"
-        )
+        raise ValueError(f"can't find uid for user {user}")
     if not colon or not wanted_group:
-        gid: int | None = _id(user, group)
-        if gid is None:
-            gid = _id(user, passwd, field=3)
+        gid = _id(user, passwd, field=3)
     else:
         gid = _id(wanted_group, group)
     if gid is None:
