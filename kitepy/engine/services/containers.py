@@ -187,7 +187,7 @@ class Containers:
                 if point.kind is MountKind.VOLUME and point.anonymous:
                     await self._volumes.remove_if_unused(point.volume)
         self._emit(record, "destroy")
-        self._waits.removed(record.id, waited(record.state))
+        self._waits.removed(record.id, WaitResult(record.state.exit_code))
 
     async def _remove_files(self, container_id: str) -> None:
         await self._launcher.remove_bundle(container_id)

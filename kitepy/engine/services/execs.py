@@ -99,7 +99,7 @@ class Execs:
         if body.detach:
             self._runs.spawn(_drain(running), f"output of exec {exec_id}")
             return None
-        return Session(wanted.tty, running)
+        return Session(wanted.tty, running, ended=running.exited)
 
     def _process(self, record: ContainerRecord, wanted: ExecCreateBody, body: ExecStartBody) -> dict[str, Any]:
         account = self._launcher.account(record, wanted.user or None)

@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 
+from kitepy.engine.model.launch import ExitStatus
 from kitepy.engine.runtime.streams import AttachStream
 from kitepy.engine.services.container_runs import PendingAttach
+
+SETTLE_S = 1.0
 
 
 class Session:
@@ -17,12 +20,14 @@ class Session:
         tty: bool,
         stream: AttachStream | PendingAttach | None,
         replay: AsyncIterator[list[tuple[int, bytes]]] | None = None,
+        ended: asyncio.Future[ExitStatus] | None = None,
     ) -> None:
         self._tty = tty
         self._pending = stream if isinstance(stream, PendingAttach) else None
         self._stream = None if isinstance(stream, PendingAttach) else stream
         self._replay = replay
         self._replayed: list[tuple[int, bytes]] = []
+        self._ended = ended
 
     @property
     def tty(self) -> bool:
@@ -47,7 +52,18 @@ class Session:
         if stream is None:
             return None
         piece = await stream.read()
-        return None if piece is None else (int(piece[0]), piece[1])
+        if piece is None:
+            await self._settled()
+            return None
+        return int(piece[0]), piece[1]
+
+    async def _settled(self) -> None:
+        """Clients ask for the exit code as soon as the stream ends, so the end is told only once the code is known.
+
+        A process that closes its output and goes on keeps its client waiting no longer than ``SETTLE_S``.
+        """
+        if self._ended is not None:
+            await asyncio.wait([self._ended], timeout=SETTLE_S)
 
     async def write(self, data: bytes) -> None:
         """Hand over input; raises BrokenPipeError when nobody reads it any more."""
