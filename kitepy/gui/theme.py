@@ -98,7 +98,7 @@ DARK = Tokens(
     danger="#ff8279",
     danger_hover="#ff9b93",
     on_danger="#2b0906",
-    danger_soft="#421d1b",
+    danger_soft="#351a1b",
     hover="#232934",
     pressed="#2d3441",
     selected="#263355",
@@ -247,6 +247,8 @@ QToolButton:hover {{ background: {look.hover}; }}
 QToolButton:pressed {{ background: {look.pressed}; }}
 QToolButton:checked {{ background: {look.accent_soft}; }}
 QToolButton:focus {{ border: 2px solid {look.accent}; padding: 4px; }}
+QToolButton[kind="small"] {{ padding: 2px; border-radius: 6px; }}
+QToolButton[kind="small"]:focus {{ padding: 1px; }}
 QToolButton::menu-indicator {{ image: none; width: 0; }}
 
 QLineEdit {{ background: {look.surface}; border: 1px solid {look.strong_border}; border-radius: 8px; padding: 6px 10px;
@@ -269,9 +271,9 @@ QScrollArea, QScrollArea > QWidget > QWidget {{ background: transparent; border:
 
 QTabBar {{ background: transparent; qproperty-drawBase: 0; }}
 QTabBar::tab {{ background: transparent; color: {look.muted}; padding: 8px 4px; margin-right: 18px; border: none;
-  border-bottom: 2px solid transparent; }}
+  font-weight: 600; border-bottom: 2px solid transparent; }}
 QTabBar::tab:hover {{ color: {look.text}; }}
-QTabBar::tab:selected {{ color: {look.text}; font-weight: 600; border-bottom: 2px solid {look.accent}; }}
+QTabBar::tab:selected {{ color: {look.text}; border-bottom: 2px solid {look.accent}; }}
 QTabBar::tab:focus {{ color: {look.accent}; }}
 
 QMenu {{ background: {look.raised}; border: 1px solid {look.strong_border}; border-radius: 8px; padding: 5px; }}
@@ -291,6 +293,7 @@ QScrollBar::handle {{ background: {look.strong_border}; border-radius: 4px; }}
 QScrollBar::handle:vertical {{ min-height: 28px; }}
 QScrollBar::handle:horizontal {{ min-width: 28px; }}
 QScrollBar::handle:hover {{ background: {look.muted}; }}
+QAbstractScrollArea::corner {{ background: transparent; border: none; }}
 QScrollBar::add-line, QScrollBar::sub-line {{ width: 0; height: 0; }}
 QScrollBar::add-page, QScrollBar::sub-page {{ background: transparent; }}
 """

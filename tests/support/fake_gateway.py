@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import itertools
 import time
 from collections.abc import AsyncIterator, Callable
@@ -60,14 +61,20 @@ class FakeGateway:
     ) -> Container:
         number = next(self._numbers)
         ports = (Port(8080, "tcp", "0.0.0.0", 49152 + number),) if status is Status.RUNNING else ()
-        container = Container(f"{number:064x}", name, image, status, ports, time.time())
+        container = Container(hashlib.sha256(f"c{number}".encode()).hexdigest(), name, image, status, ports, time.time())
         container = replace(container, **more)  # type: ignore[arg-type]  # names are checked by dataclasses.replace
         self.containers_by_id[container.id] = container
         self.log_lines.setdefault(container.id, [])
         return container
 
     def add_image(self, *tags: str, size_bytes: int = 4_300_000, age_s: float = 600, containers: int = 0) -> Image:
-        image = Image(f"sha256:{next(self._numbers):064x}", tags, size_bytes, time.time() - age_s, containers)
+        image = Image(
+            f"sha256:{hashlib.sha256(str(next(self._numbers)).encode()).hexdigest()}",
+            tags,
+            size_bytes,
+            time.time() - age_s,
+            containers,
+        )
         self.images_by_id[image.id] = image
         return image
 

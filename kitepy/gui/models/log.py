@@ -80,7 +80,10 @@ class LogStore:
         for line in lines:
             appended = True
             self._open.append(line)
-            self.longest = max(self.longest, len(line.text))
+            length = len(line.text)
+            if length > self.longest and "\x1b" in line.text:
+                length = len(plain(line.text))
+            self.longest = max(self.longest, length)
             if len(self._open) >= BLOCK_LINES:
                 self._blocks.append(_Block(self._open))
                 self._open = []

@@ -10,7 +10,7 @@ from kitepy.gui.models.preview import Preview
 from kitepy.gui.views.intents import Intents
 from kitepy.gui.views.preview_card import PreviewCard
 from kitepy.gui.widgets.buttons import IconButton, TextButton
-from kitepy.gui.widgets.labels import ElidedLabel, label
+from kitepy.gui.widgets.labels import label
 from kitepy.gui.widgets.layout import IconLabel, card, clear_layout, column, frame, row, scrolling
 from kitepy.gui.widgets.log_view import LogView
 
@@ -52,7 +52,7 @@ class ContainerHome(QWidget):
 
         self._facts = QGridLayout()
         self._facts.setHorizontalSpacing(14)
-        self._facts.setVerticalSpacing(6)
+        self._facts.setVerticalSpacing(2)
         self._facts.setColumnStretch(1, 1)
         facts_card = card("About", self._facts)
 
@@ -103,11 +103,15 @@ class ContainerHome(QWidget):
             ),
         ]
         for number, (title, text, copyable) in enumerate(fact for fact in facts if fact[1]):
-            self._facts.addWidget(label(title, "muted"), number, 0, Qt.AlignmentFlag.AlignTop)
-            value = ElidedLabel(text, "", Qt.TextElideMode.ElideMiddle)
-            self._facts.addWidget(value, number, 1)
+            name = label(title, "muted")
+            value = label(text, wrap=True, selectable=True)
+            for words in (name, value):
+                # As high as the button beside some of them, so that all rows stand on one line.
+                words.setContentsMargins(0, 4, 0, 4)
+            self._facts.addWidget(name, number, 0, Qt.AlignmentFlag.AlignTop)
+            self._facts.addWidget(value, number, 1, Qt.AlignmentFlag.AlignTop)
             if copyable:
-                self._facts.addWidget(self._copy_button(text, title.lower()), number, 2)
+                self._facts.addWidget(self._copy_button(text, title.lower()), number, 2, Qt.AlignmentFlag.AlignTop)
         self.show_container(container)
 
     def show_preview(self, preview: Preview | None) -> None:
@@ -131,7 +135,7 @@ class ContainerHome(QWidget):
             self._ports.addLayout(row(name, 0, address, self._copy_button(port.address, "address"), spacing=2))
 
     def _copy_button(self, text: str, what: str) -> IconButton:
-        button = IconButton("copy", f"Copy {what}")
+        button = IconButton("copy", f"Copy {what}", small=True)
         button.clicked.connect(lambda: self._intents.copy_text.emit(text, f"the {what}"))
         return button
 

@@ -65,6 +65,8 @@ class ContainerPage(QWidget):
         self.tabs = QTabBar()
         self.tabs.setObjectName("container-tabs")
         self.tabs.setAccessibleName("Views of this container")
+        self.tabs.setUsesScrollButtons(False)
+        self.tabs.setExpanding(False)
         for title in ("Home", "Logs", "Inspect"):
             self.tabs.addTab(title)
         self.home = ContainerHome(intents)
@@ -77,6 +79,7 @@ class ContainerPage(QWidget):
         self._loading.say("Reading the container…")
         self._body.addWidget(self._loading)
         self.tabs.currentChanged.connect(self._body.setCurrentIndex)
+        self.tabs.currentChanged.connect(self._show_open_button)
         self.home.logs_wanted.connect(lambda: self.tabs.setCurrentIndex(LOGS))
 
         header = frame(
@@ -132,7 +135,7 @@ class ContainerPage(QWidget):
         self._buttons[ContainerAction.RESTART].setVisible(True)
         for action, entry in self._menu_actions.items():
             entry.setEnabled(available(action, container, activity))
-        self._open.setVisible(alive and preview_port(container.ports) is not None)
+        self._show_open_button()
         self.home.show_container(container)
         self.logs.show_container(container)
 
@@ -159,6 +162,12 @@ class ContainerPage(QWidget):
 
     def _connect(self, signal: SignalInstance, action: ContainerAction) -> None:
         signal.connect(lambda: self._intents.act.emit(action, self.container_id) if self._container else None)
+
+    def _show_open_button(self) -> None:
+        """Home has the same button beside the page's address."""
+        container = self._container
+        served = container is not None and container.status.alive and preview_port(container.ports) is not None
+        self._open.setVisible(served and self.tabs.currentIndex() != HOME)
 
     def _open_page(self) -> None:
         port = preview_port(self._container.ports) if self._container else None

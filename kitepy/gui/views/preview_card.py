@@ -25,7 +25,7 @@ class PreviewCard(QFrame):
         copy.clicked.connect(lambda: intents.copy_text.emit(self._url, "the address"))
         again = IconButton("refresh", "Fetch the page again")
         again.clicked.connect(intents.refresh_preview)
-        self._open = TextButton("Open in browser", "flat", "external")
+        self._open = TextButton("Open in browser", "primary", "external")
         self._open.setObjectName("preview-open")
         self._open.clicked.connect(lambda: intents.open_url.emit(self._url))
         bar = row(

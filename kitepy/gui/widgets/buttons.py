@@ -14,10 +14,14 @@ _GAP_PX = 4
 class IconButton(QToolButton):
     """A square button with an icon only: `label` is its tooltip and its spoken name."""
 
-    def __init__(self, icon_name: str, label: str, parent: QWidget | None = None, *, checkable: bool = False) -> None:
+    def __init__(
+        self, icon_name: str, label: str, parent: QWidget | None = None, *, checkable: bool = False, small: bool = False
+    ) -> None:
         super().__init__(parent)
         self._icon_name = icon_name
-        self.setIconSize(QSize(18, 18))
+        if small:
+            self.setProperty("kind", "small")
+        self.setIconSize(QSize(15, 15) if small else QSize(18, 18))
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         self.setCheckable(checkable)
         self.setAutoRaise(True)

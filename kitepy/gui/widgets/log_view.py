@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from PySide6.QtCore import QEvent, QPoint, Qt, QTimer, Signal
 from PySide6.QtGui import (
+    QAccessible,
     QAction,
     QColor,
     QContextMenuEvent,
@@ -353,7 +354,9 @@ class LogView(QAbstractScrollArea):
         self._adjusting = False
         if self._follow:
             self._to_end()
-        self.setAccessibleDescription(f"{len(self._store)} lines")
+        count = f"{len(self._store)} lines"
+        # Painted text is invisible to assistive tools, so they are told what is in sight; nobody pays for it otherwise.
+        self.setAccessibleDescription(f"{count}\n{self.visible_text()}" if QAccessible.isActive() else count)
         self.viewport().update()
 
     def _to_end(self) -> None:

@@ -48,7 +48,6 @@ class Notices(QWidget):
             self._drop(old)
         words = label(text, wrap=True, selectable=True)
         words.setFixedWidth(320)
-        words.setFixedHeight(words.heightForWidth(320))
         close = IconButton("close", "Close this message")
         notice = QFrame(self)
         notice.setProperty("role", "toast")
@@ -57,6 +56,8 @@ class Notices(QWidget):
         close.clicked.connect(lambda: self._drop(notice))
         self._stack.addWidget(notice)
         self.show()
+        notice.show()
+        notice.setFixedHeight(notice.sizeHint().height())
         self._place()
         QAccessible.updateAccessibility(QAccessibleAnnouncementEvent(self, text))
         return notice
