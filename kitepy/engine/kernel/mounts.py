@@ -141,10 +141,13 @@ def unmount_detached(path: str) -> None:
 
 def pivot_root(root_fd: int) -> None:
     """Make ``root_fd`` the root of this mount namespace and drop the old one (pivot_root(2), the ``.``, ``.`` form)."""
+    old_root_fd = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     os.fchdir(root_fd)
     dot = ctypes.c_char_p(b".")
     invoke(NR_PIVOT_ROOT, "pivot_root", None, dot, dot)
-    # The old root now lies on top of the new one; its mounts must not tell their peers on the host that they go away.
+    os.fchdir(old_root_fd)
+    os.close(old_root_fd)
+    # The old root lies on top of the new one now; its mounts must not tell their peers on the host that they go away.
     set_propagation(".", MS_SLAVE | MS_REC)
     unmount_detached(".")
     os.chdir("/")

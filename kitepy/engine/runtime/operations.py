@@ -179,18 +179,33 @@ class IsolateMounts(Operation):
 
 
 class MountOverlay(Operation):
-    """Mount the layers, with ``base`` as working directory since their names are relative to it."""
+    """Mount the layers, with ``base`` as working directory since their names are relative to it.
 
-    fields = ("target", "base", "options", "readonly")
+    ``volatile_work`` is the work directory of a mount that skips syncing. The kernel leaves a mark there that refuses a second
+    mount, because a crash of the machine may have lost data; that such content is not precious is what volatile means.
+    """
+
+    fields = ("target", "base", "options", "readonly", "volatile_work")
     target: str
     base: str
     options: str
     readonly: bool
+    volatile_work: str | None
 
     def execute(self, context: Context) -> None:
         os.chdir(self.base)
+        if self.volatile_work is not None:
+            _remove_volatile_mark(f"{self.volatile_work}/work/incompat/volatile")
         mounts.mount_overlay(self.target, self.options, mounts.MS_RDONLY if self.readonly else 0)
         context.root_fd = os.open(self.target, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
+def _remove_volatile_mark(directory: str) -> None:
+    try:
+        os.unlink(f"{directory}/dirty")
+        os.rmdir(directory)
+    except FileNotFoundError:
+        return
 
 
 class BindRoot(Operation):
@@ -260,14 +275,13 @@ class AttachBind(Operation):
             target_fd = open_or_create(context.root_fd, self.target, directory=directory)
             try:
                 _refuse_cover(target_fd, self.target, "bind")
-                try:
-                    mounts.attach_tree(tree_fd, target_fd, self.target)
-                except NotADirectoryError as error:
+                if stat.S_ISDIR(os.fstat(target_fd).st_mode) != directory:
                     raise NotADirectoryError(
-                        error.errno,
-                        f"{error.strerror}: Are you trying to mount a directory onto a file (or vice-versa)? "
-                        "Check if the specified host path exists and is the expected type",
-                    ) from error
+                        20,
+                        f"error mounting to rootfs at {self.target!r}: not a directory: Are you trying to mount a directory onto "
+                        "a file (or vice-versa)? Check if the specified host path exists and is the expected type",
+                    )
+                mounts.attach_tree(tree_fd, target_fd, self.target)
             finally:
                 os.close(target_fd)
         finally:

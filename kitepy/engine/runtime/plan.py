@@ -305,7 +305,8 @@ def _plan_root(document: Document, launch: Launch) -> Operation:
         return BindRoot(os.path.join(base, str(upper)), target, False)  # overlay wants a lower layer; "FROM scratch" has none
     if len(lower) == 1 and not upper:
         return BindRoot(os.path.join(base, lower[0]), target, True)  # overlay refuses a single layer
-    return MountOverlay(target, base, overlay_options(launch.overlay), not upper)
+    volatile_work = launch.overlay.get("work") if launch.overlay.get("volatile") else None
+    return MountOverlay(target, base, overlay_options(launch.overlay), not upper, volatile_work)
 
 
 def overlay_options(overlay: Document) -> str:
