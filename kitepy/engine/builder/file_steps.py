@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from kitepy.engine.builder import downloads, metadata
 from kitepy.engine.builder.failures import InstructionError
 from kitepy.engine.builder.instructions import Copy, Workdir
+from kitepy.engine.builder.ownership import parse_mode
 from kitepy.engine.builder.request import Tools
 from kitepy.engine.builder.stages import Stage
 from kitepy.engine.builder.state import StageState
@@ -57,6 +58,11 @@ class StepRoot:
 async def prepare_copy(solver: Solver, stage: Stage, state: StageState, copy: Copy) -> Step:
     """Find out what COPY or ADD means now; its digest makes the cache key."""
     tools = solver.tools
+    if copy.chmod:
+        try:
+            parse_mode(copy.chmod)
+        except ValueError as problem:
+            raise InstructionError(str(problem), copy.line) from None
     scratch = solver.new_directory()
     groups = await _groups(solver, stage, copy, scratch)
     params: dict[str, Any] = {

@@ -16,16 +16,13 @@ _CLASSES = {"u": 0o4700, "g": 0o2070, "o": 0o1007}
 
 def resolve_owner(text: str, passwd: str, group: str) -> tuple[int, int]:
     """The ids of ``user[:group]``; a name alone brings its own group, a number that number. ValueError for unknown names."""
-    user, colon, wanted_group = text.partition(":")
+    user, _, wanted_group = text.partition(":")
     if not user:
         raise ValueError("no user is named")
     uid = _id(user, passwd)
     if uid is None:
         raise ValueError(f"can't find uid for user {user}")
-    if not colon or not wanted_group:
-        gid = _id(user, passwd, field=3)
-    else:
-        gid = _id(wanted_group, group)
+    gid = _id(wanted_group, group) if wanted_group else _id(user, passwd, field=3)
     if gid is None:
         raise ValueError(f"can't find gid for group {wanted_group or user}")
     if uid > _MAX_ID or gid > _MAX_ID:
