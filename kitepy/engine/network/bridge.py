@@ -375,17 +375,21 @@ class BridgeNetwork:
                 logger.warning("withdrawing the ports of %s: %s", short_id(attachment.endpoint.container_id), error.strerror)
         for reservation in attachment.reservations:
             self._ports.release(reservation)
+        if attachment.sandbox is None:
+            address = IPv4Address(attachment.endpoint.address)
+            del self._removals[address]
+            self._ready()[1].release(address)
 
     async def _remove(self, attachment: _Attachment, address: IPv4Address, withdrawn: asyncio.Task[None]) -> None:
         await asyncio.wait([withdrawn])
-        _, addresses = self._ready()
+        if attachment.sandbox is None:
+            return  # the address is free, and may be another container's, since the ports are
         try:
-            if attachment.sandbox is not None:
-                attachment.sandbox.close()
-                await self._remove_interface(attachment.sandbox.host_interface)
+            attachment.sandbox.close()
+            await self._remove_interface(attachment.sandbox.host_interface)
         finally:
-            addresses.release(address)
-            self._removals.pop(address, None)
+            del self._removals[address]
+            self._ready()[1].release(address)
 
     async def _remove_interface(self, name: str) -> None:
         try:

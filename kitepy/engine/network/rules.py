@@ -117,6 +117,7 @@ table ip {context.table} {{
   }}
   chain prerouting {{
     type nat hook prerouting priority -100; policy accept;
+    iifname {bridge} return
     ip daddr 127.0.0.0/8 return
     fib daddr type local jump publish
   }}
@@ -129,7 +130,6 @@ table ip {context.table} {{
     type nat hook postrouting priority 100; policy accept;
 {outbound}\
     oifname {bridge} ip saddr 127.0.0.0/8 masquerade
-    oifname {bridge} ip saddr {context.subnet} ct status dnat masquerade
   }}
   chain forward {{
     type filter hook forward priority 0; policy accept;
@@ -142,6 +142,7 @@ table ip {context.table} {{
 }}
 """
     # guard_loopback: route_localnet on the bridge would let containers reach the host's loopback services.
-    # prerouting: a packet for 127.0.0.1 from the wire must not reach a port published on loopback only.
-    # postrouting: replies to loopback, and to a container that took the way over the host, must come back through the host.
+    # prerouting, bridge: where br_netfilter is on, a translated packet of a container would be switched instead of routed, and
+    # then neither come back to the same container nor pass between isolated ports. Containers are served by the relay.
+    # prerouting, loopback: a packet for 127.0.0.1 from the wire must not reach a port published on loopback only.
     return delete_table(context.table) + table + add_elements(context.table, elements)
