@@ -156,8 +156,9 @@ class EngineUnderTest:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         try:
-            if self._process is not None and self._process.poll() is None:
-                self.remove_everything()
+            if self._process is None or self._process.poll() is not None:
+                self.start()  # A test killed it: what it left is the next one's to clean up.
+            self.remove_everything()
         finally:
             self.stop()
         left = self.leaks_after(5)
@@ -175,18 +176,30 @@ class EngineUnderTest:
 
     # --- traces ----------------------------------------------------------------------------------------------------
 
-    def _process_ids(self) -> Iterator[int]:
-        """Engine, launcher and monitors by their command line, container processes by the directory they were given."""
-        marks = (os.fsencode(self.home), b"kitepy/" + os.fsencode(self.home.name))
+    def _process_ids(self) -> list[int]:
+        """Engine, launcher and monitors by what they were started with, stand in or hold open; and all they started."""
+        found: list[int] = []
+        children: dict[int, list[int]] = {}
         for entry in Path("/proc").iterdir():
             if not entry.name.isdecimal() or int(entry.name) == os.getpid():
                 continue
             try:
-                texts = (entry / "cmdline").read_bytes(), (entry / "cgroup").read_bytes()
+                parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+                children.setdefault(parent, []).append(int(entry.name))
+                if self._belongs_here(entry):
+                    found.append(int(entry.name))
             except OSError:
                 continue  # It ended meanwhile.
-            if any(mark in text for text in texts for mark in marks):
-                yield int(entry.name)
+        for pid in found:
+            found += [child for child in children.get(pid, ()) if child not in found]
+        return found
+
+    def _belongs_here(self, process: Path) -> bool:
+        home = os.fsencode(self.home)
+        if home in (process / "cmdline").read_bytes():
+            return True
+        links = [process / "cwd", *(process / "fd").iterdir()]
+        return any(os.readlink(link).startswith(str(self.home)) for link in links if link.is_symlink())
 
     def _processes(self) -> Iterator[str]:
         for pid in self._process_ids():
