@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import os
 import socket
 import subprocess
@@ -135,7 +134,7 @@ def test_port_published_on_loopback_stays_on_the_host() -> None:
             machine = place(outside, await outside.attach(ID))
             server = await place(bridge, endpoint).serve(b"web")
             assert (await Place().ask("127.0.0.1", 8080)).startswith(b"web|")
-            with pytest.raises(OSError, match="refused|Connect call failed"):
+            with pytest.raises(OSError, match="Connect call failed"):
                 await machine.ask("10.99.0.1", 8080)
             # Sent to the host's MAC with a loopback address on the wire: only an attacker does so.
             for attacker, gateway in ((machine, "10.99.0.1"), (neighbour, endpoint.gateway)):
@@ -244,9 +243,8 @@ def test_other_programs_cannot_bind_a_published_port() -> None:
         async with network() as bridge:
             endpoint = await bridge.attach(ID, ports=[PortRequest(80, host_port=(8080, 8080))])
             for family, address in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
-                with socket.socket(family, socket.SOCK_STREAM) as other, pytest.raises(OSError) as refused:
+                with socket.socket(family, socket.SOCK_STREAM) as other, pytest.raises(OSError, match="in use"):
                     other.bind((address, 8080))
-                assert refused.value.errno == errno.EADDRINUSE
             await bridge.detach(endpoint)
             socket.create_server(("127.0.0.1", 8080)).close()
 
