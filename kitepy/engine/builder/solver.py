@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import secrets
 import time
@@ -25,10 +26,12 @@ from kitepy.engine.builder.reading import read_line
 from kitepy.engine.builder.request import BuildRequest, Context, Tools
 from kitepy.engine.builder.stages import SCRATCH, Dockerfile, Stage
 from kitepy.engine.builder.state import StageState, from_image, from_scratch
-from kitepy.engine.model.errors import InvalidParameter, NotFound
+from kitepy.engine.model.errors import EngineError, InvalidParameter, NotFound
 from kitepy.engine.model.launch import OverlayRoot
 from kitepy.engine.model.oci import ChainId, DiffId
 from kitepy.engine.model.timestamps import format_time
+
+log = logging.getLogger(__name__)
 
 
 class Plan:
@@ -117,6 +120,7 @@ class Solver:
         self._tasks: dict[int, asyncio.Task[StageState]] = {}
         self._held = contextlib.ExitStack()
         self._roots: list[OverlayRoot] = []
+        self._removals: list[asyncio.Task[None]] = []
         self._running = 0
 
     async def solve(self) -> StageState:
@@ -140,8 +144,10 @@ class Solver:
     async def close(self) -> None:
         """Let go of the layers, and remove what was made for mounting."""
         self._held.close()
-        for root in self._roots:
-            await self.tools.overlays.remove(root)
+        self._removals += [asyncio.create_task(self.tools.overlays.remove(root)) for root in self._roots]
+        for outcome in await asyncio.gather(*self._removals, return_exceptions=True):
+            if isinstance(outcome, EngineError):
+                log.warning("cannot remove a build step's files: %s", outcome)  # the next start of the engine does
 
     def now(self) -> str:
         """The time as image documents have it."""
@@ -166,7 +172,8 @@ class Solver:
         try:
             yield file_steps.StepRoot(root, self.tools, state.top)
         finally:
-            await asyncio.shield(self.tools.overlays.remove(root))
+            # The next step needn't wait for this.
+            self._removals.append(asyncio.create_task(self.tools.overlays.remove(root)))
 
     def new_directory(self) -> str:
         """A directory of this build's own, for one step."""
