@@ -8,17 +8,14 @@ This module alone touches aiohttp's inner attributes (written against 3.9 to 3.1
 from __future__ import annotations
 
 import asyncio
-import re
 from typing import Any
 
 import msgspec
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
-_RAW_REQUEST = re.compile(rb"POST /(?:v[\d.]+/)?(?:containers/[^/ ]+/attach|exec/[^/ ]+/start)[? ]")
-_UPGRADE = re.compile(rb"\r\nupgrade:", re.IGNORECASE)
-_LENGTH = re.compile(rb"\r\ncontent-length: *(\d{1,9})\r\n", re.IGNORECASE)
-_CHUNKED = re.compile(rb"\r\ntransfer-encoding:", re.IGNORECASE)
+from kitepy.engine.server.raw_request import NOT_RAW, UNFINISHED, end_of_raw_request
+
 _EARLY_LIMIT_BYTES = 256 * 1024
 
 
@@ -27,11 +24,14 @@ class EdgeProtocol(RequestHandler):
 
     # aiohttp's own attributes, as this module uses them
     _message_tail: bytes
+    _request_count: int
+    _waiter: asyncio.Future[None] | None
     _keepalive_handle: asyncio.Handle | None
     _task_handler: asyncio.Task[None] | None
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
+        self._head = bytearray()
         self._early: bytearray | None = None
         self._half_closed = False
         self.streaming = False
@@ -40,11 +40,28 @@ class EdgeProtocol(RequestHandler):
     def data_received(self, data: bytes) -> None:
         if self._early is not None:
             self._keep_early(data)
-        elif (end := _end_of_raw_request(data)) is not None:
-            self._early = bytearray(data[end:])
-            super().data_received(data[:end])
+        elif self._head or self._is_idle():
+            self._begin_request(data)
         else:
             super().data_received(data)
+
+    def _is_idle(self) -> bool:
+        """Whether no request is being read or answered, so that what comes next begins one."""
+        return self._request_count == 0 or (self._waiter is not None and not self._waiter.done())
+
+    def _begin_request(self, data: bytes) -> None:
+        """Keep what follows a request for a conversation away from the HTTP parser, which would lose it."""
+        data = bytes(self._head + data) if self._head else data
+        end = end_of_raw_request(data)
+        if end == UNFINISHED:
+            self._head = bytearray(data)
+            return
+        if self._head:
+            self._head = bytearray()
+        if end != NOT_RAW:
+            self._early = bytearray(data[end:])
+            data = data[:end]
+        super().data_received(data)
 
     def _keep_early(self, data: bytes) -> None:
         assert self._early is not None
@@ -53,8 +70,7 @@ class EdgeProtocol(RequestHandler):
             self.transport.pause_reading()
 
     def eof_received(self) -> bool | None:  # type: ignore[override]  # aiohttp never keeps a half-closed connection
-        busy = bool(self._messages) or self._current_request is not None
-        if not busy or self.streaming:
+        if self._is_idle() or self.streaming:
             return None
         self._half_closed = True
         self.close()  # no further request is read, the present one is answered
@@ -124,22 +140,3 @@ class TakenOver(web.StreamResponse):
     @property
     def keep_alive(self) -> bool | None:
         return False
-
-
-def _end_of_raw_request(data: bytes) -> int | None:
-    """Where the request ends that begins ``data``, if it is one after which raw bytes may follow without an upgrade.
-
-    With an upgrade header the HTTP parser itself stops at the right place. A request whose head comes in several pieces is
-    not recognised: bytes that such a client sends before it has our answer would be read as HTTP.
-    """
-    if not data.startswith(b"POST ") or _RAW_REQUEST.match(data) is None:
-        return None
-    head_end = data.find(b"\r\n\r\n")
-    if head_end < 0:
-        return None
-    head = data[: head_end + 2]
-    if _UPGRADE.search(head) or _CHUNKED.search(head):
-        return None
-    length = _LENGTH.search(head)
-    end = head_end + 4 + (int(length[1]) if length else 0)
-    return end if end <= len(data) else None

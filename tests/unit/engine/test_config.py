@@ -33,7 +33,8 @@ def test_dockerds_names_are_understood() -> None:
         "-H", "unix:///a", "--host=tcp://127.0.0.1:1", "--data-root", "/d", "--exec-root=/e", "-p", "/p", "--bip", "10.1.0.1/24",
         "--icc=false", "--iptables=false", "--ip-forward", "--dns", "8.8.8.8", "--dns", "::1", "--mtu", "1400", "--label", "a=b",
         "-l", "warn", "-D", "--group", "docker", "--socket-owner", "1000", "--registry-mirror", "https://m",
-        "--insecure-registry", "r:5000", "--default-ulimit", "nofile=1:2", "--live-restore", "--shutdown-timeout", "3", "--bridge", "none",
+        "--insecure-registry", "r:5000", "--default-ulimit", "nofile=1:2", "--live-restore", "--shutdown-timeout", "3",
+        "--bridge", "none",
     )  # fmt: skip
     assert config.hosts == ("unix:///a", "tcp://127.0.0.1:1")
     assert (config.data_root, config.exec_root, config.pidfile) == (Path("/d"), Path("/e"), Path("/p"))

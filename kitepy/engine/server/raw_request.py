@@ -1,0 +1,62 @@
+"""Recognises requests after which raw bytes follow (attach, exec start) and where they end; pure.
+
+An HTTP parser takes what comes after a request for the next request, and drops it after an upgrade that it doesn't know. But
+clients may send the process's input at once, without waiting for our answer.
+"""
+
+from __future__ import annotations
+
+import re
+
+NOT_RAW = -1
+"""The bytes begin an ordinary request."""
+UNFINISHED = -2
+"""They may begin such a request; more of it must come."""
+
+_REQUEST = re.compile(rb"POST /(?:v[\d.]+/)?(?:containers/[^/ ?]+/attach|exec/[^/ ?]+/start)[? ]")
+_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d{1,9})[ \t]*\r\n", re.IGNORECASE)
+_CHUNKED = re.compile(rb"\r\ntransfer-encoding:[ \t]*chunked[ \t]*\r\n", re.IGNORECASE)
+_WAITING = re.compile(rb"\r\nexpect:", re.IGNORECASE)
+_CHUNK_SIZE = re.compile(rb"([0-9a-fA-F]{1,7})[^\r\n]*\r\n")
+_BEGINNING = b"POST /"
+_LONGEST_LINE = 8190
+_LONGEST_REQUEST = 1024 * 1024
+
+
+def end_of_raw_request(data: bytes) -> int:
+    """The length of the request that begins ``data`` if it is for a conversation, else NOT_RAW or UNFINISHED."""
+    if not data.startswith(_BEGINNING):
+        return UNFINISHED if data and _BEGINNING.startswith(data) else NOT_RAW
+    if b"\r\n" not in data:
+        return UNFINISHED if len(data) <= _LONGEST_LINE else NOT_RAW
+    if _REQUEST.match(data) is None:
+        return NOT_RAW
+    end = _end(data)
+    return NOT_RAW if end == UNFINISHED and len(data) > _LONGEST_REQUEST else end
+
+
+def _end(data: bytes) -> int:
+    head_end = data.find(b"\r\n\r\n")
+    if head_end < 0:
+        return UNFINISHED
+    head, body = data[: head_end + 2], head_end + 4
+    if _WAITING.search(head):
+        return NOT_RAW  # such a client waits for us, so nothing comes early
+    if _CHUNKED.search(head):
+        return _end_of_chunks(data, body)
+    length = _LENGTH.search(head)
+    end = body + (int(length[1]) if length else 0)
+    return end if end <= len(data) else UNFINISHED
+
+
+def _end_of_chunks(data: bytes, position: int) -> int:
+    """The end of a chunked body (RFC 9112, 7.1) without trailers."""
+    while True:
+        size = _CHUNK_SIZE.match(data, position)
+        if size is None:
+            return UNFINISHED
+        position = size.end() + int(size[1], 16) + 2
+        if position > len(data):
+            return UNFINISHED
+        if int(size[1], 16) == 0:
+            return position
