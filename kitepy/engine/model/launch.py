@@ -51,7 +51,7 @@ class LaunchRequest:
 
     container_id: str
     bundle: Path
-    """Directory with ``config.json``; its ``root.path`` is where ``rootfs`` gets mounted inside the container's mount namespace."""
+    """Directory with ``config.json``, whose ``root.path`` is where ``rootfs`` gets mounted inside the mount namespace."""
     state_dir: Path
     """Directory below the exec root that the monitor owns: ``monitor.sock``, ``exit.json``."""
     rootfs: OverlayRoot | None

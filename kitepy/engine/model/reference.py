@@ -45,11 +45,12 @@ class Reference:
     @property
     def familiar_name(self) -> str:
         """Repository as people write it, e.g. ``nginx`` or ``localhost:5000/app``."""
-        if self.domain != DEFAULT_DOMAIN:
-            return self.name
-        short = self.path.removeprefix(OFFICIAL_PREFIX)
-        # "library/a/b" must not become "a/b", which would be another repository.
-        return self.path if "/" in short else short
+        if self.domain == DEFAULT_DOMAIN:
+            # A shortening must not become another repository: "library/a/b" is not "a/b", nor is "a.b/c" on Docker Hub.
+            for short in (self.path.removeprefix(OFFICIAL_PREFIX), self.path):
+                if _split_domain(short) == (self.domain, self.path):
+                    return short
+        return self.name
 
     @property
     def familiar(self) -> str:

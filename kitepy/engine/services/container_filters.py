@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from kitepy.engine.model.container import ContainerRecord, ContainerStatus, MountKind
 from kitepy.engine.model.errors import InvalidParameter, NotFound
 from kitepy.engine.model.filters import Filters
+from kitepy.engine.model.health import Health
 from kitepy.engine.model.oci import Digest
 from kitepy.engine.model.timestamps import parse_time
 from kitepy.engine.services.container_index import ContainerIndex
@@ -21,10 +24,13 @@ _PRUNE = ("until", "label", "label!")
 class ContainerFilter:
     """One request's filters; checked when made, so that a wrong one fails before anything is read."""
 
-    def __init__(self, filters: Filters, index: ContainerIndex, images: ImageService) -> None:
+    def __init__(
+        self, filters: Filters, index: ContainerIndex, images: ImageService, health_of: Callable[[str], Health | None]
+    ) -> None:
         filters.require_known((*_KNOWN, *_PRUNE))
         self._filters = filters
         self._images = images
+        self._health_of = health_of
         for status in filters.get("status"):
             if status not in {status.value for status in ContainerStatus}:
                 raise InvalidParameter(f"invalid filter 'status={status}'")
@@ -54,10 +60,14 @@ class ContainerFilter:
             and self._matches_mounts(record)
             and self._matches_network(record)
             and self._matches_ports(record)
-            and filters.exact("health", "none")
+            and filters.exact("health", self._health_word(record))
             and ("is-task" not in filters or not filters.flag("is-task", False))
             and filters.exact("isolation", record.host_config.isolation or "default", "")
         )
+
+    def _health_word(self, record: ContainerRecord) -> str:
+        health = self._health_of(record.id)
+        return health.status.value if health is not None else "none"
 
     def matches_prune(self, record: ContainerRecord, now_ns: int) -> bool:
         """Whether a container is to be pruned."""

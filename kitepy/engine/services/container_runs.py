@@ -19,6 +19,7 @@ from typing import Any
 
 from kitepy.engine.model.container import ContainerRecord, ContainerState, ContainerStatus
 from kitepy.engine.model.errors import Conflict, EngineError, NotFound, NotModified, StartFailed, SystemFailure
+from kitepy.engine.model.health import Health
 from kitepy.engine.model.ids import short_id
 from kitepy.engine.model.launch import ExitReason, ExitStatus
 from kitepy.engine.model.network import Endpoint
@@ -30,6 +31,7 @@ from kitepy.engine.services.container_launch import ContainerLauncher
 from kitepy.engine.services.container_view import event_attributes
 from kitepy.engine.services.container_waits import ContainerWaits
 from kitepy.engine.services.events import EventBus
+from kitepy.engine.services.health import HealthChecks
 from kitepy.engine.services.ports import WaitResult
 from kitepy.engine.services.restart_policy import after_exit, at_engine_start
 from kitepy.engine.services.signals import parse_signal
@@ -80,6 +82,7 @@ class ContainerRuns:
         events: EventBus,
         network_ids: Callable[[], dict[str, str]],
     ) -> None:
+        self.health = HealthChecks(launcher=launcher, record_of=index.get, changed=self._health_changed)
         self._index = index
         self._waits = waits
         self._runtime = runtime
@@ -100,6 +103,7 @@ class ContainerRuns:
 
     def forget(self, container_id: str) -> None:
         """The container is removed."""
+        self.health.forget(container_id)
         live = self._live.pop(container_id, None)
         if live is None:
             return
@@ -229,9 +233,16 @@ class ContainerRuns:
     def _watch(self, container_id: str, running: RunningContainer) -> None:
         async def until_exit() -> None:
             status = await asyncio.shield(running.exited)
+            self.health.end(container_id)
             await self._exited(container_id, running, status)
 
         self.spawn(until_exit(), f"exit of {short_id(container_id)}")
+        self.health.begin(self._require(container_id), running)
+
+    def _health_changed(self, container_id: str, health: Health) -> None:
+        record = self._index.get(container_id)
+        if record is not None:
+            self._emit(record, f"health_status: {health.status.value}")
 
     async def _exited(self, container_id: str, running: RunningContainer, status: ExitStatus) -> None:
         live = self._live[container_id]
@@ -450,6 +461,7 @@ class ContainerRuns:
     async def shut_down(self, *, keep: bool, timeout_s: float) -> None:
         """End of the engine: leave the containers running, or stop them all as dockerd does."""
         self._closing = True
+        await self.health.close()
         for live in self._live.values():
             if live.restart_timer is not None:
                 live.restart_timer.cancel()

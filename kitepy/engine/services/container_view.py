@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kitepy.engine.model.container import ContainerRecord, ContainerState, ContainerStatus, MountKind, MountPoint
+from kitepy.engine.model.health import Health, HealthStatus
 from kitepy.engine.model.network import Endpoint, PublishedPort
 from kitepy.engine.model.timestamps import format_time
 from kitepy.engine.services.container_request import parse_network_mode, parse_port
@@ -43,6 +44,7 @@ def inspect_document(
     volume_paths: Mapping[str, str],
     graph_driver: Mapping[str, Any],
     sizes: Sizes | None,
+    health: Health | None,
 ) -> dict[str, Any]:
     """The answer of ``GET /containers/{id}/json``."""
     argv = record.argv
@@ -54,7 +56,7 @@ def inspect_document(
         "Created": format_time(record.created_ns),
         "Path": argv[0] if argv else "",
         "Args": list(argv[1:]),
-        "State": state_document(record.state),
+        "State": state_document(record.state, health),
         "Image": record.image_id,
         "ResolvConfPath": paths.resolv_conf,
         "HostnamePath": paths.hostname,
@@ -80,10 +82,10 @@ def inspect_document(
     return document
 
 
-def state_document(state: ContainerState) -> dict[str, Any]:
+def state_document(state: ContainerState, health: Health | None = None) -> dict[str, Any]:
     """The ``State`` object; its booleans are computed from the one status."""
     status = state.status
-    return {
+    document: dict[str, Any] = {
         "Status": status.value,
         "Running": status.counts_as_running,
         "Paused": status is ContainerStatus.PAUSED,
@@ -95,6 +97,26 @@ def state_document(state: ContainerState) -> dict[str, Any]:
         "Error": state.error,
         "StartedAt": format_time(state.started_at_ns),
         "FinishedAt": format_time(state.finished_at_ns),
+    }
+    if health is not None:
+        document["Health"] = health_document(health)
+    return document
+
+
+def health_document(health: Health) -> dict[str, Any]:
+    """``State.Health`` of inspect."""
+    return {
+        "Status": health.status.value,
+        "FailingStreak": health.failing_streak,
+        "Log": [
+            {
+                "Start": format_time(result.start_ns),
+                "End": format_time(result.end_ns),
+                "ExitCode": result.exit_code,
+                "Output": result.output,
+            }
+            for result in health.log
+        ],
     }
 
 
@@ -189,6 +211,7 @@ def summary_document(
     network_ids: Mapping[str, str],
     volume_paths: Mapping[str, str],
     sizes: Sizes | None,
+    health: Health | None,
 ) -> dict[str, Any]:
     """One entry of ``GET /containers/json``; ``image_name`` is how the image is called now."""
     document: dict[str, Any] = {
@@ -201,7 +224,7 @@ def summary_document(
         "Ports": port_list(record),
         "Labels": dict(record.config.labels or {}),
         "State": record.state.status.value,
-        "Status": status_text(record.state, now_ns),
+        "Status": status_text(record.state, now_ns, health),
         "HostConfig": {"NetworkMode": record.host_config.network_mode},
         "NetworkSettings": {"Networks": networks_document(record, network_ids)},
         "Mounts": [mount_document(point, volume_paths) for point in record.mounts if point.kind is not MountKind.TMPFS],
@@ -236,7 +259,7 @@ def port_list(record: ContainerRecord) -> list[dict[str, Any]]:
     return entries
 
 
-def status_text(state: ContainerState, now_ns: int) -> str:
+def status_text(state: ContainerState, now_ns: int, health: Health | None = None) -> str:
     """``Up 5 minutes``, ``Exited (0) 2 hours ago`` and so on."""
     status = state.status
     if status is ContainerStatus.CREATED:
@@ -250,7 +273,11 @@ def status_text(state: ContainerState, now_ns: int) -> str:
     if status is ContainerStatus.RESTARTING:
         return f"Restarting ({state.exit_code}) {human_duration(now_ns - state.finished_at_ns)} ago"
     up = f"Up {human_duration(now_ns - state.started_at_ns)}"
-    return f"{up} (Paused)" if status is ContainerStatus.PAUSED else up
+    if status is ContainerStatus.PAUSED:
+        return f"{up} (Paused)"
+    if health is None:
+        return up
+    return f"{up} (health: starting)" if health.status is HealthStatus.STARTING else f"{up} ({health.status.value})"
 
 
 def human_duration(duration_ns: int) -> str:

@@ -227,6 +227,7 @@ class Containers:
             volume_paths=self._volume_paths(record),
             graph_driver=self._graph_driver(record),
             sizes=await self._sizes(record) if size else None,
+            health=self._runs.health.state(record.id),
         )
 
     def _graph_driver(self, record: ContainerRecord) -> dict[str, Any]:
@@ -252,7 +253,7 @@ class Containers:
         return Sizes(written=written, root=base + written)
 
     async def list(self, all: bool, limit: int | None, size: bool, filters: Filters) -> builtins.list[dict[str, Any]]:
-        chooser = ContainerFilter(filters, self._index, self._images)
+        chooser = ContainerFilter(filters, self._index, self._images, self._runs.health.state)
         records = sorted(self._index, key=lambda record: record.created_ns, reverse=True)
         if not (all or (limit or 0) > 0 or chooser.chooses_status):
             records = [record for record in records if record.state.status.counts_as_running]
@@ -269,6 +270,7 @@ class Containers:
                 network_ids=network_ids,
                 volume_paths=self._volume_paths(record),
                 sizes=await self._sizes(record) if size else None,
+                health=self._runs.health.state(record.id) if record.state.status.has_process else None,
             )
             for record in records
         ]
@@ -335,7 +337,7 @@ class Containers:
 
     async def prune(self, filters: Filters) -> dict[str, Any]:
         filters.require_known(("until", "label", "label!"))
-        chooser = ContainerFilter(filters, self._index, self._images)
+        chooser = ContainerFilter(filters, self._index, self._images, self._runs.health.state)
         removed: builtins.list[str] = []
         reclaimed = 0
         for record in self._index:

@@ -1,0 +1,163 @@
+"""Runs the health checks of containers: one task for each, one exec for each probe. Results live as long as the engine."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable
+
+from kitepy.engine.model.container import ContainerRecord, ContainerStatus
+from kitepy.engine.model.container_config import HealthConfig
+from kitepy.engine.model.errors import Conflict, EngineError, StartFailed
+from kitepy.engine.model.health import OUTPUT_BYTES, Health, ProbeResult
+from kitepy.engine.model.ids import new_id, short_id
+from kitepy.engine.runtime.client import ExecRequest, RunningContainer, RunningExec
+from kitepy.engine.services.container_launch import ContainerLauncher
+from kitepy.engine.services.process_spec import build_environment, build_process
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_INTERVAL_NS = 30_000_000_000
+DEFAULT_TIMEOUT_NS = 30_000_000_000
+DEFAULT_START_INTERVAL_NS = 5_000_000_000
+DEFAULT_RETRIES = 3
+_SIGKILL = 9
+
+Changed = Callable[[str, Health], None]
+"""Told the container's id and its health when the status word changes."""
+RecordOf = Callable[[str], ContainerRecord | None]
+
+
+class HealthChecks:
+    """The probes of all running containers. Belongs to one event loop."""
+
+    def __init__(self, *, launcher: ContainerLauncher, record_of: RecordOf, changed: Changed) -> None:
+        self._launcher = launcher
+        self._record_of = record_of
+        self._changed = changed
+        self._health: dict[str, Health] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+
+    def state(self, container_id: str) -> Health | None:
+        """The health as of now, or as of the end of the last run; None without a check."""
+        return self._health.get(container_id)
+
+    def begin(self, record: ContainerRecord, running: RunningContainer) -> None:
+        """Watch a container that has just started; does nothing when it has no check."""
+        self.end(record.id)
+        config = record.config.healthcheck
+        argv = probe_command(config, record.config.shell)
+        if config is None or argv is None:
+            self._health.pop(record.id, None)
+            return
+        self._health[record.id] = Health()
+        task = asyncio.get_running_loop().create_task(self._watch(record.id, running, config, argv))
+        self._tasks[record.id] = task
+
+    def end(self, container_id: str) -> None:
+        """The container ended; its last health stays readable."""
+        task = self._tasks.pop(container_id, None)
+        if task is not None:
+            task.cancel()
+
+    def forget(self, container_id: str) -> None:
+        """The container is removed."""
+        self.end(container_id)
+        self._health.pop(container_id, None)
+
+    async def close(self) -> None:
+        """Stop all probes."""
+        tasks = list(self._tasks.values())
+        for container_id in list(self._tasks):
+            self.end(container_id)
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _watch(self, container_id: str, running: RunningContainer, config: HealthConfig, argv: list[str]) -> None:
+        started_ns = running.started_at_ns
+        while not running.exited.done():
+            in_start_period = time.time_ns() - started_ns < config.start_period
+            await asyncio.sleep(next_delay_ns(config, self._health[container_id], in_start_period=in_start_period) / 1e9)
+            record = self._record_of(container_id)
+            if record is None or running.exited.done():
+                return
+            if record.state.status is not ContainerStatus.RUNNING:  # paused: no process can answer
+                continue
+            try:
+                result = await self._probe(record, running, argv, config)
+            except Conflict:
+                return  # the container ended in the meantime
+            except EngineError as error:
+                logger.warning("health check of container %s: %s", short_id(container_id), error)
+                now_ns = time.time_ns()
+                result = ProbeResult(now_ns, now_ns, -1, str(error))
+            before = self._health[container_id]
+            after = before.after(
+                result,
+                retries=config.retries or DEFAULT_RETRIES,
+                in_start_period=result.start_ns - started_ns < config.start_period,
+            )
+            self._health[container_id] = after
+            if after.status is not before.status:
+                self._changed(container_id, after)
+
+    async def _probe(
+        self, record: ContainerRecord, running: RunningContainer, argv: list[str], config: HealthConfig
+    ) -> ProbeResult:
+        account = await asyncio.to_thread(self._launcher.account, record)
+        process = build_process(
+            record.host_config,
+            argv=argv,
+            env=build_environment(
+                record.config.env or (), hostname=self._launcher.hostname(record), home=account.home, terminal=False
+            ),
+            cwd=record.config.working_dir or "/",
+            account=account,
+            terminal=False,
+            console_size=None,
+        )
+        request = ExecRequest(new_id(), process, self._launcher.seccomp.program(record.host_config))
+        timeout_s = (config.timeout or DEFAULT_TIMEOUT_NS) / 1e9
+        start_ns = time.time_ns()
+        try:
+            probe = await running.exec(request)
+        except StartFailed as error:
+            return ProbeResult(start_ns, time.time_ns(), error.exit_code, str(error))
+        output = bytearray()
+        try:
+            async with asyncio.timeout(timeout_s):
+                await _collect(probe, output)
+                code = (await asyncio.shield(probe.exited)).code
+        except TimeoutError:
+            code = -1
+            output += f"Health check exceeded timeout ({timeout_s:g}s)".encode()
+        finally:
+            if not probe.exited.done():
+                with contextlib.suppress(Conflict):
+                    await probe.signal(_SIGKILL)
+            await probe.close()
+        return ProbeResult(start_ns, time.time_ns(), code, output[:OUTPUT_BYTES].decode("utf-8", "replace"))
+
+
+async def _collect(probe: RunningExec, output: bytearray) -> None:
+    """Keep the beginning of the output; the rest is read and dropped so that the probe isn't held up."""
+    while (piece := await probe.read()) is not None:
+        output += piece[1][: max(0, OUTPUT_BYTES - len(output))]
+
+
+def probe_command(config: HealthConfig | None, shell: list[str] | None) -> list[str] | None:
+    """What a probe executes: ``CMD`` takes the words as they are, ``CMD-SHELL`` hands one to the shell; None for no check."""
+    test = (config.test if config is not None else None) or []
+    if len(test) < 2 or test[0] not in ("CMD", "CMD-SHELL"):
+        return None
+    if test[0] == "CMD":
+        return test[1:]
+    return [*(shell or ["/bin/sh", "-c"]), test[1]]
+
+
+def next_delay_ns(config: HealthConfig, health: Health, *, in_start_period: bool) -> int:
+    """How long to wait before the next probe: more often while the container may still be starting."""
+    if in_start_period and health.status is Health().status:
+        return config.start_interval or DEFAULT_START_INTERVAL_NS
+    return config.interval or DEFAULT_INTERVAL_NS
