@@ -58,7 +58,7 @@ class StreamRelay:
     def start(self) -> None:
         """Begins to accept."""
         if not self._accepting and not self._closed:
-            self._loop.add_reader(self._listener, self._accept)
+            self._loop.add_reader(self._listener.fileno(), self._accept)
             self._accepting = True
 
     def close(self) -> None:
@@ -70,7 +70,7 @@ class StreamRelay:
 
     def _pause(self) -> None:
         if self._accepting:
-            self._loop.remove_reader(self._listener)
+            self._loop.remove_reader(self._listener.fileno())
             self._accepting = False
 
     def _accept(self) -> None:
@@ -144,13 +144,13 @@ class DatagramRelay:
 
     def start(self) -> None:
         """Begins to serve."""
-        self._loop.add_reader(self._bound, self._from_clients)
+        self._loop.add_reader(self._bound.fileno(), self._from_clients)
         self._started = True
 
     def close(self) -> None:
         """Forgets all clients."""
         if self._started:
-            self._loop.remove_reader(self._bound)
+            self._loop.remove_reader(self._bound.fileno())
             self._started = False
         for flow in list(self._flows.values()):
             flow.close()
@@ -204,13 +204,13 @@ class _Flow:
         except OSError:
             self._socket.close()
             raise
-        loop.add_reader(self._socket, self._receive)
+        loop.add_reader(self._socket.fileno(), self._receive)
         self._last_used = loop.time()
         self._timer = loop.call_later(idle_s, self._expire)
 
     def close(self) -> None:
         self._timer.cancel()
-        self._loop.remove_reader(self._socket)
+        self._loop.remove_reader(self._socket.fileno())
         self._socket.close()
 
     def send(self, data: bytes) -> None:

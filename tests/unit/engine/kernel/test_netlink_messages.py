@@ -1,0 +1,34 @@
+"""Netlink messages are plain bytes that can be compared."""
+
+from __future__ import annotations
+
+import struct
+from ipaddress import IPv4Address, IPv4Interface
+
+from kitepy.engine.kernel.netlink import add_address, add_bridge, add_default_route, set_link
+from kitepy.engine.network.sandbox import configuration
+
+
+def test_attributes_are_padded_to_four_bytes() -> None:
+    for name in ("a", "ab", "abc", "abcd"):
+        assert len(add_bridge(name, "02:00:00:00:00:01", 1500).body) % 4 == 0
+
+
+def test_an_address_carries_its_prefix_and_broadcast() -> None:
+    body = add_address(7, IPv4Interface("172.17.0.2/16")).body
+    assert struct.unpack_from("=BBBBI", body) == (2, 16, 0, 0, 7)
+    assert IPv4Address("172.17.255.255").packed in body
+
+
+def test_a_sandbox_is_configured_by_mac_address_and_route_in_this_order() -> None:
+    address, gateway = IPv4Interface("172.17.0.2/16"), IPv4Address("172.17.0.1")
+    assert configuration(3, "02:42:ac:11:00:02", address, gateway) == [
+        set_link(3, mac="02:42:ac:11:00:02"),
+        add_address(3, address),
+        add_default_route(3, gateway),
+    ]
+    assert [message.what for message in configuration(3, "02:42:ac:11:00:02", address, gateway)] == [
+        "set link 3",
+        "add address 172.17.0.2/16 to link 3",
+        "add default route via 172.17.0.1",
+    ]
