@@ -54,7 +54,9 @@ def fork_launcher() -> LauncherHandle:
 def _execute_interpreter() -> None:
     root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
     code = f"import sys; sys.path.insert(0, {root!r}); from kitepy.engine.runtime.launcher import serve; serve({_ENGINE_FD})"
-    arguments = [sys.executable, "-I", "-S", "-c", code]
+    # An engine that is root for a user keeps compiled modules elsewhere; -I would forget it.
+    cache = ("-X", f"pycache_prefix={sys.pycache_prefix}") if sys.pycache_prefix else ()
+    arguments = [sys.executable, "-I", "-S", *cache, "-c", code]
     from kitepy.engine.kernel.mounts import read_only_clone
 
     try:

@@ -45,7 +45,9 @@ class WorkerPool:
                 return
             await self._discard()
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-            command = [sys.executable, "-m", "kitepy.engine.storage.zygote", str(theirs.fileno())]
+            # An engine that is root for a user keeps compiled modules elsewhere, and so must this one.
+            cache = ("-X", f"pycache_prefix={sys.pycache_prefix}") if sys.pycache_prefix else ()
+            command = [sys.executable, *cache, "-m", "kitepy.engine.storage.zygote", str(theirs.fileno())]
             with theirs:
                 self._process = await asyncio.to_thread(_spawn, command, theirs.fileno())
             self._control = ours
