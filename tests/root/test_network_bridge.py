@@ -285,6 +285,25 @@ def test_udp_ports_answer_on_both_families() -> None:
     run_in_private_netns(scenario)
 
 
+def test_a_sender_that_never_pauses_reaches_the_next_container_on_its_port() -> None:
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        published = [PortRequest(53, "udp", host_port=(5353, 5353))]
+        async with network() as bridge, outside_network() as outside:
+            with place(outside, await outside.attach(ID)).udp() as client:
+                client.connect(("10.99.0.1", 5353))
+                for address in ("172.17.0.10", "172.17.0.11"):
+                    endpoint = await bridge.attach(ID, ports=published, address=IPv4Address(address))
+                    with place(bridge, endpoint).udp(("0.0.0.0", 53)) as server:
+                        await loop.sock_sendall(client, b"datagram")
+                        async with asyncio.timeout(3):
+                            data, sender = await loop.sock_recvfrom(server, 2048)
+                        assert (data, sender[0]) == (b"datagram", "10.99.0.2")
+                    await bridge.detach(endpoint)
+
+    run_in_private_netns(scenario)
+
+
 def test_without_rules_the_ruleset_is_untouched_and_ports_are_relayed() -> None:
     async def scenario() -> None:
         before = nft_ruleset()

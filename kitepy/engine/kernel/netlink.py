@@ -13,6 +13,7 @@ import struct
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from typing import Self
 
 NETLINK_ROUTE = 0
 _SOL_NETLINK = 270
@@ -98,21 +99,23 @@ class Route:
     index: int
 
 
-def _attribute(kind: int, payload: bytes) -> bytes:
+def attribute(kind: int, payload: bytes) -> bytes:
+    """One attribute, padded as the kernel wants it."""
     length = _RTATTR.size + len(payload)
     return _RTATTR.pack(length, kind) + payload + b"\0" * (-length % 4)
 
 
-def _nested(kind: int, *attributes: bytes) -> bytes:
-    return _attribute(kind | _NLA_F_NESTED, b"".join(attributes))
+def nested(kind: int, *attributes: bytes) -> bytes:
+    """An attribute made of attributes."""
+    return attribute(kind | _NLA_F_NESTED, b"".join(attributes))
 
 
 def _text(kind: int, value: str) -> bytes:
-    return _attribute(kind, value.encode() + b"\0")
+    return attribute(kind, value.encode() + b"\0")
 
 
 def _number(kind: int, value: int) -> bytes:
-    return _attribute(kind, struct.pack("=I", value))
+    return attribute(kind, struct.pack("=I", value))
 
 
 def _mac_bytes(mac: str) -> bytes:
@@ -124,9 +127,9 @@ def add_bridge(name: str, mac: str, mtu: int) -> Message:
     body = _IFINFOMSG.pack(0, 0, 0, _IFF_UP, _IFF_UP) + b"".join(
         (
             _text(_IFLA_IFNAME, name),
-            _attribute(_IFLA_ADDRESS, _mac_bytes(mac)),
+            attribute(_IFLA_ADDRESS, _mac_bytes(mac)),
             _number(_IFLA_MTU, mtu),
-            _nested(_IFLA_LINKINFO, _text(_IFLA_INFO_KIND, "bridge")),
+            nested(_IFLA_LINKINFO, _text(_IFLA_INFO_KIND, "bridge")),
         )
     )
     return Message(f"add bridge {name}", _RTM_NEWLINK, _NLM_F_CREATE | _NLM_F_EXCL, body)
@@ -145,10 +148,10 @@ def add_veth(name: str, *, bridge_index: int, mtu: int, peer_name: str, peer_net
             _text(_IFLA_IFNAME, name),
             _number(_IFLA_MTU, mtu),
             _number(_IFLA_MASTER, bridge_index),
-            _nested(
+            nested(
                 _IFLA_LINKINFO,
                 _text(_IFLA_INFO_KIND, "veth"),
-                _nested(_IFLA_INFO_DATA, _attribute(_VETH_INFO_PEER, peer)),
+                nested(_IFLA_INFO_DATA, attribute(_VETH_INFO_PEER, peer)),
             ),
         )
     )
@@ -157,8 +160,8 @@ def add_veth(name: str, *, bridge_index: int, mtu: int, peer_name: str, peer_net
 
 def isolate_port(index: int) -> Message:
     """Forbids a bridge port to exchange frames with other isolated ports; the bridge's own address stays reachable."""
-    body = _IFINFOMSG.pack(socket.AF_BRIDGE, 0, index, 0, 0) + _nested(
-        _IFLA_PROTINFO, _attribute(_IFLA_BRPORT_ISOLATED, bytes([1]))
+    body = _IFINFOMSG.pack(socket.AF_BRIDGE, 0, index, 0, 0) + nested(
+        _IFLA_PROTINFO, attribute(_IFLA_BRPORT_ISOLATED, bytes([1]))
     )
     return Message(f"isolate bridge port {index}", _RTM_SETLINK, 0, body)
 
@@ -168,7 +171,7 @@ def set_link(index: int, *, up: bool | None = None, mac: str | None = None, mtu:
     flags = _IFF_UP if up else 0
     body = _IFINFOMSG.pack(0, 0, index, flags, 0 if up is None else _IFF_UP)
     if mac is not None:
-        body += _attribute(_IFLA_ADDRESS, _mac_bytes(mac))
+        body += attribute(_IFLA_ADDRESS, _mac_bytes(mac))
     if mtu is not None:
         body += _number(_IFLA_MTU, mtu)
     return Message(f"set link {index}", _RTM_SETLINK, 0, body)
@@ -183,9 +186,9 @@ def _address_body(index: int, interface: IPv4Interface) -> bytes:
     packed = interface.ip.packed
     return _IFADDRMSG.pack(socket.AF_INET, interface.network.prefixlen, 0, 0, index) + b"".join(
         (
-            _attribute(_IFA_LOCAL, packed),
-            _attribute(_IFA_ADDRESS, packed),
-            _attribute(_IFA_BROADCAST, interface.network.broadcast_address.packed),
+            attribute(_IFA_LOCAL, packed),
+            attribute(_IFA_ADDRESS, packed),
+            attribute(_IFA_BROADCAST, interface.network.broadcast_address.packed),
         )
     )
 
@@ -204,7 +207,7 @@ def delete_address(index: int, interface: IPv4Interface) -> Message:
 def add_default_route(index: int, gateway: IPv4Address) -> Message:
     """A default route over the link, in the main table."""
     body = _RTMSG.pack(socket.AF_INET, 0, 0, 0, _RT_TABLE_MAIN, _RTPROT_BOOT, 0, _RTN_UNICAST, 0) + b"".join(
-        (_attribute(_RTA_GATEWAY, gateway.packed), _number(_RTA_OIF, index))
+        (attribute(_RTA_GATEWAY, gateway.packed), _number(_RTA_OIF, index))
     )
     return Message(f"add default route via {gateway}", _RTM_NEWROUTE, _NLM_F_CREATE | _NLM_F_EXCL, body)
 
@@ -238,14 +241,14 @@ def _native_int(data: bytes | None) -> int:
     return int(struct.unpack("=I", data)[0]) if data else 0
 
 
-class RouteSocket:
+class NetlinkSocket:
     """A netlink socket of the network namespace of the thread that opens it; usable from any one thread at a time.
 
     Requests block: microseconds as a rule, but a link's removal elsewhere may hold the kernel's lock for milliseconds.
     """
 
-    def __init__(self, timeout_s: float = 15.0) -> None:
-        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_ROUTE)
+    def __init__(self, protocol: int, timeout_s: float = 15.0) -> None:
+        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
         try:
             self._socket.bind((0, 0))
             self._socket.settimeout(timeout_s)
@@ -260,7 +263,7 @@ class RouteSocket:
         """Idempotent."""
         self._socket.close()
 
-    def __enter__(self) -> RouteSocket:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -316,6 +319,13 @@ class RouteSocket:
                         raise OSError(number, f"{message.what}: {_explanation(number, flags, body)}")
                     return
                 yield body
+
+
+class RouteSocket(NetlinkSocket):
+    """A socket for links, addresses and routes."""
+
+    def __init__(self) -> None:
+        super().__init__(NETLINK_ROUTE)
 
     def links(self) -> list[Link]:
         """All interfaces of the namespace."""

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv4Interface
 from typing import Any, TypeVar
 
+from kitepy.engine.kernel.conntrack import ConntrackSocket, forget_flows
 from kitepy.engine.kernel.netlink import RouteSocket
 from kitepy.engine.kernel.netns import open_namespace_of
 from kitepy.engine.kernel.nftables import Nftables, NftablesError, NftablesMissing
@@ -85,6 +86,14 @@ class _Attachment:
         for relay in self.relays:
             relay.close()
         self.relays.clear()
+
+
+def _withdraw_rules(rules: RuleSet, attachment: _Attachment) -> None:
+    endpoint = attachment.endpoint
+    rules.withdraw(attachment.elements)
+    if any(port.protocol == "udp" for port in endpoint.ports):
+        with ConntrackSocket() as conntrack:
+            conntrack.execute([forget_flows(IPv4Address(endpoint.address))])
 
 
 class BridgeNetwork:
@@ -370,8 +379,8 @@ class BridgeNetwork:
         rules = self._rules
         if rules is not None and attachment.endpoint.ports:
             try:
-                await self._in_kernel(lambda: rules.withdraw(attachment.elements))
-            except NftablesError as error:
+                await self._in_kernel(lambda: _withdraw_rules(rules, attachment))
+            except OSError as error:
                 logger.warning("withdrawing the ports of %s: %s", short_id(attachment.endpoint.container_id), error.strerror)
         for reservation in attachment.reservations:
             self._ports.release(reservation)
