@@ -274,11 +274,12 @@ class BundledEngine:
             return
         except PermissionError:
             way = self._elevate()
-            command = ["kill", "-TERM", str(pid)]
+            # Not kill(1): small systems have it in the shell alone.
+            command = [sys.executable, "-I", "-c", f"import os; os.kill({pid}, {int(signal.SIGTERM)})"]
             if way is None or subprocess.run([*way.prefix, *command], stdin=subprocess.DEVNULL, check=False).returncode != 0:
                 raise EngineStartError(
                     f"The engine (process {pid}) runs as root and this user may not stop it.",
-                    f"Stop it: sudo {shlex.join(command)}",
+                    f"Stop it: sudo kill {pid}",
                 ) from None
 
     # --- surroundings ----------------------------------------------------------------------------------------------
