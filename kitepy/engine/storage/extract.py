@@ -23,6 +23,7 @@ from kitepy.engine.storage.compression import Compression, Read, open_stream
 
 WHITEOUT_PREFIX = b".wh."
 OPAQUE_MARKER = b".wh..wh..opq"
+_AUFS_PREFIX = b".wh..wh."
 OVERLAY_XATTRS = (b"trusted.overlay.", b"user.overlay.")
 OPAQUE_XATTR = "trusted.overlay.opaque"
 """Rootless mounts use ``user.overlay.opaque`` instead (mount option ``userxattr``)."""
@@ -147,6 +148,8 @@ class _Extractor:
             return
         path = self._base + name
         if self._options.whiteouts:
+            if name.startswith(_AUFS_PREFIX) and name != OPAQUE_MARKER:
+                return  # bookkeeping of the long gone aufs driver
             parent, _, last = name.rpartition(b"/")
             if last.startswith(WHITEOUT_PREFIX):
                 self._whiteout(self._base + parent, last)
@@ -270,8 +273,7 @@ class _Extractor:
             self._set_opaque(directory)
             return
         hidden = marker[len(WHITEOUT_PREFIX) :]
-        if hidden.startswith(WHITEOUT_PREFIX):
-            # Bookkeeping of the long gone aufs driver.
+        if marker.startswith(_AUFS_PREFIX):
             return
         if hidden in (b"", b".", b".."):
             raise InvalidParameter(f"invalid whiteout '{_shown(marker)}' in archive")

@@ -15,7 +15,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 from kitepy.engine.model import errors
@@ -76,28 +76,35 @@ class WorkerPool:
             for fd in fds:
                 owned.callback(os.close, fd)
             async with contextlib.nullcontext() if paced else self._slots:
-                ours, theirs = socket.socketpair()
-                with ours:
-                    ours.setblocking(False)
-                    with theirs:
-                        await self._submit(job, [theirs.fileno(), *fds])
-                    # From here on only the child holds them, so that the other end of a pipe sees the child's end.
-                    owned.close()
-                    return await _converse(ours, job, params, progress)
+                running = await self._launch(job, fds)
+                # From here on only the child holds them, so that the other end of a pipe sees the child's end.
+                owned.close()
+                with running:
+                    return await running.converse(params, progress)
 
-    async def _submit(self, job: str, fds: list[int]) -> None:
-        for attempt in range(2):
+    async def _launch(self, job: str, fds: Sequence[int]) -> _Running:
+        for _ in range(2):
             await self.start()
-            assert self._control is not None
+            control, process = self._control, self._process
+            assert control is not None
+            assert process is not None
+            ours, theirs = socket.socketpair()
+            running = _Running(job, ours)
             try:
-                socket.send_fds(self._control, [job.encode()], fds)
-                return
-            except (BrokenPipeError, ConnectionResetError) as error:
-                if attempt:
-                    raise SystemFailure("the worker process ends as soon as it is started") from error
+                with theirs, contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                    socket.send_fds(control, [job.encode()], [theirs.fileno(), *fds])
+                if await running.begun():
+                    return running
+                # Not begun: the worker process has died, perhaps with our request unread.
+                await asyncio.to_thread(process.wait, _STOP_TIMEOUT_S)
                 log.warning("the worker process died; starting another one")
-                async with self._starting:
-                    await self._discard()
+            except BaseException as error:
+                running.close()
+                if isinstance(error, subprocess.TimeoutExpired):
+                    raise SystemFailure(f"the worker doing {job} was killed") from None
+                raise
+            running.close()
+        raise SystemFailure("the worker process ends as soon as it is started")
 
     async def _discard(self) -> None:
         if self._control is not None:
@@ -120,59 +127,87 @@ def _spawn(command: list[str], control_fd: int) -> subprocess.Popen[bytes]:
     )
 
 
-async def _converse(channel: socket.socket, job: str, params: dict[str, Any], progress: Progress | None) -> dict[str, Any]:
-    pidfd: int | None = None
-    try:
-        # The child announces itself before it reads, so a large parameter list can't block both sides.
-        first = asyncio.ensure_future(_receive_pidfd(channel))
+class _Running:
+    """A job's process, as seen through its socket and a pidfd of it."""
+
+    def __init__(self, job: str, channel: socket.socket) -> None:
+        channel.setblocking(False)
+        self._job = job
+        self._channel = channel
+        self._pidfd: int | None = None
+        self._received = b""
+
+    def __enter__(self) -> _Running:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._channel.close()
+        if self._pidfd is not None:
+            os.close(self._pidfd)
+            self._pidfd = None
+
+    async def begun(self) -> bool:
+        """Wait for the process to announce itself; it does so before it reads anything. False when nobody is there."""
+        first = asyncio.ensure_future(self._receive_announcement())
         try:
-            received, pidfd = await asyncio.shield(first)
+            return await asyncio.shield(first)
         except asyncio.CancelledError:
-            received, pidfd = await first
+            # Without the pidfd it could not be killed, so these milliseconds are waited for.
+            if await first:
+                await self._kill()
             raise
-        loop = asyncio.get_running_loop()
-        if pidfd is not None:
-            await loop.sock_sendall(channel, json.dumps(params).encode() + b"\n")
-        buffer = received
-        while True:
-            while b"\n" in buffer:
-                line, _, buffer = buffer.partition(b"\n")
-                if not line:
-                    continue
-                message = json.loads(line)
+
+    async def _receive_announcement(self) -> bool:
+        await _readable(self._channel.fileno())
+        try:
+            self._received, fds, _, _ = socket.recv_fds(self._channel, _READ_SIZE, 1)
+        except ConnectionResetError:
+            return False
+        self._pidfd = fds[0] if fds else None
+        return bool(self._received)
+
+    async def converse(self, params: dict[str, Any], progress: Progress | None) -> dict[str, Any]:
+        """Hand over the parameters, report progress, return the result. The process is gone when this raises."""
+        try:
+            if self._pidfd is not None:
+                await asyncio.get_running_loop().sock_sendall(self._channel, json.dumps(params).encode() + b"\n")
+            async for message in self._messages():
                 if "result" in message:
                     result: dict[str, Any] = message["result"]
                     return result
                 if "error" in message:
-                    raise _rebuild(job, message["error"])
+                    raise _rebuild(self._job, message["error"])
                 if progress is not None:
                     progress(message["progress"])
-            piece = await loop.sock_recv(channel, _READ_SIZE)
+            raise SystemFailure(f"the worker doing {self._job} was killed")
+        except (BrokenPipeError, ConnectionResetError) as error:
+            raise SystemFailure(f"the worker doing {self._job} was killed") from error
+        except BaseException:
+            await self._kill()
+            raise
+
+    async def _messages(self) -> AsyncIterator[dict[str, Any]]:
+        loop = asyncio.get_running_loop()
+        buffer = self._received
+        while True:
+            *lines, buffer = buffer.split(b"\n")
+            for line in lines:
+                if line:
+                    yield json.loads(line)
+            piece = await loop.sock_recv(self._channel, _READ_SIZE)
             if not piece:
-                raise SystemFailure(f"the worker doing {job} was killed")
+                return
             buffer += piece
-    except (BrokenPipeError, ConnectionResetError) as error:
-        raise SystemFailure(f"the worker doing {job} was killed") from error
-    except BaseException:
-        if pidfd is not None:
-            await _kill(pidfd)
-        raise
-    finally:
-        if pidfd is not None:
-            os.close(pidfd)
 
-
-async def _receive_pidfd(channel: socket.socket) -> tuple[bytes, int | None]:
-    await _readable(channel.fileno())
-    data, fds, _, _ = socket.recv_fds(channel, _READ_SIZE, 1)
-    return data, fds[0] if fds else None
-
-
-async def _kill(pidfd: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-    # Its files may be removed only when it can't write any more.
-    await _readable(pidfd)
+    async def _kill(self) -> None:
+        if self._pidfd is not None:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+            # Its files may be removed only when it can't write any more.
+            await _readable(self._pidfd)
 
 
 async def _readable(fd: int) -> None:
