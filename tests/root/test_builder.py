@@ -213,7 +213,7 @@ def test_closing_the_stream_kills_the_command_and_leaves_nothing(tmp_path: Path)
             if message.get("stream") == "go\n":
                 break
         assert builder.runner.running
-        await messages.aclose()  # type: ignore[attr-defined] - an asynchronous generator
+        await messages.aclose()  # type: ignore[attr-defined]  # an asynchronous generator
         assert not builder.runner.running
 
     run(tmp_path, scenario)
@@ -478,12 +478,13 @@ def test_the_cache_is_listed_and_pruned(tmp_path: Path) -> None:
     async def scenario(builder: BuilderUnderTest) -> None:
         files = {"Dockerfile": "FROM busybox\nRUN echo 1234567890 > /f\nENV a=1\n"}
         built = await builder.build(files)
-        records = builder.service.cache_records()
+        records = await builder.service.cache_records()
         assert [record["Description"] for record in records] == [
             "RUN /bin/sh -c echo 1234567890 > /f # buildkit",
             "ENV a=1",
         ]
-        assert records[0]["Size"] == 11
+        assert (records[0]["Size"], records[0]["Shared"]) == (11, True)
+        assert (await builder.service.prune(all=False, filters=Filters(), keep_bytes=0))["CachesDeleted"] == []
         await builder.images.remove(built.image_id)
         assert (await builder.build(files)).cached == 2
         await builder.images.remove(built.image_id)

@@ -61,6 +61,7 @@ def apply(_: JobContext, params: dict[str, Any]) -> dict[str, Any]:
     enter_target(params["target"], os.path.join(params["scratch"], "target"))
     copier = _Copier(
         owner=_owner(params["chown"]),
+        archive_owner=_owner(params["chown"]) if params["chown"] else None,
         keep_owner=bool(params["owners"]) and not params["chown"],
         mode=parse_mode(params["chmod"]) if params["chmod"] else None,
         excludes=excludes,
@@ -103,8 +104,17 @@ def is_archive(fd: int) -> bool:
 class _Copier:
     """Writes below the process's root directory, which is the image's."""
 
-    def __init__(self, *, owner: tuple[int, int], keep_owner: bool, mode: ModeChange | None, excludes: IgnoreRules) -> None:
+    def __init__(
+        self,
+        *,
+        owner: tuple[int, int],
+        archive_owner: tuple[int, int] | None,
+        keep_owner: bool,
+        mode: ModeChange | None,
+        excludes: IgnoreRules,
+    ) -> None:
         self._owner = owner
+        self._archive_owner = archive_owner
         self._keep_owner = keep_owner
         self._mode = mode
         self._excludes = excludes
@@ -241,9 +251,7 @@ class _Copier:
     def _unpack(self, source_fd: int, destination: str) -> None:
         target = self._resolved(destination)
         self._make_directories(target)
-        options = extract.ExtractOptions(
-            destination=os.fsencode(target), whiteouts=False, owner=None if self._owner == (0, 0) else self._owner
-        )
+        options = extract.ExtractOptions(destination=os.fsencode(target), whiteouts=False, owner=self._archive_owner)
         try:
             extract.extract(lambda size: os.read(source_fd, size), options)
         except InvalidParameter as error:

@@ -167,9 +167,9 @@ def _nodes(lines: list[str], escape: str) -> Iterator[Node]:
         for heredoc in _heredocs(node, escape):
             content: list[str] = []
             while index < len(lines):
-                line = lines[index].removesuffix("\r")
+                line = lines[index]
                 index += 1
-                if (line.lstrip("\t") if heredoc.chomp else line) == heredoc.name:
+                if (line.lstrip("\t") if heredoc.chomp else line).removesuffix("\r") == heredoc.name:
                     break
                 content.append(line + "\n")
             else:

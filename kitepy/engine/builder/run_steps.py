@@ -20,6 +20,7 @@ from kitepy.engine.builder.parser import heredoc_of
 from kitepy.engine.builder.stages import Stage
 from kitepy.engine.builder.state import StageState
 from kitepy.engine.builder.steps import RunStep, StepMount
+from kitepy.engine.kernel.paths import open_in_root
 from kitepy.engine.model.errors import StartFailed
 from kitepy.engine.model.ids import new_id, short_id
 from kitepy.engine.model.oci import ChainId
@@ -157,13 +158,17 @@ async def _tidy(solver: Solver, root: StepRoot, step: RunStep, run: Run) -> None
 
 
 async def _bind(solver: Solver, stage: Stage, run: Run, mount: RunMount, state: StageState) -> tuple[str, StepMount]:
-    """Copy what is to be mounted into a directory of the build's own: writes then can't reach the original."""
+    """Copy what is to be mounted into a directory of the build's own, unless nobody can write to it anyway."""
+    path: Path | None = None
     tree: dict[str, Any] = {"path": str(solver.context.root)}
     origin = ""
     if mount.from_:
         top, origin = await solver.source_top(stage, run, mount.from_)
         tree = overlay_tree(solver.tools, top)
     source = mount.source or "."
+    if mount.read_only and not mount.from_:
+        # Nothing else writes into the context, so it can be mounted as it is.
+        path = await asyncio.to_thread(_find_in_context, solver.context.root, source)
     scratch = solver.new_directory()
     params = {
         "groups": [{"tree": tree, "sources": [source], "origin": origin, "unpack": False}],
@@ -173,6 +178,8 @@ async def _bind(solver: Solver, stage: Stage, run: Run, mount: RunMount, state: 
         "scratch": scratch,
     }
     found = await run_job(solver.tools, "copying:survey", params, run.line)
+    if path is not None:
+        return found["digest"], StepMount(_target(state, mount), path, read_only=True)
     root = solver.tools.overlays.create_for_step(None)
     solver.on_close(root)
     target = StepRoot(root, solver.tools, None).target()
@@ -180,6 +187,21 @@ async def _bind(solver: Solver, stage: Stage, run: Run, mount: RunMount, state: 
     await run_job(solver.tools, "copying:apply", {**params, "target": target, **destination}, run.line)
     path = solver.tools.overlays.upper_path(root) / "mount"
     return found["digest"], StepMount(_target(state, mount), path, read_only=mount.read_only)
+
+
+def _find_in_context(context: Path, source: str) -> Path | None:
+    """Where a path leads, links followed inside the context; None when it leads nowhere (the survey then says so)."""
+    root_fd = os.open(context, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fd = open_in_root(root_fd, source)
+    except OSError:
+        return None
+    finally:
+        os.close(root_fd)
+    try:
+        return Path(os.readlink(f"/proc/self/fd/{fd}"))
+    finally:
+        os.close(fd)
 
 
 def _cache_mount(solver: Solver, state: StageState, run: Run, mount: RunMount) -> StepMount:

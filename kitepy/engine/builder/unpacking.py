@@ -81,7 +81,8 @@ def _read(path: str) -> str | None:
 
 
 def _decode(content: bytes) -> str:
-    return content.decode("utf-8", "surrogateescape")
+    # What is not UTF-8 could not be told in JSON, which is where all of it ends up.
+    return content.decode("utf-8", "replace")
 
 
 def _prune(directory: str, rules: IgnoreRules) -> int:

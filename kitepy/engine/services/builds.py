@@ -37,6 +37,7 @@ log = logging.getLogger(__name__)
 _MESSAGES_AHEAD = 256
 _PRUNE_FILTERS = ("until", "unused-for", "id", "parent", "type", "description", "inuse", "shared", "private")
 _CACHE_TYPE = "regular"
+_SPOOL_BYTES = 1 << 20
 
 Message = dict[str, Any]
 
@@ -49,6 +50,7 @@ class Images(Protocol):
         self, raw_config: bytes, layers: Sequence[ChainId] | None = None, *, parent_id: Digest | None = None
     ) -> Image: ...
     def set_tag(self, image: Image, reference: Reference) -> None: ...
+    async def list(self, all: bool = False) -> Sequence[dict[str, Any]]: ...
 
 
 class BuildService:
@@ -131,8 +133,8 @@ class BuildService:
     async def prune(self, all: bool, filters: Filters, keep_bytes: int) -> dict[str, Any]:
         """Forget cached steps, the least recently used first, and remove layers that nothing needs then.
 
-        Without ``all``, steps whose layer belongs to an image stay: they cost nothing. ``keep_bytes`` stops the removal as
-        soon as the rest is no larger.
+        Without ``all``, steps without a layer and those whose layer belongs to an image stay: they cost nothing.
+        ``keep_bytes`` stops the removal as soon as the rest is no larger.
         """
         filters.require_known(_PRUNE_FILTERS)
         now_ns = self._clock()
@@ -140,10 +142,13 @@ class BuildService:
             (parse_time(text, now_ns=now_ns) for key in ("until", "unused-for") for text in filters.get(key)), default=now_ns
         )
         entries = self._cache.entries()
+        kept = set() if all else await self._image_layers()
         left = sum(entry.record.size_bytes for entry in entries)
         doomed: list[CacheEntry] = []
         for entry in entries:
             if entry.used_ns > until_ns or (filters.get("id") and entry.key not in filters.get("id")):
+                continue
+            if not all and (entry.record.layer is None or entry.record.layer in kept):
                 continue
             if keep_bytes and left <= keep_bytes:
                 break
@@ -157,9 +162,10 @@ class BuildService:
         reclaimed = sum(layer.size_bytes for layer in garbage)
         return {"CachesDeleted": [entry.key for entry in doomed], "SpaceReclaimed": reclaimed}
 
-    def cache_records(self) -> list[dict[str, Any]]:
+    async def cache_records(self) -> list[dict[str, Any]]:
         """The cache as ``GET /system/df`` lists it (BuildCache of the Engine API)."""
-        return [_record(entry) for entry in self._cache.entries()]
+        shared = await self._image_layers()
+        return [_record(entry, entry.record.layer in shared) for entry in self._cache.entries()]
 
     async def _build(
         self,
@@ -196,9 +202,13 @@ class BuildService:
         spool = directory / "body"
         fd = os.open(spool, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
+            pieces: list[bytes] = []
             async for piece in body:
-                # A write into the page cache is quicker than handing it to a thread.
-                _write_all(fd, piece)
+                pieces.append(piece)
+                if sum(map(len, pieces)) >= _SPOOL_BYTES:
+                    await asyncio.to_thread(_write_all, fd, b"".join(pieces))
+                    pieces.clear()
+            await asyncio.to_thread(_write_all, fd, b"".join(pieces))
             os.lseek(fd, 0, os.SEEK_SET)
         except OSError as error:
             os.close(fd)
@@ -217,6 +227,11 @@ class BuildService:
         if not text.strip():
             raise InvalidParameter(f"the Dockerfile ({result['name']}) cannot be empty: begin it with FROM")
         return str(text)
+
+    async def _image_layers(self) -> set[ChainId]:
+        """All layers that belong to images."""
+        summaries = await self._images.list(all=True)
+        return {layer for summary in summaries for layer in self._images.resolve(summary["Id"]).layers}
 
     def _record(self, state: StageState) -> Image:
         if state.base is not None and not state.changed:
@@ -282,14 +297,14 @@ def _failure(error: EngineError) -> Message:
     return {"errorDetail": {"message": str(error)}, "error": str(error)}
 
 
-def _record(entry: CacheEntry) -> dict[str, Any]:
+def _record(entry: CacheEntry, shared: bool) -> dict[str, Any]:
     return {
         "ID": entry.key,
         "Parents": None,
         "Type": _CACHE_TYPE,
         "Description": entry.record.description,
         "InUse": False,
-        "Shared": False,
+        "Shared": shared,
         "Size": entry.record.size_bytes,
         "CreatedAt": entry.record.created,
         "LastUsedAt": format_time(entry.used_ns),
