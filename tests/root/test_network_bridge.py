@@ -12,11 +12,11 @@ from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
 
 import pytest
-from support.private_netns import Place, eventually, run_in_private_netns
+from support.private_netns import Place, eventually, run_in_private_netns, unshare_mounts
 
 from kitepy.engine.kernel.netlink import LOOPBACK_INDEX, RouteSocket, add_address
 from kitepy.engine.kernel.netns import same_namespace
-from kitepy.engine.kernel.sysctl import read_sysctl
+from kitepy.engine.kernel.sysctl import read_sysctl, write_sysctl
 from kitepy.engine.model.errors import Conflict, InvalidParameter, NotFound, SystemFailure
 from kitepy.engine.model.network import Endpoint, PortRequest
 from kitepy.engine.network.bridge import BridgeNetwork, BridgeSettings
@@ -398,6 +398,52 @@ def test_an_address_comes_back_only_when_its_interface_is_gone() -> None:
             with pytest.raises(NotFound):
                 bridge.netns_fd(first)
 
+    run_in_private_netns(scenario)
+
+
+def test_neighbours_notice_at_once_that_an_address_has_a_new_owner() -> None:
+    async def scenario() -> None:
+        async with network() as bridge:
+            neighbour = place(bridge, await bridge.attach(ID))
+            for mac in (None, "02:00:00:00:00:77", "02:00:00:00:00:78"):
+                endpoint = await bridge.attach(ID, address=IPv4Address("172.17.0.9"), mac=mac)
+                server = await place(bridge, endpoint).serve(b"web")
+                for client in (neighbour, Place()):
+                    assert (await client.ask("172.17.0.9", 80, timeout_s=1.0)).startswith(b"web|")
+                server.close()
+                await bridge.detach(endpoint)
+
+    run_in_private_netns(scenario)
+
+
+def test_a_host_with_read_only_parameters_is_served_as_far_as_possible() -> None:
+    async def scenario() -> None:
+        write_sysctl("net/ipv4/ip_forward", "0")
+        unshare_mounts()
+        subprocess.run(["mount", "--make-rprivate", "/"], check=True)
+        subprocess.run(["mount", "-o", "bind,ro", "/proc/sys", "/proc/sys"], check=True)
+        async with network() as bridge:
+            assert any("ip_forward can't be set to 1 (Read-only file system)" in warning for warning in bridge.warnings)
+            assert any("127.0.0.1 are relayed" in warning for warning in bridge.warnings)
+            endpoint = await bridge.attach(ID, ports=[PortRequest(80, host_port=(8080, 8080))])
+            server = await place(bridge, endpoint).serve(b"web")
+            for address in ("127.0.0.1", "::1", endpoint.gateway):
+                assert (await Place().ask(address, 8080)).startswith(b"web|")
+            server.close()
+
+    run_in_private_netns(scenario)
+
+
+def test_without_the_nftables_library_ports_are_relayed_and_the_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        async with network() as bridge:
+            assert any("install the package libnftables1" in warning for warning in bridge.warnings)
+            endpoint = await bridge.attach(ID, ports=[PortRequest(80, host_port=(8080, 8080))])
+            server = await place(bridge, endpoint).serve(b"web")
+            assert (await Place().ask("127.0.0.1", 8080)).startswith(b"web|")
+            server.close()
+
+    monkeypatch.setattr("kitepy.engine.kernel.nftables._LIBRARY", "libnftables-that-is-missing.so.1")
     run_in_private_netns(scenario)
 
 

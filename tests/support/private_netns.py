@@ -6,6 +6,7 @@ Threads and processes that the coroutine starts are in the namespace as well: th
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import socket
 import subprocess
 import time
@@ -16,6 +17,7 @@ from kitepy.engine.kernel.netlink import LOOPBACK_INDEX, RouteSocket, set_link
 from kitepy.engine.kernel.netns import in_namespace, in_new_namespace
 
 SCENARIO_TIMEOUT_S = 60.0
+_CLONE_NEWNS = 0x00020000
 
 
 def run_in_private_netns(scenario: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -28,6 +30,13 @@ def run_in_private_netns(scenario: Callable[[], Coroutine[Any, Any, None]]) -> N
             await scenario()
 
     in_new_namespace(lambda: asyncio.run(bounded()))
+
+
+def unshare_mounts() -> None:
+    """Gives the calling thread, and what it starts from now on, mounts of its own."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.unshare(_CLONE_NEWNS):
+        raise OSError(ctypes.get_errno(), "unshare(CLONE_NEWNS)")
 
 
 class Place:

@@ -38,9 +38,11 @@ logger = logging.getLogger(__name__)
 INTERFACE = "eth0"
 
 # Docker's defaults: ping without a capability, and low ports for any user, since nothing else lives in the namespace.
-# IPv6 is off for interfaces made from now on; loopback exists already and keeps ::1.
+# IPv6 is off for interfaces made from now on; loopback exists already and keeps ::1. arp_notify announces a new MAC to
+# the bridge and to neighbours that remember the address's former owner.
 SANDBOX_SYSCTLS = (
     ("net/ipv6/conf/default/disable_ipv6", "1"),
+    ("net/ipv4/conf/default/arp_notify", "1"),
     ("net/ipv4/ping_group_range", "0 2147483647"),
     ("net/ipv4/ip_unprivileged_port_start", "0"),
 )
@@ -74,8 +76,8 @@ class Sandbox:
 
 
 def configuration(index: int, mac: str, address: IPv4Interface, gateway: IPv4Address) -> list[Message]:
-    """What turns a ready sandbox into a certain container's, in order."""
-    return [set_link(index, mac=mac), add_address(index, address), add_default_route(index, gateway)]
+    """What turns a ready sandbox into a certain container's. The MAC follows the address: its change announces both."""
+    return [add_address(index, address), set_link(index, mac=mac), add_default_route(index, gateway)]
 
 
 def _enter() -> tuple[int, RouteSocket]:

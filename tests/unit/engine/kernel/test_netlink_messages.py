@@ -20,15 +20,15 @@ def test_an_address_carries_its_prefix_and_broadcast() -> None:
     assert IPv4Address("172.17.255.255").packed in body
 
 
-def test_a_sandbox_is_configured_by_mac_address_and_route_in_this_order() -> None:
+def test_a_sandbox_is_configured_by_address_mac_and_route_in_this_order() -> None:
     address, gateway = IPv4Interface("172.17.0.2/16"), IPv4Address("172.17.0.1")
     assert configuration(3, "02:42:ac:11:00:02", address, gateway) == [
-        set_link(3, mac="02:42:ac:11:00:02"),
         add_address(3, address),
+        set_link(3, mac="02:42:ac:11:00:02"),
         add_default_route(3, gateway),
     ]
     assert [message.what for message in configuration(3, "02:42:ac:11:00:02", address, gateway)] == [
-        "set link 3",
         "add address 172.17.0.2/16 to link 3",
+        "set link 3",
         "add default route via 172.17.0.1",
     ]
