@@ -19,6 +19,7 @@ import pytest
 from support.private_netns import Place, eventually, run_in_private_netns
 
 from kitepy.engine.kernel.netlink import RouteSocket
+from kitepy.engine.kernel.netns import open_namespace_of
 from kitepy.engine.model.errors import Conflict, NotFound
 from kitepy.engine.model.network import Endpoint, PortRequest, PublishedPort
 from kitepy.engine.network.bridge import BridgeNetwork, BridgeSettings
@@ -93,14 +94,18 @@ def nft_ruleset() -> str:
     return subprocess.run(["nft", "list", "ruleset"], capture_output=True, text=True, check=True).stdout
 
 
-def inside(pid: int) -> Place:
-    return Place(os.open(f"/proc/{pid}/ns/net", os.O_RDONLY))
+async def serve_inside(pid: int) -> asyncio.Server:
+    fd = open_namespace_of(pid)
+    try:
+        return await Place(fd).serve(b"web")
+    finally:
+        os.close(fd)
 
 
 def test_published_ports_work_while_no_engine_runs_and_after_the_next_took_over() -> None:
     async def scenario() -> None:
         async with survivors() as [(endpoint, pid), _]:
-            server = await inside(pid).serve(b"web")
+            server = await serve_inside(pid)
             assert (await Place().ask("127.0.0.1", 8080)).startswith(b"web|")
             bridge = BridgeNetwork(NAMES, BridgeSettings())
             await bridge.set_up()
@@ -113,8 +118,9 @@ def test_published_ports_work_while_no_engine_runs_and_after_the_next_took_over(
                 socket.create_server(("0.0.0.0", 8080))
             # The other container was not adopted (it is dead to the new engine): its rule, interface and port are gone.
             assert "8081" not in nft_ruleset()
-            await bridge._pool.filled()
-            await eventually(lambda: len(veths()) == 4 and endpoint.host_interface in veths(), "only owned interfaces are left")
+            await bridge.settled()
+            assert len(veths()) == 1 + bridge.settings.pool_size
+            assert endpoint.host_interface in veths()
             with pytest.raises(Conflict):
                 await bridge.attach("b" * 64, address=IPv4Address(endpoint.address))
             second = await bridge.attach("b" * 64, ports=[PortRequest(80, host_port=(8081, 8081))])
@@ -136,7 +142,7 @@ def test_a_port_taken_meanwhile_does_not_stop_the_adoption() -> None:
                 await bridge.set_up()
                 await bridge.adopt(endpoint, pid)
                 await bridge.finish_adoption()
-                server = await inside(pid).serve(b"web")
+                server = await serve_inside(pid)
                 assert (await Place().ask("127.0.0.1", 8080)).startswith(b"web|")
                 server.close()
             await bridge.close()
@@ -170,7 +176,7 @@ def test_an_orderly_end_can_leave_running_containers_their_network() -> None:
             await first.adopt(endpoint, pid)
             await first.finish_adoption()
             await first.close(keep=True)
-            server = await inside(pid).serve(b"web")
+            server = await serve_inside(pid)
             assert (await Place().ask("127.0.0.1", 8080)).startswith(b"web|")
             await eventually(lambda: veths() == {endpoint.host_interface}, "the spare sandboxes are removed")
             second = BridgeNetwork(NAMES, BridgeSettings())

@@ -86,11 +86,11 @@ def test_sandbox_looks_like_dockers() -> None:
         async with network(mtu=1400) as bridge:
             endpoint = await bridge.attach(ID)
             inside = place(bridge, endpoint)
-            assert inside._inside(lambda: read_sysctl("net/ipv4/ip_unprivileged_port_start")) == "0"
-            assert inside._inside(lambda: read_sysctl("net/ipv4/ping_group_range")).split() == ["0", "2147483647"]
-            assert inside._inside(lambda: read_sysctl("net/ipv6/conf/eth0/disable_ipv6")) == "1"
-            assert inside._inside(lambda: read_sysctl("net/ipv6/conf/lo/disable_ipv6")) == "0"
-            links = {link.name: link for link in inside._inside(lambda: RouteSocket().links())}
+            assert inside.inside(lambda: read_sysctl("net/ipv4/ip_unprivileged_port_start")) == "0"
+            assert inside.inside(lambda: read_sysctl("net/ipv4/ping_group_range")).split() == ["0", "2147483647"]
+            assert inside.inside(lambda: read_sysctl("net/ipv6/conf/eth0/disable_ipv6")) == "1"
+            assert inside.inside(lambda: read_sysctl("net/ipv6/conf/lo/disable_ipv6")) == "0"
+            links = {link.name: link for link in inside.inside(lambda: RouteSocket().links())}
             assert links["lo"].up
             assert links["eth0"].up
             assert (links["eth0"].mac, links["eth0"].mtu) == (endpoint.mac, 1400)
@@ -140,7 +140,7 @@ def test_port_published_on_loopback_stays_on_the_host() -> None:
             for attacker, gateway in ((machine, "10.99.0.1"), (neighbour, endpoint.gateway)):
                 attacker.run("ip", "addr", "flush", "dev", "lo")
                 attacker.run("ip", "route", "del", "local", "127.0.0.0/8", "dev", "lo", "table", "local")
-                attacker._inside(lambda: Path("/proc/sys/net/ipv4/conf/eth0/route_localnet").write_text("1"))
+                attacker.inside(lambda: Path("/proc/sys/net/ipv4/conf/eth0/route_localnet").write_text("1"))
                 assert attacker.run("ip", "route", "add", "127.0.0.1/32", "via", gateway, "dev", "eth0").returncode == 0
                 with pytest.raises(TimeoutError):
                     await attacker.ask("127.0.0.1", 8080, timeout_s=0.5)
@@ -156,7 +156,7 @@ def test_loopback_services_of_the_host_are_out_of_reach_for_containers() -> None
             secret = await Place().serve(b"secret", 9999, "127.0.0.1")
             container.run("ip", "addr", "flush", "dev", "lo")
             container.run("ip", "route", "del", "local", "127.0.0.0/8", "dev", "lo", "table", "local")
-            container._inside(lambda: Path("/proc/sys/net/ipv4/conf/eth0/route_localnet").write_text("1"))
+            container.inside(lambda: Path("/proc/sys/net/ipv4/conf/eth0/route_localnet").write_text("1"))
             assert container.run("ip", "route", "add", "127.0.0.1/32", "via", endpoint.gateway).returncode == 0
             with pytest.raises(TimeoutError):
                 await container.ask("127.0.0.1", 9999, timeout_s=0.5)
@@ -165,18 +165,24 @@ def test_loopback_services_of_the_host_are_out_of_reach_for_containers() -> None
     run_in_private_netns(scenario)
 
 
-def test_containers_reach_published_ports_of_others_and_their_own_through_the_host() -> None:
+@pytest.mark.parametrize("icc", [True, False])
+@pytest.mark.parametrize("bridge_netfilter", ["0", "1"])
+def test_containers_reach_published_ports_of_others_and_their_own_through_the_host(icc: bool, bridge_netfilter: str) -> None:
     async def scenario() -> None:
         give_host_an_address()
-        for icc in (True, False):
-            async with network(icc=icc) as bridge:
-                endpoint = await bridge.attach(ID, ports=[PortRequest(80, host_port=(8080, 8080))])
-                other = place(bridge, await bridge.attach(ID))
-                server = await place(bridge, endpoint).serve(b"web")
-                for address in (HOST_ADDRESS, endpoint.gateway):
-                    assert (await other.ask(address, 8080)).startswith(b"web|"), (address, icc)
-                    assert (await place(bridge, endpoint).ask(address, 8080)).startswith(b"web|"), (address, icc)
-                server.close()
+        switch = "net/bridge/bridge-nf-call-iptables"
+        if Path("/proc/sys", switch).exists():
+            write_sysctl(switch, bridge_netfilter)
+        async with network(icc=icc) as bridge:
+            endpoint = await bridge.attach(ID, ports=[PortRequest(80, host_port=(8080, 8080))])
+            other = place(bridge, neighbour := await bridge.attach(ID))
+            server = await place(bridge, endpoint).serve(b"web")
+            for address in (HOST_ADDRESS, endpoint.gateway):
+                assert (await other.ask(address, 8080)).startswith(b"web|"), address
+                assert (await place(bridge, endpoint).ask(address, 8080)).startswith(b"web|"), address
+            if icc:
+                assert await other.ask(endpoint.address, 80) == f"web|{neighbour.address}|hello".encode()
+            server.close()
 
     run_in_private_netns(scenario)
 
@@ -338,11 +344,10 @@ def test_nothing_is_left_after_many_containers_and_the_close() -> None:
                 await bridge.detach(endpoint)
                 await bridge.detach(endpoint)
                 if round_number == 5:
-                    await bridge._pool.filled()
-                    await eventually(lambda: len(our_interfaces(bridge)) <= 3, "old interfaces are removed")
+                    await bridge.settled()
                     descriptors = len(os.listdir("/proc/self/fd"))
-            await bridge._pool.filled()
-            await eventually(lambda: len(our_interfaces(bridge)) <= 3, "old interfaces are removed")
+            await bridge.settled()
+            assert len(our_interfaces(bridge)) == 3
             await eventually(lambda: len(os.listdir("/proc/self/fd")) <= descriptors, "descriptors are closed")
             assert "8080" not in nft_ruleset()
         assert interfaces() == ["lo"]
@@ -509,7 +514,7 @@ def test_isolated_sandbox_has_loopback_only() -> None:
         try:
             with open("/proc/thread-self/ns/net", "rb") as here:
                 assert not same_namespace(fd, here.fileno())
-            links = Place(fd)._inside(lambda: RouteSocket().links())
+            links = Place(fd).inside(lambda: RouteSocket().links())
             assert {link.name for link in links if link.up} == {"lo"}
         finally:
             os.close(fd)

@@ -45,12 +45,13 @@ class Place:
     def __init__(self, netns_fd: int | None = None) -> None:
         self.netns_fd = netns_fd
 
-    def _inside(self, work: Callable[[], Any]) -> Any:
+    def inside(self, work: Callable[[], Any]) -> Any:
+        """Runs a function in the namespace."""
         return work() if self.netns_fd is None else in_namespace(self.netns_fd, work)
 
     async def serve(self, answer: bytes, port: int = 80, host: str = "0.0.0.0") -> asyncio.Server:
         """A TCP service that reads to the end, then answers with its name, the client's address and what it read."""
-        listener = self._inside(lambda: socket.create_server((host, port), backlog=512))
+        listener = self.inside(lambda: socket.create_server((host, port), backlog=512))
 
         async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             received = await reader.read()
@@ -64,7 +65,7 @@ class Place:
     async def ask(self, host: str, port: int, data: bytes = b"hello", timeout_s: float = 3.0) -> bytes:
         """Connects, sends, closes its half and reads the answer. Raises OSError (TimeoutError when nobody answers)."""
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        client = self._inside(lambda: socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK))
+        client = self.inside(lambda: socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK))
         loop = asyncio.get_running_loop()
         with client:
             async with asyncio.timeout(timeout_s):
@@ -78,14 +79,14 @@ class Place:
 
     def udp(self, address: tuple[str, int] | None = None, family: int = socket.AF_INET) -> socket.socket:
         """A non-blocking datagram socket."""
-        found = self._inside(lambda: socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK))
+        found = self.inside(lambda: socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK))
         if address is not None:
             found.bind(address)
         return found
 
     def run(self, *command: str) -> subprocess.CompletedProcess[str]:
         """A program in the namespace. It blocks the loop: for short ones."""
-        return self._inside(lambda: subprocess.run(command, capture_output=True, text=True, timeout=20, check=False))
+        return self.inside(lambda: subprocess.run(command, capture_output=True, text=True, timeout=20, check=False))
 
 
 async def eventually(condition: Callable[[], bool], what: str, timeout_s: float = 5.0) -> None:

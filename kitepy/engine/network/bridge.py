@@ -418,6 +418,12 @@ class BridgeNetwork:
             self._interfaces.discard(name)
             raise
 
+    async def settled(self) -> None:
+        """Returns when the pool is full and what was detached is gone from the kernel."""
+        await self._pool.filled()
+        while self._tasks:
+            await asyncio.wait(list(self._tasks))
+
     # --- the end ---
 
     async def close(self, *, keep: bool = False) -> None:

@@ -55,6 +55,11 @@ class StreamRelay:
         self._accepting = False
         self._closed = False
 
+    @property
+    def connections(self) -> int:
+        """How many are open."""
+        return len(self._connections)
+
     def start(self) -> None:
         """Begins to accept."""
         if not self._accepting and not self._closed:
@@ -141,6 +146,11 @@ class DatagramRelay:
         self._limit = limit
         self._flows: dict[tuple[object, ...], _Flow] = {}
         self._started = False
+
+    @property
+    def clients(self) -> int:
+        """How many are remembered."""
+        return len(self._flows)
 
     def start(self) -> None:
         """Begins to serve."""
