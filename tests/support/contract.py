@@ -30,13 +30,16 @@ def _load(path: Path) -> dict[str, Any]:
 
 
 def _as_json_schema(node: Any) -> Any:
-    """Swagger's ``x-nullable`` in JSON Schema's words; examples are dropped, since they may contain anything."""
+    """Nullability in JSON Schema's words; examples are dropped, since they may contain anything.
+
+    Besides what is marked ``x-nullable``, dockerd answers null for any list, map or optional object that is empty.
+    """
     if isinstance(node, list):
         return [_as_json_schema(item) for item in node]
     if not isinstance(node, dict):
         return node
     converted = {key: _as_json_schema(value) for key, value in node.items() if key not in ("example", "examples", "x-nullable")}
-    if node.get("x-nullable") is True:
+    if node.get("x-nullable") is True or node.get("type") in ("array", "object"):
         return {"anyOf": [converted, {"type": "null"}]}
     return converted
 

@@ -7,9 +7,11 @@ is not fetched while the client doesn't take it. What the client's half-close me
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import logging
 import select
 import socket
+import termios
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -23,6 +25,8 @@ logger = logging.getLogger(__name__)
 
 _INPUT_LIMIT_BYTES = 64 * 1024
 _FLUSH_TIMEOUT_S = 10.0
+_HEAD_TIMEOUT_S = 0.05
+_HEAD_POLL_S = 0.0005
 
 
 class HijackedStream(asyncio.Protocol):
@@ -110,6 +114,7 @@ class HijackedStream(asyncio.Protocol):
 
     async def _pump_output(self, session: AttachSession) -> None:
         assert self._transport is not None
+        head_is_taken = False
         while True:
             try:
                 piece = await session.read()
@@ -121,6 +126,9 @@ class HijackedStream(asyncio.Protocol):
                 return
             if piece is None or self._lost.done():
                 return
+            if not head_is_taken:
+                await _wait_until_taken(self._transport)
+                head_is_taken = True
             self.write(*piece)
             await self._writable.wait()
 
@@ -179,6 +187,29 @@ class HijackedStream(asyncio.Protocol):
         if not self._lost.done():
             self._transport.abort()
             await self._lost
+
+
+async def _wait_until_taken(transport: asyncio.Transport) -> None:
+    """Wait, within reason, until the client has read the head of our answer.
+
+    docker-py reads the head through a buffer and the stream past it: output that reaches it together with the head is lost
+    to it. The kernel knows what the other side hasn't read yet (SIOCOUTQ, unix(7); for TCP what it hasn't acknowledged).
+    """
+    connection = transport.get_extra_info("socket")
+    if connection is None:
+        return
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + _HEAD_TIMEOUT_S
+    delay_s = 0.0
+    while loop.time() < deadline and not transport.is_closing():
+        try:
+            unread = fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, bytes(4))
+        except OSError:
+            return
+        if not any(unread) and transport.get_write_buffer_size() == 0:
+            return
+        await asyncio.sleep(delay_s)
+        delay_s = _HEAD_POLL_S
 
 
 class _HangUpWatch:

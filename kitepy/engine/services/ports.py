@@ -220,6 +220,9 @@ class BuildService(Protocol):
 
     async def prune(self, all: bool, filters: Filters, keep_bytes: int) -> dict[str, Any]: ...
 
+    async def cache_records(self) -> Sequence[dict[str, Any]]:
+        """Documents of BuildCache, for the disk usage."""
+
 
 class VolumeService(Protocol):
     """Named directories that outlive containers."""
@@ -236,3 +239,8 @@ class NetworkService(Protocol):
 
     async def list(self, filters: Filters) -> Sequence[dict[str, Any]]: ...
     async def inspect(self, ref: str) -> dict[str, Any]: ...
+
+    async def create(self, name: str) -> str:
+        """Make a network; gives its id."""
+
+    async def remove(self, ref: str) -> None: ...

@@ -181,16 +181,19 @@ def test_a_change_is_finished_though_its_client_has_left(edge: Any) -> None:
 
 
 def test_every_operation_of_the_api_has_a_route(edge: Any, contract: ApiContract) -> None:
-    missing = []
+    missing, faulty = [], []
     for method, path in contract.operations():
         target = path.replace("{id}", "web").replace("{name}", "web")
-        if method == "GET" and path == "/events":
-            target += "?until=1"
-        answer = edge.request(method, target)
-        if answer.status in (404, 405) and (not answer.body or "page not found" in answer.body.decode() or answer.status == 405):
+        with edge.connect() as connection:
+            connection.sendall(f"{method} {target} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n".encode())
+            answer = connection.recv(65536)
+        status = int(answer.split()[1])
+        if status == 405 or b"page not found" in answer:
             missing.append(f"{method} {path}")
-        assert answer.status != 500, (method, path, answer.body)
+        if status == 500:
+            faulty.append(f"{method} {path}")
     assert missing == []
+    assert faulty == []
 
 
 def test_routing_does_not_cost_more_than_a_fraction_of_a_request(edge: Any) -> None:

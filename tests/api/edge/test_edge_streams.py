@@ -15,8 +15,8 @@ from kitepy.engine.services.ports import LogOptions, WaitResult
 
 
 def test_logs_come_in_frames(client: docker.APIClient, edge: Any) -> None:
-    assert list(client.logs("web", stream=True)) == [b"out\n", b"err\n"]
-    assert edge.containers.calls[-1] == ("logs", "web", LogOptions(stdout=True, stderr=True))
+    assert list(client.logs("web", stream=True, follow=False)) == [b"out\n", b"err\n"]
+    assert ("logs", "web", LogOptions(stdout=True, stderr=True)) in edge.containers.calls
 
 
 def test_log_options_are_read(edge: Any) -> None:
@@ -76,7 +76,7 @@ def test_past_events_are_replayed_one_a_line(edge: Any) -> None:
         edge.events.emit("container", "start", "c", {})
 
     edge.run(emit())
-    answer = edge.request("GET", "/events?since=0&until=9999999999.5".replace("9999999999.5", "0s"))
+    answer = edge.request("GET", "/events?since=0&until=0s")
     lines = answer.body.splitlines()
     assert [json.loads(line)["Action"] for line in lines] == ["create", "start"]
     assert b": " not in lines[0]

@@ -1,12 +1,20 @@
-"""Routes of networks; only the predefined ones exist so far, so that changing them answers 501."""
+"""Routes of networks; only the predefined ones exist so far, so that connecting further ones answers 501."""
 
 from __future__ import annotations
 
 from aiohttp import web
+from msgspec import Struct
 
 from kitepy.engine.model.errors import Unsupported
 from kitepy.engine.server.call import Call, Route
-from kitepy.engine.server.responses import json_response
+from kitepy.engine.server.errors import BadRequest
+from kitepy.engine.server.responses import empty_response, json_response
+
+
+class NetworkCreateBody(Struct, frozen=True, kw_only=True, rename="pascal"):
+    """The body of POST /networks/create, as far as it matters while no network can be made."""
+
+    name: str = ""
 
 
 async def list_networks(call: Call) -> web.Response:
@@ -19,15 +27,18 @@ async def inspect(call: Call) -> web.Response:
     return json_response(await call.networks.inspect(call.argument))
 
 
-async def create(_call: Call) -> web.Response:
+async def create(call: Call) -> web.Response:
     """POST /networks/create."""
-    raise Unsupported("creating networks is not possible yet; containers can use the default bridge, host and none")
+    body = await call.body(NetworkCreateBody)
+    if not body.name:
+        raise BadRequest("network name is required")
+    return json_response({"Id": await call.networks.create(body.name), "Warning": ""}, 201)
 
 
 async def remove(call: Call) -> web.Response:
     """DELETE /networks/{id}."""
-    await call.networks.inspect(call.argument)
-    raise Unsupported(f"{call.argument} is a pre-defined network and cannot be removed")
+    await call.networks.remove(call.argument)
+    return empty_response()
 
 
 async def connect(call: Call) -> web.Response:

@@ -68,7 +68,7 @@ async def disk_usage(call: Call) -> web.Response:
     if "volume" in wanted:
         answer["Volumes"] = (await call.volumes.list(every)).get("Volumes") or []
     if "build-cache" in wanted:
-        answer["BuildCache"] = []
+        answer["BuildCache"] = await call.builds.cache_records()
     return json_response(answer)
 
 
