@@ -97,6 +97,7 @@ class LayerStore:
         self._sync_task: asyncio.Task[None] | None = None
         self._removal_task: asyncio.Task[None] | None = None
         self._removing = asyncio.Lock()
+        self._closing = asyncio.Event()
         (data_root / "layers").mkdir(mode=0o711, parents=True, exist_ok=True)
 
     # Looking up
@@ -362,6 +363,7 @@ class LayerStore:
 
     async def close(self) -> None:
         """Wait until the layers made so far are on disk and those given up are gone."""
+        self._closing.set()
         for task in (self._sync_task, self._removal_task):
             if task is not None:
                 await task
@@ -411,7 +413,9 @@ class LayerStore:
 
     async def _remove_soon(self) -> None:
         try:
-            await self.remove_marked()
+            # More may have been given up while the last ones were being removed.
+            while self._database.query_one("SELECT 1 FROM layers WHERE state = 'removing'"):
+                await self.remove_marked()
         except EngineError as error:
             # The rows stay marked, so the next removal or the next start tries again.
             log.warning("cannot remove layers: %s", error)
@@ -439,7 +443,9 @@ class LayerStore:
 
     async def _sync(self) -> None:
         while True:
-            await asyncio.sleep(_SYNC_DELAY_S)
+            # Layers come in bursts; one sync does for all of them.
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._closing.wait(), _SYNC_DELAY_S)
             rows = self._database.query("SELECT id FROM layers WHERE unsynced_boot = ?", (self._boot_id,))
             if not rows:
                 return

@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 
 _READ_SIZE = 1 << 16
 _STOP_TIMEOUT_S = 5.0
+_DEATH_TIMEOUT_S = 1.0
 
 Progress = Callable[[dict[str, Any]], None]
 
@@ -96,7 +97,7 @@ class WorkerPool:
                 if await running.begun():
                     return running
                 # Not begun: the worker process has died, perhaps with our request unread.
-                await asyncio.to_thread(process.wait, _STOP_TIMEOUT_S)
+                await asyncio.to_thread(process.wait, _DEATH_TIMEOUT_S)
                 log.warning("the worker process died; starting another one")
             except BaseException as error:
                 running.close()
