@@ -15,11 +15,10 @@ import logging
 import re
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Interface
 from typing import Any, TypeVar
 
-from kitepy.engine.kernel.conntrack import ConntrackSocket, forget_flows
 from kitepy.engine.kernel.netlink import RouteSocket
 from kitepy.engine.kernel.netns import open_namespace_of
 from kitepy.engine.kernel.nftables import Nftables, NftablesError, NftablesMissing
@@ -27,12 +26,12 @@ from kitepy.engine.model.errors import InvalidParameter, NotFound, SystemFailure
 from kitepy.engine.model.ids import new_id, short_id
 from kitepy.engine.model.network import Endpoint, PortRequest
 from kitepy.engine.network.addresses import AddressPool, mac_for
+from kitepy.engine.network.attachment import Attachment
 from kitepy.engine.network.bridge_link import BridgeState, prepare_bridge
 from kitepy.engine.network.firewall import forward_obstacles
 from kitepy.engine.network.naming import KernelNames
-from kitepy.engine.network.ports import BindFailed, PortReservations, Reservation
-from kitepy.engine.network.relay import Relay, make_relay
-from kitepy.engine.network.rules import MapElement, RuleContext, port_elements
+from kitepy.engine.network.ports import BindFailed, PortReservations
+from kitepy.engine.network.rules import RuleContext
 from kitepy.engine.network.ruleset import RuleSet
 from kitepy.engine.network.sandbox import Sandbox, SandboxPool, build_sandbox, isolate_interface, remove_interface
 
@@ -61,41 +60,6 @@ class BridgeSettings:
     pool_size: int = 3
 
 
-@dataclass
-class _Attachment:
-    """What the engine holds for one endpoint; ``sandbox`` is None until there is one."""
-
-    endpoint: Endpoint
-    sandbox: Sandbox | None = None
-    reservations: list[Reservation] = field(default_factory=list)
-    relays: list[Relay] = field(default_factory=list)
-
-    @property
-    def elements(self) -> list[MapElement]:
-        return port_elements(self.endpoint.address, self.endpoint.ports)
-
-    def start_relays(self) -> None:
-        for reservation in self.reservations:
-            if reservation.socket is not None:
-                relay = make_relay(reservation.socket, (self.endpoint.address, reservation.port.container_port))
-                if relay is not None:
-                    relay.start()
-                    self.relays.append(relay)
-
-    def stop_relays(self) -> None:
-        for relay in self.relays:
-            relay.close()
-        self.relays.clear()
-
-
-def _withdraw_rules(rules: RuleSet, attachment: _Attachment) -> None:
-    endpoint = attachment.endpoint
-    rules.withdraw(attachment.elements)
-    if any(port.protocol == "udp" for port in endpoint.ports):
-        with ConntrackSocket() as conntrack:
-            conntrack.execute([forget_flows(IPv4Address(endpoint.address))])
-
-
 class BridgeNetwork:
     """One bridge with its table of rules. Methods are coroutines of one event loop and may run concurrently."""
 
@@ -110,7 +74,7 @@ class BridgeNetwork:
         self._addresses: AddressPool | None = None
         self._ports = PortReservations()
         self._pool = SandboxPool(self._build_sandbox, self._kernel, size=settings.pool_size)
-        self._attached: dict[str, _Attachment] = {}
+        self._attached: dict[str, Attachment] = {}
         self._interfaces: set[str] = set()
         self._removals: dict[IPv4Address, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -220,7 +184,7 @@ class BridgeNetwork:
             addresses.release(address)
             raise NotFound(f"endpoint {endpoint.endpoint_id} can't be adopted: {error.strerror or error}") from error
         self._interfaces.add(endpoint.host_interface)
-        attachment = _Attachment(endpoint, Sandbox(fd, endpoint.host_interface))
+        attachment = Attachment(endpoint, Sandbox(fd, endpoint.host_interface))
         for port in endpoint.ports:
             try:
                 attachment.reservations.append(self._ports.restore(port))
@@ -300,7 +264,7 @@ class BridgeNetwork:
             mac=mac.lower() if mac else mac_for(chosen),
             host_interface="",
         )
-        attachment = _Attachment(endpoint)
+        attachment = Attachment(endpoint)
         steps = self._spawn(self._attach(attachment, ports, name or short_id(container_id)))
         try:
             await asyncio.shield(steps)
@@ -326,7 +290,7 @@ class BridgeNetwork:
                     raise
                 await asyncio.wait(list(self._removals.values()), return_when=asyncio.FIRST_COMPLETED)
 
-    async def _attach(self, attachment: _Attachment, ports: Sequence[PortRequest], name: str) -> None:
+    async def _attach(self, attachment: Attachment, ports: Sequence[PortRequest], name: str) -> None:
         state, _ = self._ready()
         endpoint = attachment.endpoint
         try:
@@ -348,11 +312,11 @@ class BridgeNetwork:
             raise SystemFailure(f"failed to set up the network of container {name}: {error.strerror or error}") from error
         attachment.start_relays()
 
-    def _configure(self, attachment: _Attachment, sandbox: Sandbox, gateway: IPv4Address) -> None:
+    def _configure(self, attachment: Attachment, sandbox: Sandbox, gateway: IPv4Address) -> None:
         endpoint = attachment.endpoint
         sandbox.configure(endpoint.mac, IPv4Interface((endpoint.address, endpoint.prefix_length)), gateway)
         if self._rules is not None:
-            self._rules.publish(attachment.elements)
+            attachment.publish_rules(self._rules)
 
     async def detach(self, endpoint: Endpoint) -> None:
         """Withdraws and frees the ports, then returns; the interface and the address follow in the background. Idempotent.
@@ -365,21 +329,21 @@ class BridgeNetwork:
         elif endpoint.host_interface.startswith(self.names.veth_prefix) and endpoint.host_interface not in self._interfaces:
             self._spawn(self._remove_interface(endpoint.host_interface))
 
-    def _dispose(self, attachment: _Attachment, after: asyncio.Task[None] | None = None) -> asyncio.Task[None]:
+    def _dispose(self, attachment: Attachment, after: asyncio.Task[None] | None = None) -> asyncio.Task[None]:
         """Gives everything back; the task ends when the ports are free."""
         withdrawn = self._spawn(self._withdraw(attachment, after))
         address = IPv4Address(attachment.endpoint.address)
         self._removals[address] = self._spawn(self._remove(attachment, address, withdrawn))
         return withdrawn
 
-    async def _withdraw(self, attachment: _Attachment, after: asyncio.Task[None] | None) -> None:
+    async def _withdraw(self, attachment: Attachment, after: asyncio.Task[None] | None) -> None:
         if after is not None:
             await asyncio.wait([after])
         attachment.stop_relays()
         rules = self._rules
         if rules is not None and attachment.endpoint.ports:
             try:
-                await self._in_kernel(lambda: _withdraw_rules(rules, attachment))
+                await self._in_kernel(lambda: attachment.withdraw_rules(rules))
             except OSError as error:
                 logger.warning("withdrawing the ports of %s: %s", short_id(attachment.endpoint.container_id), error.strerror)
         for reservation in attachment.reservations:
@@ -389,7 +353,7 @@ class BridgeNetwork:
             del self._removals[address]
             self._ready()[1].release(address)
 
-    async def _remove(self, attachment: _Attachment, address: IPv4Address, withdrawn: asyncio.Task[None]) -> None:
+    async def _remove(self, attachment: Attachment, address: IPv4Address, withdrawn: asyncio.Task[None]) -> None:
         await asyncio.wait([withdrawn])
         if attachment.sandbox is None:
             return  # the address is free, and may be another container's, since the ports are
