@@ -11,7 +11,9 @@ import asyncio
 from typing import Any
 
 import msgspec
-from aiohttp import web
+from aiohttp import StreamReader, web
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.http import RawRequestMessage
 from aiohttp.web_protocol import RequestHandler
 
 from kitepy.engine.server.raw_request import NOT_RAW, UNFINISHED, end_of_raw_request
@@ -36,6 +38,8 @@ class EdgeProtocol(RequestHandler):
         self._half_closed = False
         self.streaming = False
         """Set while an answer is streamed that nobody wants once the client has left."""
+        self.payload: StreamReader | None = None
+        """The body of the latest request."""
 
     def data_received(self, data: bytes) -> None:
         if self._early is not None:
@@ -70,11 +74,15 @@ class EdgeProtocol(RequestHandler):
             self.transport.pause_reading()
 
     def eof_received(self) -> bool | None:  # type: ignore[override]  # aiohttp never keeps a half-closed connection
-        if self._is_idle() or self.streaming:
+        if self._is_idle() or self.streaming or not self._has_whole_request():
             return None
         self._half_closed = True
         self.close()  # no further request is read, the present one is answered
         return True
+
+    def _has_whole_request(self) -> bool:
+        payload = self._messages[-1][1] if self._messages else self.payload
+        return payload is None or payload.is_eof()
 
     def take_over(self, successor: asyncio.Protocol) -> tuple[asyncio.Transport, bytes, bool]:
         """Give the connection to another protocol: its transport, the bytes that came early, whether the client half-closed.
@@ -123,6 +131,18 @@ class EdgeProtocol(RequestHandler):
 
 class EdgeServer(web.Server):
     """aiohttp's low-level server with our connections; cancels a handler when its client goes away."""
+
+    def _make_request(
+        self,
+        message: RawRequestMessage,
+        payload: StreamReader,
+        protocol: RequestHandler,
+        writer: AbstractStreamWriter,
+        task: asyncio.Task[None],
+    ) -> web.BaseRequest:
+        if isinstance(protocol, EdgeProtocol):
+            protocol.payload = payload
+        return super()._make_request(message, payload, protocol, writer, task)
 
     def __call__(self) -> EdgeProtocol:
         return EdgeProtocol(self, loop=self._loop, **self._kwargs)
