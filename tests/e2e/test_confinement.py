@@ -73,7 +73,7 @@ def test_no_new_privileges_can_be_asked_for(inside: Inside) -> None:
     ],
 )
 def test_what_would_reach_the_machine_is_refused(inside: Inside, attempt: str) -> None:
-    assert inside(f"mkdir -p /mnt; if ({attempt}) 2>/dev/null; then echo worked; else echo refused; fi") == "refused"
+    assert inside(f"mkdir -p /mnt; if ({attempt}) >/dev/null 2>&1; then echo worked; else echo refused; fi") == "refused"
 
 
 def test_only_its_own_processes_are_seen(inside: Inside) -> None:
