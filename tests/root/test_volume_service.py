@@ -177,11 +177,15 @@ def test_where_the_image_has_no_directory_the_volume_stays_empty(data_root: Path
     with_storage(data_root, story)
 
 
-def test_directories_without_a_row_are_gone_after_a_restart(data_root: Path) -> None:
+def test_data_without_a_row_is_taken_in_again_and_rows_without_data_go(data_root: Path) -> None:
     async def story(storage: Storage) -> None:
-        (data_root / "volumes" / "stray" / "_data").mkdir(parents=True)
-        await storage.volumes.ensure("data")
-        await storage.volume_store.reconcile()
-        assert os.listdir(data_root / "volumes") == ["data"]
+        await storage.volumes.ensure("kept")
+        await storage.volumes.ensure("half-removed")
+        (data_root / "volumes" / "half-removed").rename(data_root / "tmp" / "volume-x")
+        (data_root / "volumes" / "lost" / "_data").mkdir(parents=True)
+        (data_root / "volumes" / "lost" / "_data" / "precious").touch()
+        storage.volume_store.reconcile()
+        assert [volume["Name"] for volume in (await storage.volumes.list())["Volumes"]] == ["kept", "lost"]
+        assert (storage.volumes.path("lost") / "precious").exists()
 
     with_storage(data_root, story)

@@ -3,15 +3,20 @@
 ::
 
     volumes/<name>/_data    the volume's content
+    tmp/volume-<random>     a removed volume whose files are still being deleted
 
-A row exists before the directory does and is deleted after it is gone, so a crash leaves at most a row whose directory ``create``
-and ``ensure_directory`` make again.
+A volume vanishes by one rename(2), so it is there with all its content or not at all. Directories without a row are never
+deleted: they may be all that is left of somebody's data, so ``reconcile`` takes them in as volumes again.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
+import logging
+import os
 import re
+import secrets
 import sqlite3
 import time
 from collections.abc import Mapping
@@ -24,7 +29,10 @@ from kitepy.engine.model.launch import OverlayRoot
 from kitepy.engine.storage.database import Database
 from kitepy.engine.storage.worker import WorkerPool
 
+log = logging.getLogger(__name__)
+
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
+_ANONYMOUS = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -48,7 +56,9 @@ class VolumeStore:
         self._data_root = data_root
         self._database = database
         self._workers = workers
+        self._trash = data_root / "tmp"
         self._root.mkdir(mode=0o711, parents=True, exist_ok=True)
+        self._trash.mkdir(mode=0o711, exist_ok=True)
 
     def path(self, name: str) -> Path:
         """The directory that gets mounted."""
@@ -87,10 +97,13 @@ class VolumeStore:
             directory.chmod(0o755)
 
     async def remove(self, name: str) -> None:
-        """Remove a volume with all its content."""
-        await self._remove_directories([name])
+        """Remove a volume with all its content. It is gone at once; waiting is for the disk space."""
+        trash = f"volume-{secrets.token_hex(8)}"
         with self._database.transaction() as connection:
             connection.execute("DELETE FROM volumes WHERE name = ?", (name,))
+            with contextlib.suppress(FileNotFoundError):
+                os.rename(self._root / name, self._trash / trash)
+        await self._workers.run("kitepy.engine.storage.jobs:remove_trees", {"base": str(self._trash), "names": [trash]})
 
     async def populate(self, volume: Volume, root: OverlayRoot, path: str) -> None:
         """Copy what the root has at ``path``, with the directory's owner and mode, into the volume if that is still empty."""
@@ -105,15 +118,17 @@ class VolumeStore:
         if result["found"]:
             self._save(replace(volume, populated=True))
 
-    async def reconcile(self) -> None:
-        """Remove directories that no row knows (a crash after a removal's start); for start-up only."""
+    def reconcile(self) -> None:
+        """Make rows and directories agree after a crash; for start-up only."""
         known = {volume.name for volume in self.all()}
-        strays = [entry.name for entry in self._root.iterdir() if entry.name not in known]
-        if strays:
-            await self._remove_directories(strays)
-
-    async def _remove_directories(self, names: list[str]) -> None:
-        await self._workers.run("kitepy.engine.storage.jobs:remove_trees", {"base": str(self._root), "names": names})
+        found = {entry.name for entry in self._root.iterdir() if (entry / "_data").is_dir()}
+        for name in sorted(found - known):
+            if _NAME.fullmatch(name):
+                log.warning("volume %s was not in the database; it is taken in again", name)
+                self._save(Volume(name, time.time_ns(), anonymous=_ANONYMOUS.fullmatch(name) is not None, populated=True))
+        with self._database.transaction() as connection:
+            # Renamed away by a removal, or never completely made.
+            connection.executemany("DELETE FROM volumes WHERE name = ?", [(name,) for name in known - found])
 
     def _save(self, volume: Volume) -> None:
         record: dict[str, Any] = {
