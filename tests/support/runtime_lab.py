@@ -1,4 +1,4 @@
-"""A laboratory for the runtime: a busybox root file system, OCI documents, a launcher, and clean-up of what a test leaves running."""
+"""A laboratory for the runtime: a busybox root file system, OCI documents, a launcher, and clean-up after each test."""
 
 from __future__ import annotations
 
@@ -112,6 +112,10 @@ class Lab:
         self._started: list[RunningContainer] = []
 
     @property
+    def launcher_pid(self) -> int:
+        return self._launcher.pid
+
+    @property
     def runtime(self) -> Runtime:
         assert self._runtime is not None
         return self._runtime
@@ -178,10 +182,10 @@ class Lab:
 
 async def read_all(stream: AttachStream) -> dict[StreamKind, str]:
     """Everything up to the end, by stream."""
-    found = {StreamKind.STDOUT: b"", StreamKind.STDERR: b""}
+    found: dict[StreamKind, list[bytes]] = {StreamKind.STDOUT: [], StreamKind.STDERR: []}
     while (piece := await stream.read()) is not None:
-        found[piece[0]] += piece[1]
-    return {kind: data.decode() for kind, data in found.items()}
+        found[piece[0]].append(piece[1])
+    return {kind: b"".join(parts).decode() for kind, parts in found.items()}
 
 
 async def read_until(stream: AttachStream, wanted: bytes) -> bytes:

@@ -1,8 +1,9 @@
 """The monitor's side of attaching: a bounded queue towards each attached client, and the queue into the process's stdin.
 
-Packets on an attach socket: one kind byte, then data. A stalled client holds up the others and the log for at most
-``STALL_LIMIT_S`` without any progress; then a terminal's client misses output until it has caught up (nobody wants to be thrown
-out for pressing Ctrl-S), any other client is cut off (a pipeline must not lose bytes silently).
+Packets on an attach socket: one kind byte, then data; ``END`` comes last. A stalled client holds up the others and the log for
+at most ``STALL_LIMIT_S`` without any progress. Then a terminal's client misses output until it has caught up (nobody wants to be
+thrown out for pressing Ctrl-S); any other client is cut off (a pipeline must not lose bytes silently). When there is neither a
+log nor another client, the process waits for its only reader, as with a pipe.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ STDOUT = b"\x01"
 STDERR = b"\x02"
 STDIN_END = b"\x03"
 STDIN_BROKEN = b"\x04"
-LAGGED = b"\x05"
+END = b"\x05"
 
 MAX_DATA = 64 * 1024
 QUEUE_LIMIT = 1024 * 1024
@@ -32,9 +33,8 @@ class Attachment:
         self.fd = channel.fileno()
         self.stdin = stdin
         self.wants = {STDOUT: stdout, STDERR: stderr}
-        self.closing = False
-        """Set when all output is queued: the client is let go when its queue is empty."""
         self.dead = False
+        """Set when the client has gone or was given up: it is to be dropped."""
         self._drops = drops_when_stalled
         self._dropping = False
         self._queue: deque[bytes] = deque()
@@ -47,25 +47,21 @@ class Attachment:
         """Whether something waits to be sent."""
         return bool(self._queue)
 
-    def holds_up(self, now: float) -> bool:
-        """Whether the process's output must wait for this client."""
+    def holds_up(self, now: float, *, patient: bool) -> bool:
+        """Whether the process's output must wait for this client; ``patient``: as long as it takes, nobody else is waiting."""
         if self._queued < QUEUE_LIMIT or self._dropping or self.dead:
             return False
-        if now - self._progress_at < STALL_LIMIT_S:
+        if patient or now - self._progress_at < STALL_LIMIT_S:
             return True
         if self._drops:
             self._dropping = True
         else:
-            self._queue.clear()
-            self._queued = 0
-            self._queue.append(LAGGED)
-            self.closing = True
-            self.dead = not self.flush(now)
+            self.dead = True
         return False
 
     def put(self, kind: bytes, data: bytes, now: float) -> None:
         """Queue output and send what the socket takes."""
-        if not self.wants.get(kind, True) or self.closing or self.dead:
+        if not self.wants.get(kind, True) or self.dead:
             return
         if self._dropping:
             if self._queue:
@@ -92,6 +88,10 @@ class Attachment:
             self._queued -= len(packet) - 1
             self._progress_at = now
         return not self.dead
+
+    def finish(self) -> None:
+        """Queue the mark that all output has been sent; a client that sees its connection end without it has missed something."""
+        self._queue.append(END)
 
     def stalled(self, now: float) -> bool:
         """Whether the client has taken nothing for so long that the end must not wait for it."""

@@ -308,6 +308,8 @@ class RunningContainer:
                 received = packets.receive(self._connection)
             except BlockingIOError:
                 return
+            except ConnectionResetError:
+                continue  # the monitor left a request unread; the error is reported once, then comes what it had sent
             except (OSError, ValueError):
                 received = None
             if received is None:
@@ -358,7 +360,7 @@ class RunningContainer:
 
 
 class RunningExec(DescriptorStream):
-    """An exec's process and its streams. ``exited`` is resolved when it has ended; ``read`` still gives the rest of its output."""
+    """An exec's process and its streams. ``exited`` is resolved when it has ended; ``read`` gives what it still has written."""
 
     def __init__(
         self,
@@ -468,7 +470,7 @@ async def _receive(connection: socket.socket) -> tuple[packets.Message, list[int
             await channel.wait_readable(connection.fileno())
             continue
         except ConnectionResetError:
-            return None
+            continue
         return None if received is None else (received[0], received[2])
 
 

@@ -280,7 +280,8 @@ class Monitor:
 
     def _is_held_up(self) -> list[bool]:
         now = time.monotonic()
-        return [attachment.holds_up(now) for attachment in self._attachments.values()]
+        alone = len(self._attachments) == 1 and isinstance(self._log, NoLog)
+        return [attachment.holds_up(now, patient=alone) for attachment in self._attachments.values()]
 
     def _continue_outputs(self) -> None:
         for attachment in list(self._attachments.values()):
@@ -317,7 +318,7 @@ class Monitor:
         self._epoll.register(attachment.fd, _READ)
 
     def _watch_attachment(self, attachment: Attachment) -> None:
-        if attachment.dead or (attachment.closing and not attachment.pending):
+        if attachment.dead:
             self._drop_attachment(attachment)
             return
         mask = _WRITE if attachment.pending else 0
@@ -336,13 +337,16 @@ class Monitor:
     def _read_attachment(self, attachment: Attachment) -> None:
         try:
             packet = attachment.channel.recv(streams.MAX_DATA + 1)
-        except BlockingIOError:
-            return
+        except (BlockingIOError, ConnectionResetError):
+            return  # a reset says that the client left output unread; what it had sent before can still be read
         except OSError:
             packet = b""
         if not packet:
             self._drop_attachment(attachment)
             return
+        self._take_input(attachment, packet)
+
+    def _take_input(self, attachment: Attachment, packet: bytes) -> None:
         if not attachment.stdin or self._stdin is None:
             return
         if packet[:1] == streams.STDIN:
@@ -365,6 +369,16 @@ class Monitor:
     def _drop_attachment(self, attachment: Attachment) -> None:
         del self._attachments[attachment.fd]
         self._epoll.unregister(attachment.fd)
+        while attachment.stdin:  # input that was sent before the client left still counts
+            try:
+                packet = attachment.channel.recv(streams.MAX_DATA + 1)
+            except ConnectionResetError:
+                continue
+            except OSError:
+                break
+            if not packet:
+                break
+            self._take_input(attachment, packet)
         attachment.channel.close()
         if attachment.stdin and self._request.get("stdin_once") and self._stdin is not None:
             self._stdin.end()
@@ -615,12 +629,13 @@ class Monitor:
 
     def _let_attachments_go(self) -> None:
         deadline = time.monotonic() + _FLUSH_LIMIT_S
+        for attachment in self._attachments.values():
+            attachment.finish()
         while True:
             now = time.monotonic()
             poller = select.poll()
             waiting = False
             for attachment in list(self._attachments.values()):
-                attachment.closing = True
                 if not attachment.flush(now) or not attachment.pending or attachment.stalled(now) or now > deadline:
                     del self._attachments[attachment.fd]
                     attachment.channel.close()

@@ -40,7 +40,8 @@ class AttachStream(Protocol):
     async def read(self) -> tuple[StreamKind, bytes] | None:
         """The next piece of output (a terminal's is all STDOUT); None at the end.
 
-        Raises ConnectionAbortedError when the reader was so slow that it was cut off (see ``runtime/attach.py``).
+        Raises ConnectionAbortedError when output is missing: the reader stalled and was cut off (see ``runtime/attach.py``), or
+        the container's monitor was killed.
         """
         ...
 
@@ -64,25 +65,31 @@ class MonitorStream:
         self._channel = channel
         self._stdin_broken = False
         self._closed = False
+        self._ended = False
 
     async def read(self) -> tuple[StreamKind, bytes] | None:
-        while not self._closed:
+        while not self._closed and not self._ended:
             try:
                 packet = self._channel.recv(attach.MAX_DATA + 1)
             except BlockingIOError:
                 await wait_readable(self._channel.fileno())
                 continue
             except ConnectionResetError:
-                return None
+                continue  # input was left unread; the error is reported once, then comes what was queued
             kind = packet[:1]
             if kind in (attach.STDOUT, attach.STDERR):
                 return StreamKind(kind[0]), packet[1:]
             if kind == attach.STDIN_BROKEN:
                 self._stdin_broken = True
-            elif kind == attach.LAGGED:
-                raise ConnectionAbortedError("the attached client did not read the output for too long and was cut off")
-            elif not packet:
+            elif kind == attach.END:
+                self._ended = True
                 return None
+            elif not packet:
+                if self._ended:
+                    return None
+                raise ConnectionAbortedError(
+                    "output is missing: the attached client did not read for too long, or the monitor died"
+                )
         return None
 
     async def write(self, data: bytes) -> None:

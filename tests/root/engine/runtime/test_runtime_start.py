@@ -59,7 +59,9 @@ def test_a_program_that_cannot_run_fails_the_start_in_docker_s_words(lab: Lab, a
         with pytest.raises(StartFailed) as caught:
             await lab.start(request)
         assert caught.value.exit_code == code
-        prefix = "failed to create task for container: failed to create shim task: OCI runtime create failed: runc create failed: "
+        prefix = (
+            "failed to create task for container: failed to create shim task: OCI runtime create failed: runc create failed: "
+        )
         assert str(caught.value) == f"{prefix}unable to start container process: {words}: unknown"
         assert cgroups_left(request.container_id) == []
         assert not (request.state_dir / "monitor.sock").exists()
@@ -172,7 +174,9 @@ def test_an_rshared_volume_shows_the_host_what_is_mounted_in_it_and_a_private_on
             source.mkdir()
             # A mount of its own in a private namespace can't be had from here, so look at the peer groups instead.
             document = make_document([])
-            document["mounts"].append({"destination": "/v", "type": "bind", "source": str(source), "options": ["rbind", propagation]})
+            document["mounts"].append(
+                {"destination": "/v", "type": "bind", "source": str(source), "options": ["rbind", propagation]}
+            )
             output, _ = await lab.shell("grep ' /v ' /proc/self/mountinfo", document)
             assert ("shared:" in output) is seen
 
@@ -193,7 +197,7 @@ def test_another_user_runs_without_capabilities_and_may_write_to_its_own_output(
 def test_ambient_capabilities_reach_another_user(lab: Lab) -> None:
     async def test() -> None:
         names = ["CAP_NET_BIND_SERVICE"]
-        sets = {name: names for name in ("bounding", "effective", "permitted", "inheritable", "ambient")}
+        sets = dict.fromkeys(("bounding", "effective", "permitted", "inheritable", "ambient"), names)
         document = make_document([], user={"uid": 1000, "gid": 1000}, capabilities=sets)
         output, _ = await lab.shell("grep -E 'Cap(Eff|Amb|Bnd)' /proc/self/status", document)
         assert output == "".join(f"Cap{name}:\t0000000000000400\n" for name in ("Eff", "Bnd", "Amb"))
@@ -252,8 +256,10 @@ def test_a_given_network_namespace_is_joined(lab: Lab) -> None:
 def test_devices_and_links_of_dev_are_there(lab: Lab) -> None:
     async def test() -> None:
         document = make_document([])
-        document["linux"]["devices"] = [{"path": "/dev/mine", "type": "c", "major": 1, "minor": 3, "fileMode": 0o600, "uid": 5, "gid": 6}]
-        script = "echo x > /dev/null; head -c 2 /dev/zero | wc -c; stat -c '%a %u %g %t:%T' /dev/mine; readlink /dev/fd; echo e > /dev/fd/1"
+        document["linux"]["devices"] = [
+            {"path": "/dev/mine", "type": "c", "major": 1, "minor": 3, "fileMode": 0o600, "uid": 5, "gid": 6}
+        ]
+        script = "head -c 2 /dev/zero | wc -c; stat -c '%a %u %g %t:%T' /dev/mine; readlink /dev/fd; echo e > /dev/fd/1"
         output, _ = await lab.shell(script, document)
         assert output == "2\n600 5 6 1:3\n/proc/self/fd\ne\n"
 
@@ -263,7 +269,9 @@ def test_devices_and_links_of_dev_are_there(lab: Lab) -> None:
 def test_a_terminal_is_the_controlling_one_and_the_console(lab: Lab) -> None:
     async def test() -> None:
         document = make_document([], terminal=True, consoleSize={"height": 31, "width": 97})
-        output, _ = await lab.shell("tty; stty size; echo via > /dev/console; echo tty > /dev/tty; stat -c %F /dev/console", document)
+        output, _ = await lab.shell(
+            "tty; stty size; echo via > /dev/console; echo tty > /dev/tty; stat -c %F /dev/console", document
+        )
         assert output == "/dev/pts/0\r\n31 97\r\nvia\r\ntty\r\ncharacter special file\r\n"
 
     lab.run(test)
