@@ -33,6 +33,8 @@ class SingleInstance(QObject):
         self._server = QLocalServer(self)
         self._server.setSocketOptions(QLocalServer.SocketOption.UserAccessOption)
         self._server.newConnection.connect(self._greet)
+        self._guests: dict[int, QLocalSocket] = {}
+        self._number = 0
 
     def hand_over(self, paths: list[str]) -> bool:
         """True when a running instance took the paths."""
@@ -60,15 +62,31 @@ class SingleInstance(QObject):
         return self._server.listen(str(self._path))
 
     def close(self) -> None:
+        """Guests go before the server: they are its children, and a signal out of its end would reach freed objects."""
+        while self._guests:
+            _, guest = self._guests.popitem()
+            guest.abort()
+            guest.deleteLater()
         self._server.close()
 
     def _greet(self) -> None:
         while (socket := self._server.nextPendingConnection()) is not None:
-            socket.readyRead.connect(lambda socket=socket: self._read(socket))
-            socket.disconnected.connect(socket.deleteLater)
-            self._read(socket)
+            # Named by number, not captured: a connection that held the socket would outlive it and be freed inside of its end.
+            self._number += 1
+            self._guests[self._number] = socket
+            socket.readyRead.connect(lambda number=self._number: self._read(number))
+            socket.disconnected.connect(lambda number=self._number: self._leave(number))
+            self._read(self._number)
 
-    def _read(self, socket: QLocalSocket) -> None:
+    def _leave(self, number: int) -> None:
+        guest = self._guests.pop(number, None)
+        if guest is not None:
+            guest.deleteLater()
+
+    def _read(self, number: int) -> None:
+        socket = self._guests.get(number)
+        if socket is None:
+            return
         if socket.bytesAvailable() > _MESSAGE_LIMIT_BYTES:
             socket.abort()
             return

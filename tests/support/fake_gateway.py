@@ -68,13 +68,8 @@ class FakeGateway:
         return container
 
     def add_image(self, *tags: str, size_bytes: int = 4_300_000, age_s: float = 600, containers: int = 0) -> Image:
-        image = Image(
-            f"sha256:{hashlib.sha256(str(next(self._numbers)).encode()).hexdigest()}",
-            tags,
-            size_bytes,
-            time.time() - age_s,
-            containers,
-        )
+        digest = hashlib.sha256(str(next(self._numbers)).encode()).hexdigest()
+        image = Image(f"sha256:{digest}", tags, size_bytes, time.time() - age_s, containers)
         self.images_by_id[image.id] = image
         return image
 

@@ -1,4 +1,4 @@
-"""Draws every screen of the app, light and dark, at scale 1 and 1.5, into a folder: `python tests/support/screenshots.py [FOLDER]`.
+"""Draws every screen of the app, light and dark, at scale 1 and 1.5: `python -m tests.support.screenshots [FOLDER]`.
 
 Each combination is a process of its own, since Qt takes its scale once; all run on a private X display.
 """
@@ -41,12 +41,12 @@ def main() -> int:
         return _draw(Path(sys.argv[2]), sys.argv[3])
     target = Path(sys.argv[1] if len(sys.argv) > 1 else ROOT / "screenshots").absolute()
     target.mkdir(parents=True, exist_ok=True)
-    from support.xvfb import display
+    from kitepy.demo.display import virtual_display
 
-    with display("2200x1500x24") as name:
+    with virtual_display(2200, 1500) as display:
         for scale in ("1", "1.5"):
             for look in ("light", "dark"):
-                environment = {**os.environ, "DISPLAY": name, "QT_SCALE_FACTOR": scale, "QT_QPA_PLATFORM": "xcb"}
+                environment = {**display.environment, "QT_SCALE_FACTOR": scale}
                 command = [sys.executable, __file__, "--one", str(target), f"{look}-{scale}"]
                 subprocess.run(command, env=environment, check=True, timeout=300)
     print(f"{len(list(target.glob('*.png')))} pictures in {target}")
@@ -80,12 +80,12 @@ class _Tour:
 
     async def walk(self) -> None:
         from PySide6.QtWidgets import QAbstractButton, QLineEdit
+        from support.fake_gateway import FakeGateway
 
         from kitepy.gui.gateway.port import EngineUnavailable
         from kitepy.gui.models.container import Status
         from kitepy.gui.models.preview import Preview
         from kitepy.gui.models.state import DISCOVER, IMAGES, Navigated, Page, Route
-        from support.fake_gateway import FakeGateway
 
         desk = self.desk
         await self.shot("starting")
@@ -137,9 +137,15 @@ class _Tour:
         await asyncio.sleep(0.5)
         await self.shot("review")
         gateway.page = Preview(
-            "", 200, "OK", "Hello from Kitepy", "Hello from Kitepy. This page comes out of a container that was built a moment ago.",
-            "text/html", "busybox httpd", 12.4,
-        )  # fmt: skip
+            url="",
+            status=200,
+            reason="OK",
+            title="Hello from Kitepy",
+            excerpt="Hello from Kitepy. This page comes out of a container that was built a moment ago.",
+            content_type="text/html",
+            server="busybox httpd",
+            latency_ms=12.4,
+        )
         gateway.hold_build = asyncio.Event()
         desk.window.findChild(QAbstractButton, "review-run").click()
         await asyncio.sleep(1.6)

@@ -80,7 +80,8 @@ class BuildsController:
         build = Build(f"build-{self._number}", name, request, self._clock())
         self._store.dispatch(BuildChanged(build))
         self._store.dispatch(Navigated(Route(Page.BUILD, build.id)))
-        self._running[build.id] = self._tasks.spawn(self._build(build), name=f"build {name}")
+        task = self._running[build.id] = self._tasks.spawn(self._build(build), name=f"build {name}")
+        task.add_done_callback(lambda _task: self._settle(build.id))
 
     def cancel(self, build_id: str) -> None:
         task = self._running.get(build_id)
@@ -149,7 +150,6 @@ class BuildsController:
         finally:
             if build.phase.active:
                 build = fail(build, "The build was given up because of an error inside of Kitepy.", self._clock())
-            self._running.pop(build.id, None)
             self._show(build)
             self._engine.refresh()
 
@@ -159,6 +159,13 @@ class BuildsController:
         container_id = await self._gateway.run_image(build.request.tag, build.name)
         self._store.dispatch(ContainersListed(await self._gateway.containers()))
         return finish(build, container_id, self._clock())
+
+    def _settle(self, build_id: str) -> None:
+        """A task that is cancelled before its first step never runs, not even its clean-up."""
+        self._running.pop(build_id, None)
+        build = self._store.state.builds.get(build_id)
+        if build is not None and build.phase.active:
+            self._show(cancel(build, self._clock()))
 
     def _show(self, build: Build) -> None:
         self._store.dispatch(BuildChanged(build))

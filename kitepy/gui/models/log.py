@@ -11,6 +11,7 @@ import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from datetime import datetime
 
 from kitepy.gui.models.ansi import overwrite, plain
 
@@ -205,10 +206,15 @@ def moment(timestamp: str) -> str:
     return f"{seconds}.{fraction:0<9}"
 
 
+def local_time(timestamp: str) -> datetime | None:
+    """The moment in this machine's time zone; None when the text isn't one. Fractions are cut to microseconds."""
+    try:
+        return datetime.fromisoformat(timestamp).astimezone()
+    except (ValueError, OverflowError):
+        return None
+
+
 def clock_time(timestamp: str) -> str:
-    """`12:04:31.250` of a timestamp (UTC as the engine keeps it); empty for none."""
-    clock = timestamp[11:].rstrip("Z")
-    if not clock:
-        return ""
-    seconds, _, fraction = clock.partition(".")
-    return f"{seconds[:8]}.{(fraction + '000')[:3]}"
+    """`12:04:31.250` in this machine's time zone; empty for none."""
+    found = local_time(timestamp)
+    return f"{found:%H:%M:%S}.{found.microsecond // 1000:03d}" if found else ""

@@ -6,6 +6,7 @@ from PySide6.QtCore import Qt, Signal
 from PySide6.QtWidgets import QGridLayout, QVBoxLayout, QWidget
 
 from kitepy.gui.models.container import Container, ContainerDetails, Port, Status, distinct_ports, explain_exit, preview_port
+from kitepy.gui.models.log import local_time
 from kitepy.gui.models.preview import Preview
 from kitepy.gui.views.intents import Intents
 from kitepy.gui.views.preview_card import PreviewCard
@@ -72,8 +73,10 @@ class ContainerHome(QWidget):
         if ports != self._ports_shown:
             self._ports_shown = ports
             self._fill_ports(ports)
-        has_page = container.status is Status.RUNNING and preview_port(container.ports) is not None
-        self.preview.setVisible(has_page)
+        port = preview_port(container.ports) if container.status is Status.RUNNING else None
+        self.preview.setVisible(port is not None)
+        if port is not None:
+            self.preview.show_address(port.url)
         stopped = container.status in (Status.EXITED, Status.DEAD) and container.exit_code is not None
         if stopped:
             memory = bool(self._details and self._details.container.id == container.id and self._details.out_of_memory)
@@ -141,5 +144,6 @@ class ContainerHome(QWidget):
 
 
 def _readable_time(timestamp: str) -> str:
-    """RFC 3339 without zone and fraction; the engine's zero time is empty."""
-    return "" if timestamp.startswith("0001") else timestamp[:19].replace("T", " ")
+    """In this machine's time zone; the engine's zero time is empty."""
+    found = None if timestamp.startswith("0001") else local_time(timestamp)
+    return f"{found:%Y-%m-%d %H:%M:%S}" if found else ""

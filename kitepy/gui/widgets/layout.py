@@ -122,6 +122,7 @@ class Placeholder(QWidget):
         self._text = label("", "muted", wrap=True)
         self._button = TextButton("", "primary")
         self._button.clicked.connect(self.acted)
+        self._button.hide()
         self._text.setAlignment(Qt.AlignmentFlag.AlignCenter)
         self._text.setFixedWidth(420)
         self._title.setAlignment(Qt.AlignmentFlag.AlignCenter)

@@ -41,7 +41,7 @@ class LinePainter:
     ) -> None:
         """`x` may be negative when scrolled; what lies outside of `width` is left out."""
         if line.stream == STDERR:
-            bar = QColor(self.look.danger)
+            bar = QColor(self.look.warning)
             painter.fillRect(QRectF(x - 7, y + 2, 2, self.height - 4), bar)
         if timestamps:
             painter.setFont(self._regular)
