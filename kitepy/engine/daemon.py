@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import grp
 import logging
+import resource
 import signal
 import sys
 from contextlib import AsyncExitStack
@@ -69,6 +70,7 @@ def run(config: EngineConfig, launcher: LauncherHandle) -> int:
         level=logging.DEBUG if config.debug else _LEVELS[config.log_level],
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
+    _raise_file_limit()
     try:
         asyncio.run(_serve(config, launcher))
     except EngineError as error:
@@ -78,6 +80,13 @@ def run(config: EngineConfig, launcher: LauncherHandle) -> int:
         logger.critical("the engine can't start: %s", error)
         return 1
     return 0
+
+
+def _raise_file_limit() -> None:
+    """Each published port takes two descriptors, each follower of a log one; the soft limit is 1,024 on most machines."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 async def _serve(config: EngineConfig, launcher: LauncherHandle) -> None:

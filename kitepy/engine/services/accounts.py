@@ -5,12 +5,14 @@ Source: what ``docker run --user`` accepts: ``name``, ``uid``, ``name:group``, `
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from kitepy.engine.model.errors import InvalidParameter
 
 _MAX_ID = 2**31 - 1
+_NUMBER = re.compile(r"[0-9]{1,20}")
 
 
 @dataclass(frozen=True)
@@ -45,9 +47,15 @@ def resolve_account(user: str, passwd: str, group: str, group_add: Sequence[str]
     defines runs with group 0 and the home directory ``/``. Raises InvalidParameter for an unknown name.
     """
     wanted_user, colon, wanted_group = user.partition(":")
+    wanted_user = wanted_user or "0"
     users, groups = list(_users(passwd)), list(_groups(group))
-    entry = _find_user(users, wanted_user or "0")
-    uid = entry.uid if entry else _number(wanted_user, f"unable to find user {wanted_user}: no matching entries in passwd file")
+    entry = _find_user(users, wanted_user)
+    # Without a name the user is root, whether or not the image has a passwd file that says so.
+    uid = (
+        entry.uid
+        if entry
+        else _number(wanted_user or "0", f"unable to find user {wanted_user}: no matching entries in passwd file")
+    )
     gid = entry.gid if entry else 0
     additional: list[int] = []
     if colon and wanted_group:
@@ -65,7 +73,7 @@ def _find_user(users: Sequence[_User], wanted: str) -> _User | None:
     for entry in users:
         if entry.name == wanted:
             return entry
-    if wanted.isascii() and wanted.isdigit():
+    if _NUMBER.fullmatch(wanted):
         for entry in users:
             if entry.uid == int(wanted):
                 return entry
@@ -80,22 +88,26 @@ def _group_id(groups: Sequence[_Group], wanted: str) -> int:
 
 
 def _number(text: str, complaint: str) -> int:
-    if text.isascii() and text.isdigit():
-        if int(text) > _MAX_ID:
-            raise InvalidParameter(f"uids and gids must be in range 0-{_MAX_ID}")
-        return int(text)
-    raise InvalidParameter(complaint)
+    if not (text.isascii() and text.isdigit()):
+        raise InvalidParameter(complaint)
+    if not _is_id(text):
+        raise InvalidParameter(f"uids and gids must be in range 0-{_MAX_ID}")
+    return int(text)
+
+
+def _is_id(text: str) -> bool:
+    return _NUMBER.fullmatch(text) is not None and int(text) <= _MAX_ID
 
 
 def _users(text: str) -> Iterator[_User]:
     for fields in _lines(text, 6):
-        if fields[2].isdigit() and fields[3].isdigit():
+        if _is_id(fields[2]) and _is_id(fields[3]):
             yield _User(fields[0], int(fields[2]), int(fields[3]), fields[5])
 
 
 def _groups(text: str) -> Iterator[_Group]:
     for fields in _lines(text, 3):
-        if fields[2].isdigit():
+        if _is_id(fields[2]):
             members = fields[3].split(",") if len(fields) > 3 else []
             yield _Group(fields[0], int(fields[2]), tuple(member.strip() for member in members if member.strip()))
 
