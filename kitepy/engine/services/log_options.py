@@ -11,7 +11,7 @@ from kitepy.engine.model.launch import LogTarget
 
 DRIVERS = ("json-file", "none")
 _OPTIONS = {"json-file": ("max-size", "max-file"), "none": ()}
-_SIZE = re.compile(r"(\d+)\s*([kmg]?)(i?b)?", re.ASCII | re.IGNORECASE)
+_SIZE = re.compile(r"(\d{1,18})\s*([kmg]?)(i?b)?", re.ASCII | re.IGNORECASE)
 _UNITS = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3}
 
 
@@ -44,6 +44,6 @@ def parse_size(text: str) -> int:
 
 
 def _count(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or int(text) < 1:
+    if not re.fullmatch(r"[0-9]{1,6}", text) or int(text) < 1:
         raise InvalidParameter(f"max-file cannot be less than 1: '{text}'")
     return int(text)

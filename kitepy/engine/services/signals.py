@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import re
 import signal
 
 from kitepy.engine.model.errors import InvalidParameter
 
 _RTMIN, _RTMAX = 34, 64
+_DISTANCE = re.compile(r"[0-9]{1,2}")
 
 
 def parse_signal(text: str) -> int:
     """``9``, ``KILL``, ``SIGKILL``, ``RTMIN+3``; raises InvalidParameter for others."""
     word = text.strip().upper()
     if word.isascii() and word.isdigit():
-        if 0 < int(word) <= _RTMAX:
+        if len(word) <= 4 and 0 < int(word) <= _RTMAX:
             return int(word)
         raise InvalidParameter(f"Invalid signal: {text}")
     name = word.removeprefix("SIG")
@@ -22,8 +24,9 @@ def parse_signal(text: str) -> int:
             offset = name.removeprefix(base_name)
             if not offset:
                 return base
-            if offset[0] == ("+" if sign > 0 else "-") and offset[1:].isdecimal() and int(offset[1:]) <= _RTMAX - _RTMIN:
-                return base + sign * int(offset[1:])
+            distance = offset[1:]
+            if offset[0] == ("+" if sign > 0 else "-") and _DISTANCE.fullmatch(distance) and int(distance) <= _RTMAX - _RTMIN:
+                return base + sign * int(distance)
     try:
         return int(signal.Signals[f"SIG{name}"])
     except KeyError:
