@@ -90,11 +90,12 @@ class MountPoint:
     """The option string as the user gave it, e.g. ``ro,z``."""
     read_only: bool = False
     propagation: str = ""
+    non_recursive: bool = False
+    """Leave out what is mounted below the source."""
     copy_up: bool = True
     """Fill an empty volume from the image on first use."""
     tmpfs_options: tuple[str, ...] = ()
     anonymous: bool = False
-    subpath: str = ""
 
 
 @dataclass(frozen=True)

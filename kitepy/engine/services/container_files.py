@@ -23,9 +23,12 @@ _LOCAL_HOSTS = (
 )
 
 
-def hosts_content(record: ContainerRecord, address: str, host_gateway: str) -> str:
-    """``/etc/hosts``: the local names, the user's extra ones, the container's own."""
-    lines = list(_LOCAL_HOSTS)
+def hosts_content(record: ContainerRecord, address: str, host_gateway: str, shared: str | None = None) -> str:
+    """``/etc/hosts``: the local names, the user's extra ones, the container's own.
+
+    ``shared`` is the host's file, for a container that shares its network.
+    """
+    lines = list(_LOCAL_HOSTS) if shared is None else shared.splitlines()
     for entry in record.host_config.extra_hosts or ():
         name, target = parse_extra_host(entry)
         lines.append(f"{host_gateway if target == 'host-gateway' else target}\t{name}")
@@ -91,6 +94,14 @@ def read_host_resolv(paths: Iterable[str] = ("/etc/resolv.conf", "/run/systemd/r
         if any(not _is_loopback(server) for server in servers):
             return content
     return content
+
+
+def read_host_hosts(path: Path = Path("/etc/hosts")) -> str:
+    """The names that the host itself knows; empty when it has no such file."""
+    try:
+        return path.read_text(errors="replace")
+    except OSError:
+        return ""
 
 
 def write_identity_files(directory: Path, hosts: str, hostname: str, resolv: str) -> None:

@@ -21,7 +21,13 @@ from kitepy.engine.model.oci import ChainId
 from kitepy.engine.network.bridge import BridgeNetwork
 from kitepy.engine.network.sandbox import create_isolated_sandbox
 from kitepy.engine.services.accounts import Account, resolve_account
-from kitepy.engine.services.container_files import hosts_content, read_host_resolv, resolv_content, write_identity_files
+from kitepy.engine.services.container_files import (
+    hosts_content,
+    read_host_hosts,
+    read_host_resolv,
+    resolv_content,
+    write_identity_files,
+)
 from kitepy.engine.services.container_request import parse_network_mode, requested_ports
 from kitepy.engine.services.devices import devices_for
 from kitepy.engine.services.log_options import log_target
@@ -130,34 +136,28 @@ class ContainerLauncher:
         *,
         root: OverlayRoot | None = None,
         directory: Path | None = None,
+        peer: ContainerRecord | None = None,
     ) -> LaunchRequest:
-        """Write the container's files and its bundle; a build step brings its own ``root`` and ``directory``."""
+        """Write the container's files and its bundle; a build step brings its own ``root`` and ``directory``.
+
+        ``peer`` is the container whose network this one shares: it shares its name and name service, too.
+        """
         root = root or self.root(record)
         directory = directory or self.directory(record.id)
         account = account_in(root, record)
         bundle = self.bundle(record.id)
-        hostname = self.hostname(record)
+        hostname = self.hostname(peer or record)
         own_network = netns_fd is not None
         host = record.host_config
-        write_identity_files(
-            directory,
-            hosts_content(record, record.endpoint.address if record.endpoint else "", str(self._bridge.gateway.ip)),
-            hostname,
-            resolv_content(
-                read_host_resolv(),
-                host.dns or self._dns,
-                host.dns_search or (),
-                host.dns_options or (),
-                own_network=own_network,
-            ),
-        )
+        if peer is None:
+            self._write_identity(record, directory, hostname, own_network=own_network)
         rootfs = bundle / "rootfs"
         rootfs.mkdir(parents=True, exist_ok=True)
         spec = build_spec(
             record,
             Surroundings(
                 rootfs=rootfs,
-                files=directory,
+                files=directory if peer is None else self.directory(peer.id),
                 account=account,
                 hostname=hostname,
                 own_network=own_network,
@@ -177,6 +177,26 @@ class ContainerLauncher:
             seccomp_program=self.seccomp.program(host),
             open_stdin=record.config.open_stdin,
             stdin_once=record.config.stdin_once,
+        )
+
+    def _write_identity(self, record: ContainerRecord, directory: Path, hostname: str, *, own_network: bool) -> None:
+        host = record.host_config
+        write_identity_files(
+            directory,
+            hosts_content(
+                record,
+                record.endpoint.address if record.endpoint else "",
+                str(self._bridge.gateway.ip),
+                None if own_network else read_host_hosts(),
+            ),
+            hostname,
+            resolv_content(
+                read_host_resolv(),
+                host.dns or self._dns,
+                host.dns_search or (),
+                host.dns_options or (),
+                own_network=own_network,
+            ),
         )
 
     def _volume_paths(self, record: ContainerRecord) -> dict[str, str]:

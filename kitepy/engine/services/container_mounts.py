@@ -76,6 +76,8 @@ def clean_destination(path: str, spec: str) -> str:
 
 def parse_bind(spec: str) -> WantedMount:
     """``[source:]destination[:options]``: a host path, a volume's name, or an anonymous volume."""
+    if "\0" in spec:
+        raise InvalidParameter("invalid volume specification: a path can't contain a NUL character")
     parts = spec.split(":")
     if len(parts) == 1:
         return WantedMount(MountPoint(MountKind.VOLUME, clean_destination(parts[0], spec), anonymous=True))
@@ -146,6 +148,8 @@ def parse_mount(mount: Mount) -> WantedMount:
             raise Unsupported(f"The volume driver '{options.driver_config.name}' is not supported by this version of Kitepy")
         if options and options.driver_config and options.driver_config.options:
             raise Unsupported("Options of the local volume driver are not supported by this version of Kitepy")
+        if options and options.subpath:
+            raise Unsupported("Mounting a part of a volume (volume-subpath) is not supported by this version of Kitepy")
         if mount.source and not VOLUME_NAME.fullmatch(mount.source):
             raise invalid(f"volume name '{mount.source}' must match {VOLUME_NAME.pattern}")
         point = MountPoint(
@@ -156,7 +160,6 @@ def parse_mount(mount: Mount) -> WantedMount:
             read_only=mount.read_only,
             copy_up=not (options and options.no_copy),
             anonymous=not mount.source,
-            subpath=options.subpath if options else "",
         )
         return WantedMount(point, volume_labels=options.labels if options else None)
     if mount.type == "tmpfs":
@@ -180,6 +183,8 @@ def parse_mount(mount: Mount) -> WantedMount:
 def _parse_bind_mount(mount: Mount, destination: str) -> WantedMount:
     if not mount.source:
         raise InvalidParameter('invalid mount config for type "bind": field Source must not be empty')
+    if "\0" in mount.source:
+        raise InvalidParameter('invalid mount config for type "bind": a path can\'t contain a NUL character')
     if not mount.source.startswith("/"):
         raise InvalidParameter(
             f"invalid mount config for type \"bind\": invalid mount path: '{mount.source}' mount path must be absolute"
@@ -188,14 +193,15 @@ def _parse_bind_mount(mount: Mount, destination: str) -> WantedMount:
     propagation = options.propagation if options else ""
     if propagation and propagation not in _PROPAGATION:
         raise InvalidParameter(f'invalid mount config for type "bind": invalid propagation mode: {propagation}')
-    if options and options.non_recursive:
-        propagation = (propagation or "private").removeprefix("r")
+    if options and (options.read_only_non_recursive or options.read_only_force_recursive):
+        raise Unsupported("Choosing how far a bind mount is read-only is not supported by this version of Kitepy")
     point = MountPoint(
         MountKind.BIND,
         destination,
         source=posixpath.normpath(mount.source),
         read_only=mount.read_only,
         propagation=propagation or "rprivate",
+        non_recursive=bool(options and options.non_recursive),
         copy_up=False,
     )
     return WantedMount(point, create_source=bool(options and options.create_mountpoint))
@@ -207,7 +213,7 @@ def parse_tmpfs(path: str, options: str) -> WantedMount:
     words = [word for word in options.split(",") if word]
     for word in words:
         name, equals, _ = word.partition("=")
-        if (equals and name not in _TMPFS_VALUES) or (not equals and word not in _TMPFS_FLAGS):
+        if "\0" in word or (equals and name not in _TMPFS_VALUES) or (not equals and word not in _TMPFS_FLAGS):
             raise InvalidParameter(f"invalid tmpfs option ['{word}']")
     return WantedMount(
         MountPoint(MountKind.TMPFS, destination, mode=options, read_only="ro" in words, copy_up=False, tmpfs_options=tuple(words))

@@ -51,6 +51,8 @@ MASKED_PATHS = (
 READONLY_PATHS = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 
 _DOMAIN_LABEL = re.compile(r"[a-zA-Z0-9]([a-zA-Z0-9_-]{0,62}[a-zA-Z0-9])?")
+# int() alone would take signs, underscores, blanks and the digits of any script.
+_PORT_NUMBER = re.compile(r"[0-9]{1,9}")
 _SYSCTL = re.compile(r"[a-z0-9_]+([./][a-zA-Z0-9_*-]+)+")
 
 
@@ -110,8 +112,9 @@ def _merged_healthcheck(wanted: HealthConfig | None, default: HealthCheck | None
 def fill_host_config(host: HostConfig, *, default_log_driver: str = "json-file") -> HostConfig:
     """The host configuration with the defaults that inspect shows; nothing is checked here."""
     security = parse_security_options(host.security_opt or ())
-    masked, readonly = ([], []) if host.privileged or security.unmasked_paths else (list(MASKED_PATHS), list(READONLY_PATHS))
-    period, quota = host.cpu_period, host.cpu_quota
+    masked, readonly = list(MASKED_PATHS), list(READONLY_PATHS)
+    if host.privileged or security.unmasked_paths:
+        masked, readonly = [], []
     return msgspec.structs.replace(
         host,
         log_config=LogConfig(type=host.log_config.type or default_log_driver, config=host.log_config.config or {}),
@@ -125,15 +128,7 @@ def fill_host_config(host: HostConfig, *, default_log_driver: str = "json-file")
         runtime=host.runtime or DEFAULT_RUNTIME,
         masked_paths=masked if host.masked_paths is None else host.masked_paths,
         readonly_paths=readonly if host.readonly_paths is None else host.readonly_paths,
-        port_bindings=host.port_bindings if host.port_bindings is not None else {},
-        dns=host.dns or [],
-        dns_options=host.dns_options or [],
-        dns_search=host.dns_search or [],
-        devices=host.devices or [],
-        blkio_weight_device=host.blkio_weight_device or [],
         memory_swap=host.memory_swap or (2 * host.memory if host.memory > 0 else 0),
-        cpu_period=period,
-        cpu_quota=quota,
     )
 
 
@@ -183,6 +178,7 @@ def check_host_config(host: HostConfig) -> list[str]:
     """Raise InvalidParameter or Unsupported for what can't be honoured; gives warnings for the user."""
     _check_limits(host)
     _check_restart(host.restart_policy, host.auto_remove)
+    _check_namespaces(host)
     _check_unsupported(host)
     effective_capabilities(host.cap_add or (), host.cap_drop or (), host.privileged)
     log_target(host.log_config, Path())
@@ -255,6 +251,24 @@ def _check_restart(policy: RestartPolicy, auto_remove: bool) -> None:
         raise InvalidParameter("can't create 'AutoRemove' container with restart policy")
 
 
+def _check_namespaces(host: HostConfig) -> None:
+    """A mode that isn't understood must not turn into the default one silently."""
+    if host.pid_mode not in ("", "host") and not _names_container(host.pid_mode):
+        raise InvalidParameter(f"invalid PID mode: {host.pid_mode}")
+    if host.uts_mode not in ("", "host"):
+        raise InvalidParameter(f"invalid UTS mode: {host.uts_mode}")
+    if host.cgroupns_mode not in ("", "private", "host"):
+        raise InvalidParameter(f"invalid cgroup namespace mode: {host.cgroupns_mode}")
+    if _names_container(host.ipc_mode):
+        raise Unsupported(f"The IPC mode '{host.ipc_mode}' is not supported by this version of Kitepy")
+    if host.ipc_mode not in ("", "none", "private", "shareable", "host"):
+        raise InvalidParameter(f"invalid IPC mode: {host.ipc_mode}")
+
+
+def _names_container(mode: str) -> bool:
+    return mode.startswith("container:") and mode != "container:"
+
+
 def _check_unsupported(host: HostConfig) -> None:
     """Refuse what is not built yet: an option must never be ignored silently."""
     refused = {
@@ -283,14 +297,14 @@ def _check_unsupported(host: HostConfig) -> None:
     }
     for what, given in refused.items():
         if given:
-            raise Unsupported(f"{what} is not supported by this version of Kitepy".capitalize())
+            raise Unsupported(f"{what[0].upper()}{what[1:]}: not supported by this version of Kitepy")
 
 
 def parse_port(text: str) -> tuple[int, Protocol]:
     """``80/tcp`` or ``80``: number and protocol."""
     number, _, protocol = text.partition("/")
     protocol = protocol.lower() or "tcp"
-    if not number.isascii() or not number.isdigit() or not 0 < int(number) < 65536 or protocol not in PROTOCOLS:
+    if not _PORT_NUMBER.fullmatch(number) or not 0 < int(number) < 65536 or protocol not in PROTOCOLS:
         raise InvalidParameter(f'invalid port specification: "{text}"')
     return int(number), cast(Protocol, protocol)
 
@@ -300,13 +314,10 @@ def parse_host_port(text: str) -> tuple[int, int] | None:
     if not text or text == "0":
         return None
     first, dash, last = text.partition("-")
-    try:
-        low, high = int(first), int(last if dash else first)
-    except ValueError:
-        raise InvalidParameter(f'invalid port specification: "{text}"') from None
-    if not 0 < low <= high < 65536:
-        raise InvalidParameter(f'invalid port specification: "{text}"')
-    return low, high
+    last = last if dash else first
+    if _PORT_NUMBER.fullmatch(first) and _PORT_NUMBER.fullmatch(last) and 0 < int(first) <= int(last) < 65536:
+        return int(first), int(last)
+    raise InvalidParameter(f'invalid port specification: "{text}"')
 
 
 def requested_ports(exposed: Mapping[str, object], host: HostConfig) -> tuple[PortRequest, ...]:

@@ -28,6 +28,7 @@ from kitepy.engine.runtime.client import RunningContainer, Runtime
 from kitepy.engine.runtime.streams import AttachStream, AttachWish
 from kitepy.engine.services.container_index import ContainerIndex
 from kitepy.engine.services.container_launch import ContainerLauncher
+from kitepy.engine.services.container_request import parse_network_mode
 from kitepy.engine.services.container_view import event_attributes
 from kitepy.engine.services.container_waits import ContainerWaits
 from kitepy.engine.services.events import EventBus
@@ -39,6 +40,8 @@ from kitepy.engine.services.signals import parse_signal
 logger = logging.getLogger(__name__)
 
 SIGKILL = 9
+_ENDING_SIGNALS = frozenset({2, 3, 9, 15})
+"""INT, QUIT, KILL and TERM: who sends them wants the container to end, and no restart policy to bring it back."""
 KILL_PATIENCE_S = 30.0
 """How long a process may take to die of SIGKILL (uninterruptible sleep) before the engine says that it doesn't."""
 
@@ -191,7 +194,7 @@ class ContainerRuns:
             sandbox = await self._launcher.enter_network(record, self.pid_of, undo)
             record = replace(record, endpoint=sandbox.endpoint)
             await self._launcher.prepare_volumes(record)
-            request = self._launcher.request(record, sandbox.netns_fd, self.pid_of)
+            request = self._launcher.request(record, sandbox.netns_fd, self.pid_of, peer=self._network_peer(record))
             running = await self._runtime.start(request, wishes)
             undo.pop_all()
         live.running = running
@@ -219,6 +222,13 @@ class ContainerRuns:
         if sandbox.endpoint is not None:
             self._emit_network(current, "connect", sandbox.endpoint)
         self._emit(current, "start")
+
+    def _network_peer(self, record: ContainerRecord) -> ContainerRecord | None:
+        """The container at the end of a chain of shared networks; each of them runs, so there is no circle."""
+        peer = None
+        while (mode := parse_network_mode((peer or record).host_config.network_mode)).kind == "container":
+            peer = self._index.resolve(mode.target)
+        return peer
 
     def pid_of(self, ref: str, purpose: str) -> int:
         """Process 1 of another container whose namespace is to be shared."""
@@ -326,7 +336,7 @@ class ContainerRuns:
         """Send a signal to process 1; a paused container is thawed for SIGKILL, since it could not die otherwise."""
         running = self.running(record)
         live = self._live[record.id]
-        if by_user and number in (SIGKILL, 15):
+        if by_user and (number in _ENDING_SIGNALS or number == stop_signal(record)):
             live.stopped_by_user = True
         await running.signal(number)
         if number == SIGKILL and record.state.status is ContainerStatus.PAUSED:
@@ -340,12 +350,15 @@ class ContainerRuns:
         if live.restart_timer is not None:
             live.restart_timer.cancel()
             live.restart_timer = None
+        if record.state.status is ContainerStatus.RESTARTING:
+            # The lock is taken when the delay is just over: then the new process is what has to be stopped.
             async with live.lock:
                 current = self._require(record.id)
                 if current.state.status is ContainerStatus.RESTARTING:
                     state = current.state.to(ContainerStatus.EXITED, stopped_by_user=True)
                     self._index.save(replace(current, state=state))
                     return
+            live.stopped_by_user = True
         running = live.running
         if running is None:
             raise NotModified(f"container {record.name} is already stopped")

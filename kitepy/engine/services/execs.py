@@ -80,7 +80,7 @@ class Execs:
         found.started = True
         attached = not body.detach
         request = ExecRequest(
-            exec_id=exec_id,
+            exec_id=found.id,
             process=self._process(record, wanted, body),
             seccomp_program=b"" if wanted.privileged else self._launcher.seccomp.program(record.host_config),
             stdin=attached and wanted.attach_stdin,
@@ -95,9 +95,9 @@ class Execs:
             raise
         found.running, found.pid = running, running.pid
         running.exited.add_done_callback(lambda done: self._ended(found, done))
-        self._emit(record, f"exec_start: {' '.join(wanted.cmd or ())}", exec_id)
+        self._emit(record, f"exec_start: {' '.join(wanted.cmd or ())}", found.id)
         if body.detach:
-            self._runs.spawn(_drain(running), f"output of exec {exec_id}")
+            self._runs.spawn(_drain(running), f"output of exec {found.id}")
             return None
         return Session(wanted.tty, running, ended=running.exited)
 

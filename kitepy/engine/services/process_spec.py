@@ -25,6 +25,7 @@ RLIMITS = {
     "sigpending", "stack", "as",
 }  # fmt: skip
 _UNLIMITED = 2**64 - 1
+_IPC_SYSCTLS = ("kernel.msg", "kernel.sem", "kernel.shm", "fs.mqueue.")
 
 
 @dataclass(frozen=True)
@@ -205,7 +206,7 @@ def _user_mount(point: MountPoint, volume_paths: Mapping[str, str]) -> dict[str,
         return _mount(point.destination, "tmpfs", "tmpfs", "noexec", "nosuid", "nodev", *point.tmpfs_options)
     source = volume_paths[point.volume] if point.kind is MountKind.VOLUME else point.source
     propagation = point.propagation or "rprivate"
-    bind = "bind" if point.propagation in ("private", "shared", "slave") else "rbind"
+    bind = "bind" if point.non_recursive else "rbind"
     return _mount(point.destination, "bind", source, bind, propagation, *(("ro",) if point.read_only else ()))
 
 
@@ -216,13 +217,17 @@ def _root_propagation(points: Iterable[MountPoint]) -> str:
 
 
 def _sysctls(host: HostConfig, around: Surroundings) -> dict[str, str]:
-    namespaced = ("net.", "kernel.msg", "kernel.sem", "kernel.shm", "fs.mqueue.", "kernel.domainname")
+    namespaced = ("net.", "kernel.domainname", *_IPC_SYSCTLS)
     for name in host.sysctls or ():
         dotted = name.replace("/", ".")
         if not dotted.startswith(namespaced):
             raise InvalidParameter(f"sysctl '{name}' is not allowed: it is not in a separate namespace")
         if dotted.startswith("net.") and not around.own_network:
             raise InvalidParameter(f"sysctl '{name}' is not allowed when the network of the host is used")
+        if dotted.startswith(_IPC_SYSCTLS) and host.ipc_mode == "host":
+            raise InvalidParameter(f"sysctl '{name}' is not allowed when the IPC namespace of the host is used")
+        if dotted == "kernel.domainname" and host.uts_mode == "host":
+            raise InvalidParameter(f"sysctl '{name}' is not allowed when the UTS namespace of the host is used")
     return dict(host.sysctls or {})
 
 
