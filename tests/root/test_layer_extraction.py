@@ -307,6 +307,20 @@ def test_a_bomb_ends_at_the_limit(tmp_path: Path) -> None:
     with_storage(tmp_path / "root", story)
 
 
+def test_a_bomb_without_files_ends_at_the_limit(tmp_path: Path) -> None:
+    archive = tmp_path / "bomb.tar.gz"
+    archive.write_bytes(gzip.compress(make_tar((entry("f"), b"x")) + bytes(8 << 20)))
+
+    async def story(storage: Storage) -> None:
+        (tmp_path / "target").mkdir()
+        params = {"root": str(tmp_path / "target"), "limits": {"max_bytes": 1 << 20}}
+        with pytest.raises(InvalidParameter, match="too large once uncompressed"):
+            await storage.workers.run("kitepy.engine.storage.jobs:unpack_layer", params, [os.open(archive, os.O_RDONLY)])
+
+    (tmp_path / "root").mkdir()
+    with_storage(tmp_path / "root", story)
+
+
 def test_a_sparse_entry_can_not_claim_more_than_the_limit(tmp_path: Path) -> None:
     info = entry("huge")
     info.pax_headers = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.realsize": str(1 << 60)}

@@ -23,7 +23,7 @@ _READ_BYTES = 1 << 20
 _MAX_OCTAL_ID = 0o7777777
 _MAX_OCTAL_SIZE = 0o77777777777
 _MAGIC = b"ustar\x0000"
-_SKIPPED_XATTRS = (b"security.selinux", b"security.ima", b"security.evm", b"system.")
+_SKIPPED_XATTRS = (b"security.selinux", b"security.ima", b"security.evm", b"system.nfs")
 _UNFINISHED_COPIES = (b".redirect", b".metacopy")
 
 _Flags = {stat.S_IFDIR: b"5", stat.S_IFLNK: b"2", stat.S_IFCHR: b"3", stat.S_IFBLK: b"4", stat.S_IFIFO: b"6"}

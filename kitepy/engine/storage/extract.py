@@ -81,9 +81,10 @@ def extract(read: Read, options: ExtractOptions | None = None) -> Extracted:
     Raises ``InvalidParameter`` when the archive is at fault and ``SystemFailure`` when the machine is (disk full); what has been
     unpacked by then stays, and removing it is up to the caller.
     """
+    options = options or ExtractOptions()
     compression, plain = open_stream(read)
-    source = tar.ByteSource(plain)
-    extractor = _Extractor(tar.TarReader(source), options or ExtractOptions())
+    source = tar.ByteSource(plain, limit=2 * options.limits.max_bytes)
+    extractor = _Extractor(tar.TarReader(source), options)
     extractor.run()
     source.drain()
     return Extracted(

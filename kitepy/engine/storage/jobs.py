@@ -64,17 +64,13 @@ def spool_archive(context: JobContext, params: dict[str, Any]) -> dict[str, Any]
     os.fchdir(context.fds[1])
     os.chroot(".")
     _, plain = open_stream(_reader(context.fds[0]))
-    source = tar.ByteSource(plain, digest=False)
+    source = tar.ByteSource(plain, digest=False, limit=int(params["max_bytes"]))
     reader = tar.TarReader(source)
-    left = int(params["max_bytes"])
     for number, entry in enumerate(reader):
         if number > _MAX_MEMBERS:
             raise InvalidParameter("archive has too many members")
         member: dict[str, Any] = {"name": entry.name.decode("utf-8", "surrogateescape")}
         if entry.kind == tar.FILE and entry.extents is None:
-            left -= entry.size
-            if left < 0:
-                raise InvalidParameter("archive is too large")
             digest = _spool(reader, f"/{number}")
             context.progress({**member, "kind": "file", "file": str(number), "size": entry.size, "digest": digest})
         elif entry.kind in (tar.SYMLINK, tar.LINK):

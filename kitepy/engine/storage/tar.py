@@ -29,8 +29,9 @@ FILE, LINK, SYMLINK, CHARACTER, BLOCK_DEVICE, DIRECTORY, FIFO = (ord(character) 
 class ByteSource:
     """Buffered forward reading, with every byte hashed on the way (the diff id covers padding too)."""
 
-    def __init__(self, read: Read, digest: bool = True) -> None:
+    def __init__(self, read: Read, digest: bool = True, limit: int | None = None) -> None:
         self._read = read
+        self._left = limit
         self._hash = hashlib.sha256() if digest else None
         self._chunk = memoryview(b"")
         self.position = 0
@@ -41,6 +42,11 @@ class ByteSource:
 
     def _refill(self) -> bool:
         data = self._read(CHUNK)
+        if self._left is not None:
+            # Headers and padding compress well, too: a bomb need not contain a file.
+            self._left -= len(data)
+            if self._left < 0:
+                raise InvalidParameter("archive is too large once uncompressed")
         if self._hash is not None:
             self._hash.update(data)
         self._chunk = memoryview(data)
