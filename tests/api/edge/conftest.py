@@ -210,6 +210,7 @@ class FakeExecs:
     session: FakeSession | None = None
     failure: EngineError | None = None
     calls: list[tuple[Any, ...]] = field(default_factory=list)
+    detach_keys: str = ""
 
     async def create(self, ref: str, body: ExecCreateBody) -> str:
         self.calls.append(("create", ref, body))
@@ -232,7 +233,7 @@ class FakeExecs:
             raise NotFound(f"No such exec instance: {exec_id}")
 
     async def inspect(self, exec_id: str) -> dict[str, Any]:
-        return {"ID": exec_id, "Running": False, "ExitCode": 0}
+        return {"ID": exec_id, "Running": False, "ExitCode": 0, "DetachKeys": self.detach_keys}
 
 
 class Edge:

@@ -108,6 +108,15 @@ def test_a_terminal_is_raw_and_its_keys_detach(edge: Any, terminal: Any) -> None
     assert not terminal.stdin_closed.is_set()
 
 
+def test_an_exec_detaches_by_the_keys_it_was_made_with(edge: Any, terminal: Any) -> None:
+    edge.execs.detach_keys = "ctrl-b"
+    with edge.connect() as connection:
+        connection.sendall(_exec(b'{"Tty":true}') + b"\x10\x11x\x02")
+        _, rest = _head(connection)
+        assert rest + b"".join(iter(lambda: connection.recv(65536), b"")) == b"\x10\x11X"
+    edge.run(terminal.closed.wait())
+
+
 def test_bad_detach_keys_are_refused(edge: Any) -> None:
     assert edge.request("POST", "/containers/web/attach?detachKeys=ctrl-%25").status == 400
 

@@ -60,6 +60,7 @@ async def exec_create(call: Call) -> web.Response:
 async def exec_start(call: Call) -> web.StreamResponse:
     """POST /exec/{id}/start."""
     body = await call.body(ExecStartBody)
+    detach_keys = None if body.detach else (await call.execs.inspect(call.argument)).get("DetachKeys")
     try:
         session = await call.execs.start(call.argument, body)
     except StartFailed as error:
@@ -69,7 +70,7 @@ async def exec_start(call: Call) -> web.StreamResponse:
         session = _OneMessage(f"{error}\r\n".encode(), tty=body.tty)
     if session is None:
         return empty_response(200)
-    return await converse(call, session, takes_input=True, detach_keys=getattr(session, "detach_keys", None))
+    return await converse(call, session, takes_input=True, detach_keys=detach_keys)
 
 
 async def exec_resize(call: Call) -> web.Response:
