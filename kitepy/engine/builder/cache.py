@@ -1,8 +1,8 @@
 """Remembers what each step made, by content: the table ``build_cache`` of the engine's database.
 
-A key is the digest of all that a step's result depends on: the layer and the configuration it starts from, the instruction
-with its variables replaced, the build arguments it sees and the content of the files it copies. Times, names of stages and
-proxy settings are not among them, so equal steps of different Dockerfiles share their result.
+A key is the digest of all that a step's result depends on: the layer it starts from, what of the configuration it looks at,
+the instruction with its variables replaced, the build arguments it sees and the content of the files it copies. Times, names
+of stages and proxy settings are not among them, so equal steps of different Dockerfiles share their result.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from kitepy.engine.builder.instructions import Instruction
+from kitepy.engine.builder.instructions import Copy, Instruction, Run, Workdir
 from kitepy.engine.model.oci import ChainId, ImageConfig
 from kitepy.engine.storage.database import Database
 
@@ -52,12 +52,24 @@ def step_key(
     described = [
         _FORMAT,
         top,
-        config.to_json(),
+        _looked_at(config, instruction),
         type(instruction).__name__,
         fields,
         {name: value if isinstance(value, str | dict) else list(value) for name, value in inputs.items()},
     ]
     return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
+
+
+def _looked_at(config: ImageConfig, instruction: Instruction) -> dict[str, Any]:
+    """What of the configuration can change a step's files: a new label, say, spoils no RUN after it."""
+    match instruction:
+        case Copy():
+            return {"dir": config.working_dir}
+        case Workdir():
+            return {"dir": config.working_dir, "user": config.user}
+        case Run():
+            return {"dir": config.working_dir, "user": config.user, "env": list(config.env), "shell": list(config.shell or ())}
+    return config.to_json()
 
 
 class BuildCache:

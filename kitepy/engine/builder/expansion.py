@@ -8,6 +8,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+# Variables that are made of each other grow quickly; no honest one becomes as large as this.
+_MAX_EXPANDED = 8 << 20
+_BLANKS = re.compile(r"\s+")
 _SPECIAL_PARAMETERS = frozenset("@*#?-$!0")
 
 
@@ -35,6 +38,7 @@ class Lexer:
         self._keep_escapes = keep_escapes
         self._plain_quotes = plain_quotes
         self._keep_unset = keep_unset
+        self._given_out = 0
         self.used: set[str] = set()
 
     def expand(self, text: str) -> str:
@@ -55,29 +59,42 @@ class Lexer:
     def look_up(self, name: str) -> str | None:
         """A variable's value, noting that it was asked for."""
         self.used.add(name)
-        return self._variables.get(name)
+        value = self._variables.get(name)
+        self._given_out += len(value or "")
+        if self._given_out > _MAX_EXPANDED:
+            raise ValueError(f"variables expand to more than {_MAX_EXPANDED >> 20} MiB")
+        return value
 
 
 class _Words:
-    """Collects words while characters arrive."""
+    """Collects words while text arrives."""
 
     def __init__(self) -> None:
-        self.done: list[str] = []
-        self.word = ""
+        self._done: list[str] = []
+        self._open: list[str] = []
 
     def splitting(self, text: str) -> None:
-        for char in text:
-            if not char.isspace():
-                self.word += char
-            elif self.word:
-                self.done.append(self.word)
-                self.word = ""
+        """Text whose blanks end words."""
+        pieces = _BLANKS.split(text)
+        self._open.append(pieces[0])
+        for piece in pieces[1:]:
+            self._close()
+            self._open.append(piece)
 
     def whole(self, text: str) -> None:
-        self.word += text
+        """Text that belongs to the word whatever it holds."""
+        self._open.append(text)
 
     def finish(self) -> list[str]:
-        return [*self.done, self.word] if self.word else self.done
+        """All words; empty ones don't count."""
+        self._close()
+        return self._done
+
+    def _close(self) -> None:
+        word = "".join(self._open)
+        self._open.clear()
+        if word:
+            self._done.append(word)
 
 
 class _Run:
@@ -123,13 +140,20 @@ class _Run:
                 piece = (char if self._raw_escapes else "") + self._next()
                 words.whole(piece)
             else:
-                self._at += 1
-                piece = char
+                piece = self._plain(stop)
                 words.splitting(piece)
             result.append(piece)
         if stop:
             raise ValueError(f"unexpected end of statement while looking for matching {stop}")
         return "".join(result), words.finish()
+
+    def _plain(self, stop: str) -> str:
+        """Everything up to the next character that may mean something; at least one character."""
+        start = self._at
+        special = re.compile(f"[$'\"{re.escape(self._lexer._escape + stop)}]")
+        found = special.search(self._text, start + 1)
+        self._at = found.start() if found else len(self._text)
+        return self._text[start : self._at]
 
     def _single_quoted(self) -> str:
         end = self._text.find("'", self._at + 1)
@@ -231,7 +255,9 @@ class _Run:
             self._at += 1
         pattern = self._operand("/", True, "syntax error: missing '/' in ${}")
         replacement = self._operand("}", True, "syntax error: missing '}'")
-        expression = _shell_pattern(pattern, greedy=True)
+        if len(value) * len(replacement) > _MAX_EXPANDED:
+            raise ValueError(f"${{.../...}} expands to more than {_MAX_EXPANDED >> 20} MiB")
+        expression = _shell_pattern(_tokens(pattern, pattern), greedy=True)
         return expression.sub(lambda _: replacement, value, count=0 if everywhere else 1)
 
     def _name(self) -> str:
@@ -250,36 +276,47 @@ class _Run:
 
 def _trimmed(value: str, word: str, operator: str) -> str:
     greedy = word.startswith(operator)
-    if greedy:
-        word = word[1:]
+    pattern = _tokens(word[1:] if greedy else word, word)
     if operator == "#":
-        match = _shell_pattern(word, greedy=greedy).match(value)
+        match = _shell_pattern(pattern, greedy=greedy).match(value)
         return value[match.end() :] if match else value
-    expression = _shell_pattern(word, greedy=True)
-    # The shortest suffix starts as far right as possible, the longest as far left.
-    starts = range(len(value) + 1) if greedy else range(len(value), -1, -1)
-    for start in starts:
-        if expression.fullmatch(value, start):
-            return value[:start]
-    return value
+    # A suffix is the prefix of the text read backwards.
+    match = _shell_pattern(pattern[::-1], greedy=greedy).match(value[::-1])
+    return value[: len(value) - match.end()] if match else value
 
 
-def _shell_pattern(pattern: str, *, greedy: bool) -> re.Pattern[str]:
-    out: list[str] = []
+def _tokens(pattern: str, shown: str) -> list[str]:
+    """A shell pattern as regular expressions: ``*`` stays itself, everything else matches one character."""
+    tokens: list[str] = []
     characters = iter(pattern)
     for char in characters:
-        if char == "*":
-            out.append(".*" if greedy else ".*?")
-        elif char == "?":
-            out.append(".")
-        elif char == "\\":
+        if char == "\\":
             escaped = next(characters, "")
             if not escaped or escaped not in "*?\\}/":
-                raise ValueError(f"invalid pattern ({pattern}) in substitution: invalid escape '\\{escaped}'")
-            out.append(re.escape(escaped))
+                raise ValueError(f"invalid pattern ({shown}) in substitution: invalid escape '\\{escaped}'")
+            tokens.append(re.escape(escaped))
         else:
-            out.append(re.escape(char))
-    return re.compile("".join(out))
+            tokens.append({"*": "*", "?": "."}.get(char, re.escape(char)))
+    return tokens
+
+
+def _shell_pattern(tokens: list[str], *, greedy: bool) -> re.Pattern[str]:
+    """An expression for a prefix, the longest or the shortest.
+
+    What stands between two stars may always be taken at its first occurrence. Atomic groups say so: without them a
+    pattern with many stars would take forever.
+    """
+    segments = [""]
+    for expression in tokens:
+        if expression == "*":
+            segments.append("")
+        else:
+            segments[-1] += expression
+    first, *others = segments
+    parts = [first, *(f"(?>.*?{segment})" for segment in others[:-1])]
+    if others:
+        parts.append((".*" if greedy else ".*?") + others[-1])
+    return re.compile("".join(parts), re.DOTALL)
 
 
 def _quoted(text: str) -> str:

@@ -50,8 +50,6 @@ class StepRoot:
     async def commit(self) -> ChainId:
         """Make what was written a layer."""
         layer = await self.tools.layers.commit_directory(self.top, self.tools.overlays.upper_path(self.root))
-        # From here on the cache holds it, not the grace that unreferenced new layers have.
-        self.tools.layers.claim(layer.chain_id)
         return layer.chain_id
 
 

@@ -212,8 +212,12 @@ def _cache_mount(solver: Solver, state: StageState, run: Run, mount: RunMount) -
     if mount.sharing == "private":
         name += f"-{secrets.token_hex(4)}"
     path = solver.tools.cache_mounts / name
-    if not path.exists():
-        path.mkdir(parents=True)
+    path.parent.mkdir(mode=0o711, parents=True, exist_ok=True)
+    try:
+        path.mkdir()
+    except FileExistsError:
+        pass  # filled by an earlier step, or made by one that runs now
+    else:
         os.chown(path, mount.uid, mount.gid)
         path.chmod(0o755 if mount.mode is None else mount.mode)
     return StepMount(target, path, read_only=mount.read_only)

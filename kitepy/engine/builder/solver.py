@@ -304,6 +304,9 @@ class Solver:
                 size_bytes=0 if layer is None else tools.layers.get(layer).size_bytes,
             )
             tools.cache.store(key, record)
+            if layer is not None:
+                # Now the cache holds it, and it needs no grace for being new any more.
+                tools.layers.claim(layer)
         placed: tuple[ChainId, DiffId] | None = None
         if record.layer is not None:
             self._held.enter_context(tools.layers.hold(record.layer))

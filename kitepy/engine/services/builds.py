@@ -180,7 +180,7 @@ class BuildService:
         try:
             text = await self._take_in(body, options.dockerfile, directory)
             request = _request(options)
-            plan = Plan(read_dockerfile(text), request)
+            plan = await asyncio.to_thread(lambda: Plan(read_dockerfile(text), request))
             output = BuildOutput(messages.put, plan.steps, quiet=options.quiet)
             solver = Solver(plan, request, Context(directory / "context", directory / "work"), self._tools, output)
             try:

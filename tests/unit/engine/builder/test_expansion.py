@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from fnmatch import fnmatchcase
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -57,6 +59,19 @@ VARIABLES = {"A": "hello", "EMPTY": "", "PATHS": "/usr/a.tar.gz", "TWO": "x y", 
         ("${PATHS//\\//_}", "_usr_a.tar.gz"),
         ("${A%?}", "hell"),
         ("${A#\\*}", "hello"),
+        ("${A#*l}", "lo"),
+        ("${A##*l}", "o"),
+        ("${A%l*}", "hel"),
+        ("${A%%l*}", "he"),
+        ("${A#h*l*}", "lo"),
+        ("${A##h*l*}", ""),
+        ("${A#*}", "hello"),
+        ("${A##*}", ""),
+        ("${A%*}", "hello"),
+        ("${A#x}", "hello"),
+        ("${A/*l/-}", "-o"),
+        ("${A/e*l/-}", "h-o"),
+        ("${A/?/-}", "-ello"),
     ],
 )
 def test_words_expand_as_in_a_dockerfile(text: str, expected: str) -> None:
@@ -106,6 +121,31 @@ def test_the_variables_that_were_used_are_told() -> None:
     lexer = Lexer(VARIABLES)
     lexer.expand("$A ${B:-$EMPTY} '$TWO'")
     assert lexer.used == {"A", "B", "EMPTY"}
+
+
+def test_variables_that_grow_without_bounds_are_refused() -> None:
+    with pytest.raises(ValueError, match="more than 8 MiB"):
+        Lexer({"A": "x" * (1 << 20)}).expand("$A" * 9)
+    with pytest.raises(ValueError, match="more than 8 MiB"):
+        Lexer({"A": "x" * 5000}).expand("${A//x/$A}")
+
+
+def test_patterns_with_many_stars_take_no_time() -> None:
+    value = "a" * 5000
+    for form in ("${A##%s}", "${A#%s}", "${A%%%s}"):
+        assert Lexer({"A": value}).expand(form % ("*a" * 20 + "*b")) == value
+
+
+@given(st.text(alphabet="ab", max_size=8), st.text(alphabet="ab*?", max_size=5), st.sampled_from(["#", "##", "%", "%%"]))
+def test_trimming_agrees_with_trying_every_length(value: str, pattern: str, operator: str) -> None:
+    sizes = range(len(value) + 1) if len(operator) == 1 else range(len(value), -1, -1)
+    expected = value
+    for size in sizes:
+        part = value[:size] if operator[0] == "#" else value[len(value) - size :]
+        if fnmatchcase(part, pattern):
+            expected = value[size:] if operator[0] == "#" else value[: len(value) - size]
+            break
+    assert Lexer({"V": value}).expand(f"${{V{operator}{pattern}}}") == expected
 
 
 @given(st.text())

@@ -102,6 +102,13 @@ def test_a_step_key_depends_on_what_the_result_depends_on() -> None:
     assert base not in others
 
 
+def test_a_label_spoils_no_run_after_it_but_a_variable_does() -> None:
+    run, copy = read_line("RUN x"), read_line("COPY a b")
+    labelled, other = ImageConfig(labels={"a": "b"}), ImageConfig(env=("A=1",))
+    assert step_key(TOP, ImageConfig(), run) == step_key(TOP, labelled, run) != step_key(TOP, other, run)
+    assert step_key(TOP, ImageConfig(), copy) == step_key(TOP, other, copy) != step_key(TOP, ImageConfig(working_dir="/x"), copy)
+
+
 def parse_second(text: str) -> Run:
     instruction = read_instruction(parse(text).nodes[1])
     assert isinstance(instruction, Run)
