@@ -47,15 +47,11 @@ def resolve_account(user: str, passwd: str, group: str, group_add: Sequence[str]
     defines runs with group 0 and the home directory ``/``. Raises InvalidParameter for an unknown name.
     """
     wanted_user, colon, wanted_group = user.partition(":")
+    # Without a name the user is root, whether or not the image has a passwd file that says so.
     wanted_user = wanted_user or "0"
     users, groups = list(_users(passwd)), list(_groups(group))
     entry = _find_user(users, wanted_user)
-    # Without a name the user is root, whether or not the image has a passwd file that says so.
-    uid = (
-        entry.uid
-        if entry
-        else _number(wanted_user or "0", f"unable to find user {wanted_user}: no matching entries in passwd file")
-    )
+    uid = entry.uid if entry else _number(wanted_user, f"unable to find user {wanted_user}: no matching entries in passwd file")
     gid = entry.gid if entry else 0
     additional: list[int] = []
     if colon and wanted_group:

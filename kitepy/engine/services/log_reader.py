@@ -23,6 +23,7 @@ from kitepy.engine.services.ports import LogOptions
 STREAM_NUMBERS = {"stdout": 1, "stderr": 2}
 _BLOCK_BYTES = 256 * 1024
 _TAIL_BLOCK_BYTES = 64 * 1024
+_REMEMBERED_BYTES = 128
 _FOLLOW_EVENTS = inotify.IN_MODIFY | inotify.IN_CREATE | inotify.IN_MOVED_TO | inotify.IN_MOVED_FROM
 _TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?Z")
 
@@ -48,14 +49,40 @@ def time_ns(text: str) -> int:
     return seconds * 1_000_000_000 + int((match[2] or "0").ljust(9, "0"))
 
 
-def log_files(path: Path) -> list[Path]:
-    """The log's files, oldest first; the live one comes last."""
-    rotated = []
-    number = 1
-    while (older := path.with_name(f"{path.name}.{number}")).exists():
-        rotated.append(older)
+def open_log(path: Path) -> list[BinaryIO]:
+    """The log's files, opened, oldest first; the live one comes last.
+
+    They are opened from the youngest on: a rotation meanwhile moves files towards the older names, so that one may be met
+    twice but none is missed, save a live file that is younger than this call.
+    """
+    opened: list[BinaryIO] = []
+    known: set[tuple[int, int]] = set()
+    number = 0
+    while True:
+        try:
+            stream = (path if number == 0 else path.with_name(f"{path.name}.{number}")).open("rb", buffering=0)
+        except FileNotFoundError:
+            if number:
+                break
+        else:
+            if _identity(stream) in known:
+                stream.close()
+            else:
+                known.add(_identity(stream))
+                opened.append(stream)
         number += 1
-    return [*reversed(rotated), path]
+    return opened[::-1]
+
+
+def _identity(stream: BinaryIO) -> tuple[int, int]:
+    status = os.fstat(stream.fileno())
+    return status.st_dev, status.st_ino
+
+
+def _fixed_width(text: str) -> str:
+    """A log line's time with all nine digits, as readers of logs get it."""
+    match = _TIME.fullmatch(text)
+    return f"{match[1]}.{(match[2] or '').ljust(9, '0')}Z" if match else text
 
 
 class _Selection:
@@ -67,11 +94,23 @@ class _Selection:
             name: number for name, number in STREAM_NUMBERS.items() if (options.stdout if number == 1 else options.stderr)
         }
         self._rest = b""
+        self._last = b""
         self.past_end = False
         """A line later than ``until`` was seen: lines are in order, so nothing more will match."""
 
+    def continues(self, stream: BinaryIO) -> bool:
+        """Whether the file still holds what was read of it last: a log of one file is emptied at its bound and starts over."""
+        position = stream.tell()
+        last = self._last[-position:] if position else b""
+        return os.pread(stream.fileno(), len(last), position - len(last)) == last
+
+    def start_over(self) -> None:
+        """What was read of the file is gone, half a line included."""
+        self._rest = self._last = b""
+
     def feed(self, block: bytes) -> list[tuple[int, bytes]]:
         """The chosen lines that are complete by now, as (stream number, text)."""
+        self._last = block[-_REMEMBERED_BYTES:]
         block = self._rest + block
         cut = block.rfind(b"\n") + 1
         self._rest = block[cut:]
@@ -101,7 +140,7 @@ class _Selection:
             if options.details:
                 text = f"{','.join(f'{key}={value}' for key, value in (line.attrs or {}).items())} {text}"
             if options.timestamps:
-                text = f"{line.time} {text}"
+                text = f"{_fixed_width(line.time)} {text}"
             chosen.append((number, text.encode("utf-8", "replace")))
         return chosen
 
@@ -141,23 +180,22 @@ def tail_offset(stream: BinaryIO, count: int) -> tuple[int, int]:
     return 0, found + (1 if end else 0)
 
 
-def _start_points(files: list[Path], tail: int | None) -> list[tuple[Path, int]]:
-    """From which offset each file is to be read, oldest first."""
+def _open_at(path: Path, tail: int | None) -> list[BinaryIO]:
+    """The files to read, oldest first, each standing where reading is to begin."""
+    opened = open_log(path)
     if tail is None:
-        return [(path, 0) for path in files]
-    points: list[tuple[Path, int]] = []
+        return opened
     wanted = tail
-    for path in reversed(files):
-        try:
-            with path.open("rb") as stream:
-                offset, found = tail_offset(stream, wanted) if wanted else (stream.seek(0, os.SEEK_END), 0)
-        except FileNotFoundError:
-            offset, found = 0, 0
-        points.append((path, offset))
+    chosen: list[BinaryIO] = []
+    for stream in reversed(opened):
+        if chosen and wanted <= 0:
+            stream.close()
+            continue
+        offset, found = tail_offset(stream, wanted) if wanted else (stream.seek(0, os.SEEK_END), 0)
+        stream.seek(offset)
+        chosen.append(stream)
         wanted -= found
-        if wanted <= 0:
-            break
-    return list(reversed(points))
+    return chosen[::-1]
 
 
 async def read_log(
@@ -166,37 +204,45 @@ async def read_log(
     """Batches of (stream number, line), none of them empty, in the order of writing.
 
     ``ended`` resolves when nothing more will be written (the monitor has drained the output by then); None means that it
-    is so already. With ``follow``, the iterator ends then, or at ``until``.
+    is so already. With ``follow``, the iterator ends then, or at ``until``. A follower that is slower than the writer reads
+    the rotated files, too, and misses only those that the log's own bounds have deleted.
     """
     selection = _Selection(options)
-    points = await asyncio.to_thread(_start_points, log_files(path), options.tail)
     with ExitStack() as resources:
         wake = asyncio.Event()
         if options.follow and ended is not None:
             _watch_directory(resources, path.parent, wake)
-            ended.add_done_callback(lambda _: wake.set())
-        live: BinaryIO | None = None
-        for file, offset in points:
-            try:
-                live = resources.enter_context(file.open("rb", buffering=0))
-            except FileNotFoundError:  # rotated away in the meantime, or never written
-                continue
-            live.seek(offset)
-            async for frames in _read_on(live, selection):
+
+            def wake_up(_: asyncio.Future[Any]) -> None:
+                wake.set()
+
+            ended.add_done_callback(wake_up)
+            resources.callback(ended.remove_done_callback, wake_up)
+        files = await asyncio.to_thread(_open_at, path, options.tail)
+        for stream in files:
+            resources.callback(stream.close)
+        for stream in files:
+            async for frames in _read_on(stream, selection):
                 yield frames
-                if selection.past_end:
-                    return
+            if selection.past_end:
+                return
         if not options.follow or ended is None:
             if frames := selection.finish():
                 yield frames
             return
-        async for frames in _follow(path, live, selection, ended, wake, options.until_ns, resources):
+        async for frames in _follow(path, files[-1] if files else None, selection, ended, wake, options.until_ns):
             yield frames
 
 
 async def _read_on(stream: BinaryIO, selection: _Selection) -> AsyncIterator[list[tuple[int, bytes]]]:
     """Everything up to the present end of a file; other clients get their turn between the blocks."""
-    while block := stream.read(_BLOCK_BYTES):
+    while not selection.past_end:
+        if not selection.continues(stream):
+            selection.start_over()
+            stream.seek(0)
+        block = stream.read(_BLOCK_BYTES)
+        if not block:
+            return
         if frames := selection.feed(block):
             yield frames
         await asyncio.sleep(0)
@@ -209,48 +255,60 @@ async def _follow(
     ended: asyncio.Future[Any],
     wake: asyncio.Event,
     until_ns: int,
-    resources: ExitStack,
 ) -> AsyncIterator[list[tuple[int, bytes]]]:
     loop = asyncio.get_running_loop()
-    while True:
-        last_round = ended.done()
-        wake.clear()
-        if live is not None:
-            async for frames in _read_on(live, selection):
-                yield frames
-        replaced = _successor(path, live)
-        if replaced is not None:
-            live = resources.enter_context(replaced)
-            continue
-        if last_round or selection.past_end:
-            if frames := selection.finish():
-                yield frames
-            return
-        timeout = None
-        if until_ns:
-            timeout = until_ns / 1e9 - datetime.now(UTC).timestamp()
-            if timeout <= 0:
+    with ExitStack() as resources:
+        while True:
+            last_round = ended.done()
+            wake.clear()
+            if live is not None:
+                async for frames in _read_on(live, selection):
+                    yield frames
+            if younger := _younger_files(path, live):
+                for stream in younger:
+                    resources.callback(stream.close)
+                # What was written between the read above and the rotation; nobody writes to these files any more.
+                for stream in (*([live] if live is not None else []), *younger[:-1]):
+                    async for frames in _read_on(stream, selection):
+                        yield frames
+                    stream.close()
+                live = younger[-1]
+                continue
+            if last_round or selection.past_end:
+                if frames := selection.finish():
+                    yield frames
                 return
-        handle = loop.call_later(timeout, wake.set) if timeout is not None else None
+            timeout = None
+            if until_ns:
+                timeout = until_ns / 1e9 - datetime.now(UTC).timestamp()
+                if timeout <= 0:
+                    return
+            handle = loop.call_later(timeout, wake.set) if timeout is not None else None
+            try:
+                await wake.wait()
+            finally:
+                if handle is not None:
+                    handle.cancel()
+
+
+def _younger_files(path: Path, current: BinaryIO | None) -> list[BinaryIO]:
+    """The files that came after the one being read, opened, oldest first; all of them when it is no longer there."""
+    if current is not None:
         try:
-            await wake.wait()
-        finally:
-            if handle is not None:
-                handle.cancel()
-
-
-def _successor(path: Path, live: BinaryIO | None) -> BinaryIO | None:
-    """The live file, opened, when it is another one than the reader holds (rotation, or the first line was just written)."""
-    try:
-        candidate = path.open("rb", buffering=0)
-    except FileNotFoundError:
-        return None
-    if live is not None:
-        ours, theirs = os.fstat(live.fileno()), os.fstat(candidate.fileno())
-        if (ours.st_dev, ours.st_ino) == (theirs.st_dev, theirs.st_ino):
-            candidate.close()
-            return None
-    return candidate
+            status = os.stat(path)
+        except FileNotFoundError:
+            return []
+        if (status.st_dev, status.st_ino) == _identity(current):
+            return []
+    opened = open_log(path)
+    if current is None:
+        return opened
+    for position, stream in enumerate(opened):
+        if _identity(stream) == _identity(current):
+            for older in opened[: position + 1]:
+                older.close()
+            return opened[position + 1 :]
+    return opened
 
 
 def _watch_directory(resources: ExitStack, directory: Path, wake: asyncio.Event) -> None:

@@ -63,7 +63,8 @@ def _read_regular(directory: int, name: str, hidden: bool) -> str | None:
         return "" if hidden else None
     except OSError:  # a link, or a whiteout, which can't be opened
         return ""
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        return ""
     with os.fdopen(descriptor, "rb") as stream:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            return ""
         return stream.read(_MAX_BYTES).decode("utf-8", "replace")

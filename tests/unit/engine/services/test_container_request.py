@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import msgspec
 import pytest
 from hypothesis import given
@@ -19,7 +21,7 @@ from kitepy.engine.model.container_config import (
     ThrottleDevice,
     Ulimit,
 )
-from kitepy.engine.model.errors import EngineError, InvalidParameter, Unsupported
+from kitepy.engine.model.errors import InvalidParameter, Unsupported
 from kitepy.engine.model.network import PortRequest
 from kitepy.engine.model.oci import HealthCheck, ImageConfig
 from kitepy.engine.services import container_request as rules
@@ -78,13 +80,14 @@ def test_labels_ports_and_volumes_are_united_and_the_request_wins() -> None:
 
 
 def test_plain_settings_come_from_the_image_unless_the_user_has_others() -> None:
-    image = ImageConfig(user="app", working_dir="/srv", stop_signal="SIGINT", shell=("/bin/bash", "-c"), on_build=("RUN x",))
+    # The shell's name is only data here.
+    image = ImageConfig(user="app", working_dir="/srv", stop_signal="SIGINT", shell=("/bin/bash", "-c"))  # noqa: S604
     merged = rules.merge_image(ContainerConfig(), image)
     assert (merged.user, merged.working_dir, merged.stop_signal, merged.shell) == ("app", "/srv", "SIGINT", ["/bin/bash", "-c"])
-    assert merged.on_build is None
-    wanted = ContainerConfig(user="0", working_dir="/", stop_signal="9", shell=["sh"])
+    wanted = ContainerConfig(user="0", working_dir="/", stop_signal="9", shell=["sh"], on_build=["RUN x"])  # noqa: S604  # data
     merged = rules.merge_image(wanted, image)
     assert (merged.user, merged.working_dir, merged.stop_signal, merged.shell) == ("0", "/", "9", ["sh"])
+    assert merged.on_build is None
 
 
 def test_a_health_check_inherits_field_by_field() -> None:
@@ -334,12 +337,11 @@ def test_a_port_is_a_number_and_a_protocol(number: int, suffix: str) -> None:
 def test_any_text_is_a_port_or_refused(text: str) -> None:
     try:
         number, protocol = rules.parse_port(text)
-    except InvalidParameter as error:
-        assert "invalid port specification" in str(error)
-    else:
-        assert 0 < number < 65536
-        assert protocol in rules.PROTOCOLS
-        assert text.partition("/")[0].lstrip("0") == str(number)
+    except InvalidParameter:
+        return
+    assert 0 < number < 65536
+    assert protocol in rules.PROTOCOLS
+    assert text.partition("/")[0].lstrip("0") == str(number)
 
 
 @given(st.integers(1, 65535), st.integers(1, 65535))
@@ -397,7 +399,5 @@ def test_an_update_changes_only_what_it_names() -> None:
 
 @given(st.builds(HostConfig, ipc_mode=st.text(max_size=20), pid_mode=st.text(max_size=20), cpuset_cpus=st.text(max_size=9)))
 def test_any_words_pass_or_are_refused_as_errors_of_the_request(host: HostConfig) -> None:
-    try:
+    with contextlib.suppress(InvalidParameter, Unsupported):
         rules.check_host_config(rules.fill_host_config(host))
-    except EngineError as error:
-        assert isinstance(error, InvalidParameter | Unsupported)
