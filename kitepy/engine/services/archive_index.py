@@ -72,6 +72,11 @@ class ArchivedImage:
         return chain_ids(self.document.diff_ids)
 
 
+def native_architecture() -> str:
+    """This machine's processor in OCI's words (Go's GOARCH)."""
+    return _ARCHITECTURES.get(platform.machine(), platform.machine())
+
+
 def read_archive(members: Members) -> list[ArchivedImage]:
     """All images of an archive; raises ``InvalidParameter`` when it holds none or contradicts itself."""
     if "manifest.json" in members:
@@ -154,7 +159,7 @@ def _suitable(entries: Sequence[Descriptor]) -> Sequence[Descriptor]:
     """Of one image's platforms this machine's; all when none says what it is for."""
     if not any(entry.platform for entry in entries):
         return entries
-    native = _ARCHITECTURES.get(platform.machine(), platform.machine())
+    native = native_architecture()
     fitting = [e for e in entries if e.platform.get("os") == "linux" and e.platform.get("architecture") == native]
     return fitting[:1] or entries[:1]
 

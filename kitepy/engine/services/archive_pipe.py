@@ -9,6 +9,8 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
+from kitepy.engine.storage.readiness import readable, writable
+
 _PIPE_BYTES = 1 << 20
 _READ_BYTES = 1 << 18
 
@@ -53,7 +55,7 @@ async def drain(run: RunJob) -> AsyncIterator[bytes]:
                 try:
                     piece = os.read(read_fd, _READ_BYTES)
                 except BlockingIOError:
-                    await _ready(read_fd, write=False)
+                    await readable(read_fd)
                     continue
                 if not piece:
                     break
@@ -73,7 +75,7 @@ async def _pump(content: AsyncIterator[bytes], fd: int) -> None:
                 try:
                     view = view[os.write(fd, view) :]
                 except BlockingIOError:
-                    await _ready(fd, write=True)
+                    await writable(fd)
 
 
 def _pipe() -> tuple[int, int]:
@@ -81,27 +83,6 @@ def _pipe() -> tuple[int, int]:
     with contextlib.suppress(PermissionError):  # above the user's limit on pipe memory the default will do
         fcntl.fcntl(write_fd, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
     return read_fd, write_fd
-
-
-async def _ready(fd: int, *, write: bool) -> None:
-    loop = asyncio.get_running_loop()
-    ready: asyncio.Future[None] = loop.create_future()
-
-    def fire() -> None:
-        if not ready.done():
-            ready.set_result(None)
-
-    if write:
-        loop.add_writer(fd, fire)
-    else:
-        loop.add_reader(fd, fire)
-    try:
-        await ready
-    finally:
-        if write:
-            loop.remove_writer(fd)
-        else:
-            loop.remove_reader(fd)
 
 
 async def _cancel(*tasks: asyncio.Future[Any]) -> None:

@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import json
 import os
-import platform as machine
 import shutil
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -35,7 +34,7 @@ from kitepy.engine.model.oci import (
 )
 from kitepy.engine.model.reference import Reference, parse_reference
 from kitepy.engine.model.timestamps import format_time
-from kitepy.engine.services.archive_index import ArchivedImage, Member, Members, read_archive
+from kitepy.engine.services.archive_index import ArchivedImage, Member, Members, native_architecture, read_archive
 from kitepy.engine.services.archive_pipe import drain, feed
 from kitepy.engine.storage.compression import Compression, detect
 from kitepy.engine.storage.content import ContentStore
@@ -45,7 +44,6 @@ from kitepy.engine.storage.worker import WorkerPool
 
 _MAX_ARCHIVE_BYTES = 1 << 40
 _TAR_MAGIC_OFFSET = 257
-_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
 
 Announce = Callable[[str, Image, str | None], None]
 ApplyChanges = Callable[[ImageConfig, Sequence[str]], ImageConfig]
@@ -340,7 +338,7 @@ def _looks_like_layer(path: Path) -> bool:
 
 def _platform(text: str | None) -> tuple[str, str, str]:
     """(os, architecture, variant) of ``os[/architecture[/variant]]``; this machine's when not given."""
-    native = _ARCHITECTURES.get(machine.machine(), machine.machine())
+    native = native_architecture()
     parts = (text or "").split("/")
     if not parts[0]:
         return "linux", native, ""

@@ -1,6 +1,6 @@
 """What a worker does to itself before it touches foreign content: private mounts, a root directory it can't leave, a short life.
 
-Linux calls without a wrapper in Python 3.11's ``os``; each raises ``OSError``.
+The system calls are ``kernel``'s; only syncfs(2), which may take seconds, is bound here so that other threads go on meanwhile.
 """
 
 from __future__ import annotations
@@ -9,47 +9,38 @@ import ctypes
 import os
 import signal
 
-_CLONE_NEWNS = 0x00020000
+from kitepy.engine.kernel import mounts, namespaces
+from kitepy.engine.kernel.mounts import mount_overlay as mount_overlay
+from kitepy.engine.kernel.syscalls import libc_call, prctl
+
 _MS_NOSUID = 2
 _MS_NODEV = 4
-_MS_BIND = 0x1000
-_MS_REC = 0x4000
-_MS_SLAVE = 1 << 19
 _PR_SET_PDEATHSIG = 1
 _PR_SET_NO_NEW_PRIVS = 38
 
+# Unlike the kernel package's binding this one releases the interpreter lock.
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def _check(result: int, call: str) -> None:
-    if result != 0:
-        number = ctypes.get_errno()
-        raise OSError(number, f"{call}: {os.strerror(number)}")
-
-
 def enter_private_mounts() -> None:
-    """Get a mount namespace of one's own (unshare(2)).
+    """Get a mount namespace of one's own.
 
     It stays a slave of the host's, so that what is unmounted outside is not kept busy from in here.
     """
-    _check(_libc.unshare(_CLONE_NEWNS), "unshare")
-    _check(_libc.mount(b"none", b"/", None, ctypes.c_ulong(_MS_REC | _MS_SLAVE), None), "mount")
+    namespaces.unshare(namespaces.CLONE_NEWNS)
+    mounts.set_propagation("/", mounts.MS_REC | mounts.MS_SLAVE)
 
 
 def mount_tmpfs(target: str) -> None:
-    """A small file system in memory, for mount points (mount(2))."""
-    flags = _MS_NOSUID | _MS_NODEV
-    _check(_libc.mount(b"tmpfs", os.fsencode(target), b"tmpfs", ctypes.c_ulong(flags), b"size=1m,mode=700"), "mount tmpfs")
+    """A small file system in memory, for mount points."""
+    flags = ctypes.c_ulong(_MS_NOSUID | _MS_NODEV)
+    libc_call("mount", f"tmpfs {target}", b"tmpfs", os.fsencode(target), b"tmpfs", flags, b"size=1m,mode=700")
 
 
 def bind_mount(source: str, target: str) -> None:
-    """Show a directory at another place (mount(2))."""
-    _check(_libc.mount(os.fsencode(source), os.fsencode(target), None, ctypes.c_ulong(_MS_BIND), None), "bind mount")
-
-
-def mount_overlay(target: str, options: str) -> None:
-    """Mount an overlay; paths in the options may be relative to the working directory (mount(2))."""
-    _check(_libc.mount(b"overlay", os.fsencode(target), b"overlay", ctypes.c_ulong(0), os.fsencode(options)), "mount overlay")
+    """Show a directory at another place."""
+    flags = ctypes.c_ulong(mounts.MS_BIND)
+    libc_call("mount", f"{source} {target}", os.fsencode(source), os.fsencode(target), None, flags, None)
 
 
 def chroot_into(directory: str | bytes | int) -> None:
@@ -60,21 +51,23 @@ def chroot_into(directory: str | bytes | int) -> None:
 
 
 def die_with_parent(parent_pid: int) -> None:
-    """Be killed when the parent ends (prctl(2) PR_SET_PDEATHSIG), also when it ended just before."""
-    _check(_libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0), "prctl")
+    """Be killed when the parent ends, also when it ended just before."""
+    prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, name="PR_SET_PDEATHSIG")
     if os.getppid() != parent_pid:
         os._exit(1)
 
 
 def forbid_new_privileges() -> None:
-    """No exec of ours may gain anything (prctl(2) PR_SET_NO_NEW_PRIVS)."""
-    _check(_libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "prctl")
+    """No exec of ours may gain anything."""
+    prctl(_PR_SET_NO_NEW_PRIVS, 1, name="PR_SET_NO_NEW_PRIVS")
 
 
 def sync_file_system(path: str | os.PathLike[str]) -> None:
-    """Wait until everything written to the path's file system is on disk (syncfs(2)); releases the interpreter lock."""
+    """Wait until everything written to the path's file system is on disk (syncfs(2))."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        _check(_libc.syncfs(fd), "syncfs")
+        if _libc.syncfs(fd) != 0:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number), os.fspath(path))
     finally:
         os.close(fd)

@@ -23,41 +23,22 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from kitepy.engine.model.errors import EngineError, InvalidParameter, NotFound
+from kitepy.engine.model.errors import EngineError, InvalidParameter
 from kitepy.engine.model.oci import EMPTY_LAYER, OCI_LAYER, ChainId, DiffId, Digest, chain_id
-from kitepy.engine.storage.confinement import sync_file_system
+from kitepy.engine.storage.background_sync import BackgroundSync
 from kitepy.engine.storage.content import ContentStore
 from kitepy.engine.storage.database import Database
 from kitepy.engine.storage.extract import OPAQUE_XATTR
+from kitepy.engine.storage.layer_index import Layer, LayerIndex, layer_of
 from kitepy.engine.storage.worker import WorkerPool
 
 log = logging.getLogger(__name__)
 
 _GRACE_S = 600.0
-_SYNC_DELAY_S = 1.0
 _EMPTY_TAR_BYTES = 1024
 
 Holder = Callable[[], Iterable[ChainId]]
 """Names the chain ids somebody still needs (containers, build cache)."""
-
-
-@dataclass(frozen=True)
-class Layer:
-    """One layer that is ready to be mounted."""
-
-    number: int
-    chain_id: ChainId
-    diff_id: DiffId
-    parent: int | None
-    size_bytes: int
-    blob_digest: Digest | None
-    blob_size: int
-    media_type: str
-
-    @property
-    def directory(self) -> str:
-        """Relative to the data root; short, so that 128 of them fit into one page of mount options."""
-        return f"layers/{self.number}/diff"
 
 
 @dataclass(frozen=True)
@@ -71,7 +52,7 @@ class Unplaced:
     compression: str
 
 
-class LayerStore:
+class LayerStore(LayerIndex):
     """The layers below one data root. Belongs to one event loop."""
 
     def __init__(
@@ -84,8 +65,8 @@ class LayerStore:
         opaque_xattr: str = OPAQUE_XATTR,
         boot_id: str | None = None,
     ) -> None:
+        super().__init__(database)
         self._root = data_root
-        self._database = database
         self._content = content
         self._workers = workers
         self._opaque_xattr = opaque_xattr
@@ -93,63 +74,10 @@ class LayerStore:
         self._holders: list[Holder] = []
         self._held: dict[ChainId, int] = {}
         self._placed_at: dict[int, float] = {}
-        self._lowers: dict[ChainId, tuple[str, ...]] = {}
-        self._sync_task: asyncio.Task[None] | None = None
         self._removal_task: asyncio.Task[None] | None = None
         self._removing = asyncio.Lock()
-        self._closing = asyncio.Event()
+        self._sync = BackgroundSync(data_root, database, self._boot_id)
         (data_root / "layers").mkdir(mode=0o711, parents=True, exist_ok=True)
-
-    # Looking up
-
-    def find(self, chain: ChainId) -> Layer | None:
-        """The layer with this chain id, if it is ready."""
-        row = self._database.query_one("SELECT * FROM layers WHERE chain_id = ? AND state = 'ready'", (chain,))
-        return None if row is None else _layer(row)
-
-    def get(self, chain: ChainId) -> Layer:
-        """The layer with this chain id; raises ``NotFound``."""
-        layer = self.find(chain)
-        if layer is None:
-            raise NotFound(f"layer does not exist: {chain}")
-        return layer
-
-    def by_number(self, number: int) -> Layer:
-        row = self._database.query_one("SELECT * FROM layers WHERE id = ? AND state = 'ready'", (number,))
-        if row is None:
-            raise NotFound(f"layer does not exist: {number}")
-        return _layer(row)
-
-    def stack(self, chain: ChainId | None) -> tuple[Layer, ...]:
-        """The layer and everything below it, bottom first."""
-        rows = self._database.query(
-            """WITH RECURSIVE below(id, depth) AS (
-                   SELECT id, 0 FROM layers WHERE chain_id = ? AND state = 'ready'
-                   UNION ALL SELECT layers.parent_id, depth + 1 FROM below JOIN layers ON layers.id = below.id
-                   WHERE layers.parent_id IS NOT NULL)
-               SELECT layers.* FROM below JOIN layers ON layers.id = below.id ORDER BY depth DESC""",
-            (chain,),
-        )
-        if chain is not None and not rows:
-            raise NotFound(f"layer does not exist: {chain}")
-        return tuple(_layer(row) for row in rows)
-
-    def lower_dirs(self, chain: ChainId) -> tuple[str, ...]:
-        """Directories for overlay's ``lowerdir``, relative to the data root, topmost first."""
-        found = self._lowers.get(chain)
-        if found is None:
-            found = self._lowers[chain] = tuple(layer.directory for layer in reversed(self.stack(chain)))
-        return found
-
-    def total_size(self) -> int:
-        """Bytes of files in all layers."""
-        row = self._database.query_one("SELECT coalesce(sum(size), 0) AS total FROM layers WHERE state = 'ready'")
-        return int(row["total"]) if row is not None else 0
-
-    def with_diff(self, diff_id: DiffId) -> Layer | None:
-        """Some layer with these contents, whatever it lies on."""
-        row = self._database.query_one("SELECT * FROM layers WHERE diff_id = ? AND state = 'ready' LIMIT 1", (diff_id,))
-        return None if row is None else _layer(row)
 
     # Making
 
@@ -230,7 +158,7 @@ class LayerStore:
             self.spare(existing)
             return existing
         self._placed_at[unplaced.number] = time.monotonic()
-        self._sync_later()
+        self._sync.soon()
         return self.get(chain)
 
     def discard(self, unplaced: Unplaced) -> None:
@@ -318,10 +246,10 @@ class LayerStore:
                 while number is not None and number in rows and number not in reached:
                     reached.add(number)
                     number = rows[number]["parent_id"]
-            garbage = [_layer(row) for number, row in rows.items() if number not in reached]
+            garbage = [layer_of(row) for number, row in rows.items() if number not in reached]
             _mark_removing(connection, [layer.number for layer in garbage])
         for layer in garbage:
-            self._lowers.pop(layer.chain_id, None)
+            self.forget(layer.chain_id)
             self._placed_at.pop(layer.number, None)
         depth = {layer.number: layer for layer in garbage}
         return sorted(garbage, key=lambda layer: -_depth(layer, depth))
@@ -357,16 +285,14 @@ class LayerStore:
         for digest in list(self._content.digests()):
             if digest not in referenced:
                 self._content.remove(digest)
-        if self._database.query_one("SELECT 1 FROM layers WHERE unsynced_boot IS NOT NULL"):
-            self._sync_later()
+        self._sync.soon()
         return dropped
 
     async def close(self) -> None:
         """Wait until the layers made so far are on disk and those given up are gone."""
-        self._closing.set()
-        for task in (self._sync_task, self._removal_task):
-            if task is not None:
-                await task
+        if self._removal_task is not None:
+            await self._removal_task
+        await self._sync.close()
 
     # Inside
 
@@ -436,40 +362,6 @@ class LayerStore:
     def _store_empty_tar(self) -> None:
         if Digest(EMPTY_LAYER) not in self._content:
             self._content.put(bytes(_EMPTY_TAR_BYTES))
-
-    def _sync_later(self) -> None:
-        if self._sync_task is None or self._sync_task.done():
-            self._sync_task = asyncio.get_running_loop().create_task(self._sync())
-
-    async def _sync(self) -> None:
-        while True:
-            # Layers come in bursts; one sync does for all of them.
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._closing.wait(), _SYNC_DELAY_S)
-            rows = self._database.query("SELECT id FROM layers WHERE unsynced_boot = ?", (self._boot_id,))
-            if not rows:
-                return
-            try:
-                await asyncio.to_thread(sync_file_system, self._root)
-            except OSError as error:
-                log.error("cannot sync %s: %s", self._root, error)
-                return
-            with self._database.transaction() as connection:
-                done = [(row["id"],) for row in rows]
-                connection.executemany("UPDATE layers SET unsynced_boot = NULL WHERE id = ?", done)
-
-
-def _layer(row: sqlite3.Row) -> Layer:
-    return Layer(
-        number=row["id"],
-        chain_id=ChainId(row["chain_id"]),
-        diff_id=DiffId(row["diff_id"]),
-        parent=row["parent_id"],
-        size_bytes=row["size"],
-        blob_digest=Digest(row["blob_digest"]) if row["blob_digest"] else None,
-        blob_size=row["blob_size"],
-        media_type=row["media_type"],
-    )
 
 
 def _mark_removing(connection: sqlite3.Connection, numbers: list[int]) -> None:

@@ -20,6 +20,7 @@ from typing import Any
 
 from kitepy.engine.model import errors
 from kitepy.engine.model.errors import EngineError, SystemFailure
+from kitepy.engine.storage.readiness import readable
 
 log = logging.getLogger(__name__)
 
@@ -162,7 +163,7 @@ class _Running:
             raise
 
     async def _receive_announcement(self) -> bool:
-        await _readable(self._channel.fileno())
+        await readable(self._channel.fileno())
         try:
             self._received, fds, _, _ = socket.recv_fds(self._channel, _READ_SIZE, 1)
         except ConnectionResetError:
@@ -208,22 +209,7 @@ class _Running:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
             # Its files may be removed only when it can't write any more.
-            await _readable(self._pidfd)
-
-
-async def _readable(fd: int) -> None:
-    loop = asyncio.get_running_loop()
-    ready: asyncio.Future[None] = loop.create_future()
-
-    def fire() -> None:
-        if not ready.done():
-            ready.set_result(None)
-
-    loop.add_reader(fd, fire)
-    try:
-        await ready
-    finally:
-        loop.remove_reader(fd)
+            await readable(self._pidfd)
 
 
 def _rebuild(job: str, description: dict[str, Any]) -> EngineError:
