@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_SEQPACKET, socket, socketpair
 
 from kitepy.engine.kernel import namespaces
@@ -12,6 +13,7 @@ from kitepy.engine.runtime.plan import Plan
 from kitepy.engine.runtime.process import Document
 
 _SIGKILL = 9
+_CODE_ABANDONED = 128
 
 
 class Child:
@@ -25,11 +27,19 @@ class Child:
         self.stdout_fd = -1
         self.stderr_fd = -1
 
-    def wait_until_executed(self) -> tuple[Message | None, int]:
-        """Block until the child has called exec; returns (what failed or None, the terminal's master or -1)."""
+    def wait_until_executed(self, starter_fd: int) -> tuple[Message | None, int]:
+        """Block until the child has called exec; returns (what failed or None, the terminal's master or -1).
+
+        When the one who asked for the start hangs up meanwhile, nobody wants the container any more: that is a failure too.
+        """
         assert self.channel is not None
         master_fd = -1
+        poller = select.poll()
+        poller.register(self.channel.fileno(), select.POLLIN)
+        poller.register(starter_fd, 0)  # hang-ups are reported without being asked for
         while True:
+            if all(fd == starter_fd for fd, _ in poller.poll()):
+                return {"failed": "system", "message": "the start was given up", "code": _CODE_ABANDONED}, master_fd
             try:
                 received = receive(self.channel)
             except ConnectionResetError:

@@ -73,9 +73,12 @@ class Runtime:
 
         ``attach``: attachments that are in place before process 1 exists, so they miss nothing; they are in ``attached`` of the
         result, in the same order. Raises StartFailed (the program can't be executed), Unsupported (a limit this kernel lacks) or
-        SystemFailure; then nothing is left running, and ``state_dir`` keeps only ``monitor.log``.
+        SystemFailure; then nothing is left running, and ``state_dir`` keeps only ``monitor.log``. When cancelled, the monitor
+        notices that its starter has gone and ends the container, whether it runs already or not.
         """
         request.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if request.rootfs is not None:
+            (request.bundle / "rootfs").mkdir(exist_ok=True)
         ours, theirs = channel.new_pair()
         pairs = [channel.new_pair() for _ in attach]
         message, fds = _launch_message(request, attach, theirs.fileno(), [pair[1].fileno() for pair in pairs])
@@ -95,7 +98,7 @@ class Runtime:
             if reply.get("event") != "started":
                 raise _start_error(reply)
         except BaseException:
-            # Closing the connections of a monitor that is still preparing makes it give up as soon as it notices.
+            # A monitor whose starter hangs up gives up.
             ours.close()
             for our_end, _ in pairs:
                 our_end.close()

@@ -34,6 +34,8 @@ _WRITE = select.EPOLLOUT
 _GONE = select.EPOLLHUP | select.EPOLLERR
 _SIGKILL = 9
 _SIGCHLD = 17
+_SHUTDOWN_SIGNALS = (1, 2, 15)
+"""SIGHUP, SIGINT, SIGTERM"""
 _CHUNK = 64 * 1024
 _DRAIN_LIMIT_S = 0.5
 _FLUSH_LIMIT_S = 10.0
@@ -44,6 +46,9 @@ def run_monitor(request: Message, fds: list[int], seccomp_program: bytes, machin
     code = 70
     try:
         syscalls.default_signal(_SIGCHLD)
+        for number in _SHUTDOWN_SIGNALS:
+            # When the machine shuts down, the container gets its own signal; the monitor stays to record how it ends.
+            syscalls.ignore_signal(number)
         os.setsid()
         syscalls.set_name("kitepy-monitor")
         _leave_engine_stdio(str(request["state_dir"]))
@@ -130,7 +135,10 @@ class Monitor:
         if failure is not None:
             if cgroup_made:
                 self._remove_cgroup()
-            send(self._starter, {"event": "failed", **failure})
+            try:
+                send(self._starter, {"event": "failed", **failure})
+            except OSError:
+                os.write(2, f"start failed with nobody to tell: {failure['message']}\n".encode())
             return
         self._program = b""
         gc.enable()
@@ -171,7 +179,7 @@ class Monitor:
         self._first = first
         if self._netns_fd is not None:
             os.close(self._netns_fd)
-        failure, self._master_fd = first.wait_until_executed()
+        failure, self._master_fd = first.wait_until_executed(self._starter.fileno())
         if failure is not None:
             first.kill_and_reap()
             return failure
@@ -190,8 +198,11 @@ class Monitor:
         self._epoll.register(first.pidfd, _READ)
         self._listen()
         self._write_file("status.json", self._status())
+        try:
+            send(self._starter, {"event": "started", **self._status()})
+        except OSError:
+            namespaces.pidfd_send_signal(first.pidfd, _SIGKILL)  # nobody knows of this container: end it in the ordinary way
         self._add_control(self._starter)
-        send(self._starter, {"event": "started", **self._status()})
         return None
 
     def _listen(self) -> None:

@@ -11,7 +11,7 @@ import os
 import resource
 import stat
 
-from kitepy.engine.kernel import capabilities, syscalls, tty
+from kitepy.engine.kernel import capabilities, mounts, syscalls, tty
 
 Document = dict[str, object]
 
@@ -84,6 +84,9 @@ def become(
     entered = _enter_directory(process, tolerate_refusal=True)
     os.umask(credentials.umask)
 
+    profile = process.get("apparmorProfile")
+    if profile:
+        _confine_by_apparmor(str(profile))
     permitted_now = capabilities.own_permitted()
     _change_user(credentials, permitted_now, last_capability)
     if not entered:
@@ -102,6 +105,23 @@ def become(
     except OSError as error:
         code = _CODE_NOT_FOUND if error.errno == 2 else _CODE_NOT_EXECUTABLE
         raise ProcessError(f"exec {program}: {(error.strerror or '').lower()}", code) from error
+
+
+def _confine_by_apparmor(profile: str) -> None:
+    """Ask for the AppArmor profile from the next exec on (aa_change_onexec(3))."""
+    for path in ("/proc/self/attr/apparmor/exec", "/proc/self/attr/exec"):
+        try:
+            fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            continue
+        try:
+            if mounts.filesystem_kind(fd) != mounts.PROC_MAGIC:
+                raise OSError(22, f"{path} is not on the kernel's file system, refusing to use it")
+            os.write(fd, f"exec {profile}".encode())
+        finally:
+            os.close(fd)
+        return
+    raise ProcessError(f"AppArmor profile {profile!r} can't be applied: AppArmor is not available", _CODE_OTHER)
 
 
 def _take_stdio(stdio: tuple[int, int, int], terminal: bool, credentials: Credentials) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import stat
@@ -10,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from support.runtime_lab import Lab, cgroups_left, log_entries, make_document, read_all
+from support.runtime_lab import Lab, cgroups_left, eventually, log_entries, make_document, read_all
 
 from kitepy.engine.model.errors import StartFailed, SystemFailure
 from kitepy.engine.model.launch import LogTarget, OverlayRoot
@@ -313,3 +314,75 @@ def test_an_unwritable_log_fails_the_start(lab: Lab) -> None:
             await lab.start(replace(request, log=LogTarget("json-file", lab.base / "nonesuch" / "log")))
 
     lab.run(test)
+
+
+def test_a_plain_directory_serves_as_root(lab: Lab) -> None:
+    async def test() -> None:
+        request = lab.request(make_document(["sh", "-c", "echo x > /written; ls /"]), rootfs=None)
+        plain = request.bundle / "rootfs"
+        plain.rmdir()
+        lab.layer.rename(plain)
+        container = await lab.start(request, [AttachWish()])
+        assert "written" in (await read_all(container.attached[0]))[StreamKind.STDOUT]
+        assert (plain / "written").read_text() == "x\n"
+
+    lab.run(test)
+
+
+def test_without_a_pid_namespace_the_children_end_with_process_1(lab: Lab) -> None:
+    async def test() -> None:
+        document = make_document(["sh", "-c", "sleep 1000 & echo $!; exit 6"])
+        document["linux"]["namespaces"] = [entry for entry in document["linux"]["namespaces"] if entry["type"] != "pid"]
+        container = await lab.start(lab.request(document), [AttachWish()])
+        child = int((await read_all(container.attached[0]))[StreamKind.STDOUT])
+        assert (await container.exited).code == 6
+        await eventually(lambda: not _is_sleeping(child))
+
+    lab.run(test)
+
+
+def _is_sleeping(pid: int) -> bool:
+    try:
+        return b"sleep\0001000" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except FileNotFoundError:
+        return False
+
+
+def test_a_small_memory_limit_is_enough_to_start(lab: Lab) -> None:
+    async def test() -> None:
+        document = make_document([])
+        document["linux"]["resources"] = {"memory": {"limit": 6 << 20}}
+        output, status = await lab.shell("echo fits", document)
+        assert (output, status.code) == ("fits\n", 0)
+
+    lab.run(test)
+
+
+def test_a_cancelled_start_leaves_nothing_running(lab: Lab) -> None:
+    async def test() -> None:
+        for delay_s in (0.0, 0.001, 0.003, 0.006, 0.009, 0.012):
+            await cancel_after(delay_s)
+
+    async def cancel_after(delay_s: float) -> None:
+        request = lab.request(make_document(["sleep", "1000"]))
+        starting = asyncio.ensure_future(lab.runtime.start(request))
+        await asyncio.sleep(delay_s)
+        if not starting.cancel():
+            await (await starting).signal(9)
+            return
+        await asyncio.wait([starting])
+        await eventually(lambda: cgroups_left(request.container_id) == [] and not _monitors_in(request.state_dir))
+        assert not (request.state_dir / "monitor.sock").exists()
+
+    lab.run(test)
+
+
+def _monitors_in(directory: Path) -> list[str]:
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            if os.readlink(entry / "cwd") == str(directory):
+                found.append(entry.name)
+        except OSError:
+            continue
+    return found
