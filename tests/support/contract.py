@@ -67,4 +67,6 @@ class ApiContract:
             raise LookupError(f"{method} {path} may not answer {status}")
         if "schema" in response:
             schema = {**response["schema"], "definitions": self._document["definitions"]}
-            jsonschema.Draft4Validator(schema).validate(document)
+            # The deepest error says more than the one about the alternative that contains it.
+            if error := jsonschema.exceptions.best_match(jsonschema.Draft4Validator(schema).iter_errors(document)):
+                raise error

@@ -124,7 +124,7 @@ class Server:
             return await self._run(match.target, call)
         except EngineError as error:
             status = status_of(error)
-            if status >= 500 and status != 501:
+            if status == 500:
                 logger.warning("request %s: %s %s: %s", request_id, request.method, request.raw_path, error, exc_info=error)
             return error_response(status, str(error))
         except EdgeError as error:
