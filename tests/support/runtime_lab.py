@@ -193,7 +193,7 @@ async def read_until(stream: AttachStream, wanted: bytes) -> bytes:
     found = b""
     while wanted not in found:
         piece = await stream.read()
-        assert piece is not None, f"the stream ended after {found!r}"
+        assert piece is not None, f"the stream ended after {found[-200:]!r}"
         found += piece[1]
     return found
 

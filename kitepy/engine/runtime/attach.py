@@ -1,14 +1,16 @@
 """The monitor's side of attaching: a bounded queue towards each attached client, and the queue into the process's stdin.
 
-Packets on an attach socket: one kind byte, then data; ``END`` comes last. A stalled client holds up the others and the log for
-at most ``STALL_LIMIT_S`` without any progress. Then a terminal's client misses output until it has caught up (nobody wants to be
-thrown out for pressing Ctrl-S); any other client is cut off (a pipeline must not lose bytes silently). When there is neither a
-log nor another client, the process waits for its only reader, as with a pipe.
+Packets on an attach socket: one kind byte, then data; ``END`` comes last. A client that stalls holds up the others and the
+log for at most ``STALL_LIMIT_S`` without any progress. Then its output goes into an unnamed file beside the log and is sent from
+there when the client reads again; beyond ``OVERFLOW_LIMIT`` it is cut off. A terminal's client misses the older output instead:
+what scrolled by while Ctrl-S was pressed is not wanted later. Without a log there is nothing to hold up and no place for a file:
+the process waits for a single reader, as with a pipe, and of several a stalled one is cut off.
 """
 
 from __future__ import annotations
 
 import os
+import struct
 from _socket import socket
 from collections import deque
 
@@ -23,12 +25,22 @@ MAX_DATA = 64 * 1024
 QUEUE_LIMIT = 1024 * 1024
 STDIN_LIMIT = 256 * 1024
 STALL_LIMIT_S = 2.0
+OVERFLOW_LIMIT = 1024 * 1024 * 1024
 
 
 class Attachment:
     """One attached client."""
 
-    def __init__(self, channel: socket, *, stdin: bool, stdout: bool, stderr: bool, drops_when_stalled: bool) -> None:
+    def __init__(
+        self,
+        channel: socket,
+        *,
+        stdin: bool,
+        stdout: bool,
+        stderr: bool,
+        drops_when_stalled: bool,
+        overflow_directory: str | None,
+    ) -> None:
         self.channel = channel
         self.fd = channel.fileno()
         self.stdin = stdin
@@ -37,6 +49,8 @@ class Attachment:
         """Set when the client has gone or was given up: it is to be dropped."""
         self._drops = drops_when_stalled
         self._dropping = False
+        self._overflow_directory = overflow_directory
+        self._overflow: Overflow | None = None
         self._queue: deque[bytes] = deque()
         self._queued = 0
         self._progress_at = 0.0
@@ -49,12 +63,14 @@ class Attachment:
 
     def holds_up(self, now: float, *, patient: bool) -> bool:
         """Whether the process's output must wait for this client; ``patient``: as long as it takes, nobody else is waiting."""
-        if self._queued < QUEUE_LIMIT or self._dropping or self.dead:
+        if self._queued < QUEUE_LIMIT or self._dropping or self._overflow is not None or self.dead:
             return False
         if patient or now - self._progress_at < STALL_LIMIT_S:
             return True
         if self._drops:
             self._dropping = True
+        elif self._overflow_directory is not None:
+            self._overflow = Overflow(self._overflow_directory)
         else:
             self.dead = True
         return False
@@ -63,14 +79,15 @@ class Attachment:
         """Queue output and send what the socket takes."""
         if not self.wants.get(kind, True) or self.dead:
             return
-        if self._dropping:
-            if self._queue:
-                return
-            self._dropping = False
+        if self._overflow is not None:
+            self.dead = not self._overflow.append(kind + data)
+            return
         if not self._queue:
             self._progress_at = now
         self._queue.append(kind + data)
         self._queued += len(data)
+        while self._dropping and self._queued > QUEUE_LIMIT:
+            self._queued -= len(self._queue.popleft()) - 1
         self.flush(now)
 
     def flush(self, now: float) -> bool:
@@ -87,15 +104,71 @@ class Attachment:
             self._queue.popleft()
             self._queued -= len(packet) - 1
             self._progress_at = now
+            if not self._queue:
+                self._dropping = False
+                if self._overflow is not None:
+                    self._refill(self._overflow)
         return not self.dead
+
+    def _refill(self, overflow: Overflow) -> None:
+        packet = overflow.take()
+        if packet:
+            self._queue.append(packet)
+            self._queued += len(packet) - 1
+        else:
+            overflow.close()
+            self._overflow = None
+
+    def close(self) -> None:
+        """Let go of the client."""
+        self.channel.close()
+        if self._overflow is not None:
+            self._overflow.close()
+            self._overflow = None
 
     def finish(self) -> None:
         """Queue the mark that all output has been sent; a client that sees its connection end without it has missed something."""
-        self._queue.append(END)
+        if self._overflow is not None:
+            self._overflow.append(END)
+        else:
+            self._queue.append(END)
 
-    def stalled(self, now: float) -> bool:
-        """Whether the client has taken nothing for so long that the end must not wait for it."""
-        return bool(self._queue) and now - self._progress_at >= STALL_LIMIT_S
+
+class Overflow:
+    """Packets in an unnamed file, first in, first out: what a stalled client has not taken yet."""
+
+    def __init__(self, directory: str) -> None:
+        self._fd = os.open(directory, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        self._written = 0
+        self._taken = 0
+
+    def append(self, packet: bytes) -> bool:
+        """Keep one packet; False when that is too much, or the disk is full."""
+        if self._written - self._taken > OVERFLOW_LIMIT:
+            return False
+        record = struct.pack("<I", len(packet)) + packet
+        try:
+            count = os.pwrite(self._fd, record, self._written)
+        except OSError:
+            return False
+        self._written += count
+        return count == len(record)
+
+    def take(self) -> bytes:
+        """The oldest packet; empty when there is none left."""
+        if self._taken == self._written:
+            return b""
+        length = struct.unpack("<I", os.pread(self._fd, 4, self._taken))[0]
+        packet = os.pread(self._fd, length, self._taken + 4)
+        self._taken += 4 + length
+        if self._taken == self._written:
+            os.ftruncate(self._fd, 0)
+            self._written = self._taken = 0
+        return packet
+
+    def close(self) -> None:
+        """Forget everything."""
+        os.close(self._fd)
 
 
 class StdinQueue:

@@ -99,6 +99,8 @@ class JsonFileLog:
 
     def __init__(self, path: str, max_size_bytes: int = 0, max_files: int = 1) -> None:
         self._path = path
+        self.directory: str | None = os.path.dirname(path)
+        """Where a stalled client's output may overflow to."""
         self._max_size = max_size_bytes
         self._max_files = max(1, max_files)
         self._fd = -1
@@ -191,6 +193,7 @@ class NoLog:
     """The log driver ``none``."""
 
     lost_bytes = 0
+    directory: str | None = None
 
     def write(self, stream: str, chunk: bytes, now_ns: int | None = None) -> None:
         """Forget it."""

@@ -38,7 +38,6 @@ _SHUTDOWN_SIGNALS = (1, 2, 15)
 """SIGHUP, SIGINT, SIGTERM"""
 _CHUNK = 64 * 1024
 _DRAIN_LIMIT_S = 0.5
-_FLUSH_LIMIT_S = 10.0
 
 
 def run_monitor(request: Message, fds: list[int], seccomp_program: bytes, machine: Machine) -> None:
@@ -292,12 +291,12 @@ class Monitor:
     def _is_held_up(self) -> list[bool]:
         now = time.monotonic()
         alone = len(self._attachments) == 1 and isinstance(self._log, NoLog)
-        return [attachment.holds_up(now, patient=alone) for attachment in self._attachments.values()]
+        waits = [attachment.holds_up(now, patient=alone) for attachment in self._attachments.values()]
+        for attachment in [attachment for attachment in self._attachments.values() if attachment.dead]:
+            self._drop_attachment(attachment)
+        return waits
 
     def _continue_outputs(self) -> None:
-        for attachment in list(self._attachments.values()):
-            if attachment.dead:
-                self._drop_attachment(attachment)
         if not any(self._is_held_up()):
             self._held_up = False
             for fd in self._outputs:
@@ -324,6 +323,7 @@ class Monitor:
             stdout=bool(wish.get("stdout")),
             stderr=bool(wish.get("stderr")),
             drops_when_stalled=self._plan.terminal,
+            overflow_directory=self._log.directory,
         )
         self._attachments[attachment.fd] = attachment
         self._epoll.register(attachment.fd, _READ)
@@ -390,7 +390,7 @@ class Monitor:
             if not packet:
                 break
             self._take_input(attachment, packet)
-        attachment.channel.close()
+        attachment.close()
         if attachment.stdin and self._request.get("stdin_once") and self._stdin is not None:
             self._stdin.end()
 
@@ -639,23 +639,24 @@ class Monitor:
         os.write(2, f"could not remove control group {self._plan.cgroup_path}\n".encode())
 
     def _let_attachments_go(self) -> None:
-        deadline = time.monotonic() + _FLUSH_LIMIT_S
+        """Send attached clients the rest. One that stalls is waited for as long as it stays connected: it holds up nobody now."""
+        now = time.monotonic()
         for attachment in self._attachments.values():
             attachment.finish()
+            attachment.flush(now)
         while True:
-            now = time.monotonic()
             poller = select.poll()
-            waiting = False
             for attachment in list(self._attachments.values()):
-                if not attachment.flush(now) or not attachment.pending or attachment.stalled(now) or now > deadline:
+                if attachment.dead or not attachment.pending:
                     del self._attachments[attachment.fd]
-                    attachment.channel.close()
-                    continue
-                waiting = True
-                poller.register(attachment.fd, select.POLLOUT)
-            if not waiting:
+                    attachment.close()
+                else:
+                    poller.register(attachment.fd, select.POLLOUT)
+            if not self._attachments:
                 return
-            poller.poll(200)
+            for fd, mask in poller.poll():
+                attachment = self._attachments[fd]
+                attachment.dead = attachment.dead or bool(mask & _GONE) or not attachment.flush(time.monotonic())
 
     def _write_file(self, name: str, content: Message, *, durable: bool = False) -> None:
         temporary = f".{name}.new"

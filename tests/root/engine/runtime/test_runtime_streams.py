@@ -137,7 +137,7 @@ def test_writing_to_a_process_that_closed_its_input_fails(lab: Lab) -> None:
     lab.run(test)
 
 
-def test_a_stalled_client_is_cut_off_while_log_and_others_go_on(lab: Lab) -> None:
+def test_a_stalled_client_gets_everything_later_while_log_and_others_go_on(lab: Lab) -> None:
     async def test() -> None:
         request = lab.request(make_document(["sh", "-c", "head -c 20000000 /dev/zero | tr '\\0' 'x' | fold -w 99"]))
         container = await lab.start(request, [AttachWish(), AttachWish()])
@@ -148,8 +148,32 @@ def test_a_stalled_client_is_cut_off_while_log_and_others_go_on(lab: Lab) -> Non
         assert time.monotonic() - begun < 10
         assert len(output[StreamKind.STDOUT].replace("\n", "")) == 20_000_000
         assert sum(len(entry["log"].rstrip("\n")) for entry in log_entries(request)) == 20_000_000
+        assert await read_all(stalled) == output
+
+    lab.run(test)
+
+
+def test_without_a_log_a_stalled_client_among_several_is_told_that_it_missed_output(lab: Lab) -> None:
+    async def test() -> None:
+        request = lab.request(make_document(["sh", "-c", "head -c 4000000 /dev/zero | tr '\\0' 'x'"]), log="none")
+        container = await lab.start(request, [AttachWish(), AttachWish()])
+        assert len((await read_all(container.attached[1]))[StreamKind.STDOUT]) == 4_000_000
         with pytest.raises(ConnectionAbortedError):
-            await read_all(stalled)
+            await read_all(container.attached[0])
+
+    lab.run(test)
+
+
+def test_a_terminal_s_client_that_stalls_misses_output_but_stays_attached(lab: Lab) -> None:
+    async def test() -> None:
+        script = "head -c 6000000 /dev/zero | tr '\\0' 'x'; echo; read x; echo got $x"
+        container = await lab.start(
+            lab.request(make_document(["sh", "-c", script], terminal=True), stdin=True), [AttachWish(stdin=True)]
+        )
+        await asyncio.sleep(STALL_LIMIT_S + 1)  # Ctrl-S, as it were
+        await container.attached[0].write(b"go\n")
+        output = await read_until(container.attached[0], b"got go")
+        assert output.count(b"x") < 6_000_000
 
     lab.run(test)
 
