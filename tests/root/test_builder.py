@@ -25,6 +25,7 @@ def run(tmp_path: Path, scenario: Scenario) -> None:
         async with asyncio.timeout(60), BuilderUnderTest(tmp_path) as builder:
             await scenario(builder)
             assert not builder.runner.running
+            await builder.service.close()
             assert [entry.name for entry in (tmp_path / "tmp").iterdir()] == []
 
     asyncio.run(main())

@@ -100,6 +100,11 @@ def test_chown_and_chmod_apply_to_everything_that_is_made(tmp_path: Path) -> Non
     assert tree.owner("/v") == (5, 6)
 
 
+def test_a_set_group_id_directory_keeps_its_group_to_itself(tmp_path: Path) -> None:
+    tree = built(tmp_path, "RUN mkdir /g && chown 0:5 /g && chmod 2775 /g\nCOPY a /g/\nCOPY --chown=3:4 b /g/\n", FILES)
+    assert (tree.owner("/g/a"), tree.owner("/g/b"), tree.mode("/g")) == ((0, 0), (3, 4), 0o2775)
+
+
 def test_wildcards_match_names_and_not_directories_below(tmp_path: Path) -> None:
     files = {**FILES, "m1.txt": "1", "m2.txt": "2", "d/m3.txt": "3", "x/y/z.go": "", "x/w.go": ""}
     tree = built(tmp_path, "COPY m?.txt /q/\nCOPY *.txt nope* /s/\nCOPY d*/m[1-3].txt /c/\nCOPY **/*.go /g/\n", files)

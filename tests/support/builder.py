@@ -177,6 +177,7 @@ class BuilderUnderTest:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        await self.service.close()
         await self.workers.close()
         self.database.close()
 

@@ -229,11 +229,16 @@ class _Copier:
     def _file(self, source_fd: int, target: str, status: os.stat_result) -> None:
         if not stat.S_ISREG(status.st_mode):
             raise InvalidParameter(f"COPY failed: {target} would be made from something that is no file")
-        self._clear(target)
-        fd = os.open(target, _CREATE, 0o600)
+        try:
+            fd = os.open(target, _CREATE, 0o600)
+        except FileExistsError:
+            self._clear(target)
+            fd = os.open(target, _CREATE, 0o600)
         try:
             _copy_data(source_fd, fd)
-            os.fchown(fd, *self._owner_of(status))
+            made = os.fstat(fd)  # a set-group-id directory gives new files its group
+            if (owner := self._owner_of(status)) != (made.st_uid, made.st_gid):
+                os.fchown(fd, *owner)
             os.fchmod(fd, self._mode_of(status))  # after chown, which clears set-id bits
             self._copy_xattrs(source_fd, fd)
             os.utime(fd, ns=(status.st_atime_ns, status.st_mtime_ns))

@@ -85,6 +85,7 @@ class BuildService:
             cache_mounts=data_root / "build-cache",
             clock=clock,
         )
+        self._cleaning: set[asyncio.Task[None]] = set()
         (data_root / "tmp").mkdir(mode=0o711, parents=True, exist_ok=True)
 
     async def build(self, context: AsyncIterator[bytes], options: BuildOptions) -> AsyncIterator[Message]:
@@ -129,6 +130,10 @@ class BuildService:
             if waiting is not None:
                 waiting.cancel()
             await asyncio.gather(task, return_exceptions=True)
+
+    async def close(self) -> None:
+        """Wait until what builds have left is removed; a build that still runs must be closed first."""
+        await asyncio.gather(*self._cleaning, return_exceptions=True)
 
     async def prune(self, all: bool, filters: Filters, keep_bytes: int) -> dict[str, Any]:
         """Forget cached steps, the least recently used first, and remove layers that nothing needs then.
@@ -177,6 +182,7 @@ class BuildService:
         name = f"tmp/build-{secrets.token_hex(8)}"
         directory = self._root / name
         await asyncio.to_thread(_make_directories, directory)
+        solver: Solver | None = None
         try:
             text = await self._take_in(body, options.dockerfile, directory)
             request = _request(options)
@@ -192,10 +198,16 @@ class BuildService:
                 await output.done(image.id, [reference.familiar for reference in references])
             except EngineError as error:
                 await output.failed(str(error), error.code if isinstance(error, StepFailed) else None)
-            finally:
-                await asyncio.shield(solver.close())
         finally:
-            await asyncio.shield(self._remove(name))
+            # Removing a large context takes a while, and the client needn't wait for it.
+            cleaning = asyncio.create_task(self._clean_up(solver, name), name="clean up after a build")
+            self._cleaning.add(cleaning)
+            cleaning.add_done_callback(self._cleaning.discard)
+
+    async def _clean_up(self, solver: Solver | None, name: str) -> None:
+        if solver is not None:
+            await solver.close()
+        await self._remove(name)
 
     async def _take_in(self, body: AsyncIterator[bytes], dockerfile: str, directory: Path) -> str:
         """Receive the context and unpack it; gives the Dockerfile's text."""
@@ -210,9 +222,6 @@ class BuildService:
                     pieces.clear()
             await asyncio.to_thread(_write_all, fd, b"".join(pieces))
             os.lseek(fd, 0, os.SEEK_SET)
-        except OSError as error:
-            os.close(fd)
-            raise SystemFailure(f"cannot store the build context: {error.strerror}") from error
         except BaseException:
             os.close(fd)
             raise
@@ -321,5 +330,8 @@ def _make_directories(directory: Path) -> None:
 
 def _write_all(fd: int, data: bytes) -> None:
     view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]
+    try:
+        while view:
+            view = view[os.write(fd, view) :]
+    except OSError as error:
+        raise SystemFailure(f"cannot store the build context: {error.strerror}") from error
