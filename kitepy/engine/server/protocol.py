@@ -2,7 +2,7 @@
 
 Three things: a connection may be taken over for a raw conversation (attach, exec), together with the bytes that came too
 early; a client that closes only its sending side still gets its answer; errors of the HTTP parser are answered in JSON.
-This module alone touches aiohttp's inner attributes (written against 3.9 to 3.14).
+This module alone touches aiohttp's inner attributes (tried with 3.10 to 3.14; 3.9 mistakes the body of an upgrade).
 """
 
 from __future__ import annotations

@@ -95,7 +95,7 @@ def test_a_failure_of_the_machine_is_told(edge: Any) -> None:
 def test_what_is_no_http_is_answered_in_json(edge: Any) -> None:
     with edge.connect() as connection:
         connection.sendall(b"hello\r\n\r\n")
-        answer = connection.recv(65536)
+        answer = b"".join(iter(lambda: connection.recv(65536), b""))
     assert answer.startswith(b"HTTP/1.0 400") or answer.startswith(b"HTTP/1.1 400")
     assert b'{"message":' in answer
 
@@ -146,7 +146,7 @@ def test_a_client_that_half_closes_still_gets_its_answer(edge: Any) -> None:
     with edge.connect() as connection:
         connection.sendall(b"GET /version HTTP/1.1\r\nHost: x\r\n\r\n")
         connection.shutdown(1)
-        assert b'"ApiVersion":"1.51"' in connection.recv(65536)
+        assert b'"ApiVersion":"1.51"' in b"".join(iter(lambda: connection.recv(65536), b""))
 
 
 def test_requests_may_be_sent_ahead(edge: Any) -> None:
@@ -201,5 +201,7 @@ def test_routing_does_not_cost_more_than_a_fraction_of_a_request(edge: Any) -> N
         began = time.perf_counter()
         for _ in range(200):
             connection.sendall(b"GET /v1.51/_ping HTTP/1.1\r\nHost: x\r\n\r\n")
-            assert connection.recv(65536).endswith(b"OK")
+            answer = b""
+            while not answer.endswith(b"\r\n\r\nOK"):
+                answer += connection.recv(65536)
         assert (time.perf_counter() - began) / 200 < 0.02
