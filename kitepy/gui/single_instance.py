@@ -66,12 +66,13 @@ class SingleInstance(QObject):
         while self._guests:
             _, guest = self._guests.popitem()
             guest.abort()
-            guest.deleteLater()
         self._server.close()
 
     def _greet(self) -> None:
         while (socket := self._server.nextPendingConnection()) is not None:
-            # Named by number, not captured: a connection that held the socket would outlive it and be freed inside of its end.
+            # It lives as long as this object, which is small and rarely visited: neither the last Python reference may free it in
+            # the middle of its own signal, nor does `deleteLater` go well with PySide6's idea of who owns it.
+            socket.setParent(self)
             self._number += 1
             self._guests[self._number] = socket
             socket.readyRead.connect(lambda number=self._number: self._read(number))
@@ -79,9 +80,7 @@ class SingleInstance(QObject):
             self._read(self._number)
 
     def _leave(self, number: int) -> None:
-        guest = self._guests.pop(number, None)
-        if guest is not None:
-            guest.deleteLater()
+        self._guests.pop(number, None)
 
     def _read(self, number: int) -> None:
         socket = self._guests.get(number)

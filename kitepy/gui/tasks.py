@@ -29,12 +29,12 @@ class Tasks:
         return task
 
     async def cancel_all(self) -> None:
-        """Ends everything and waits until it has ended."""
+        """Ends everything and waits until it has ended; what a task's clean-up begins is ended as well."""
         me = asyncio.current_task()
-        running = [task for task in self._running if task is not me]
-        for task in running:
-            task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
+        while running := [task for task in self._running if task is not me]:
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._running.discard(task)

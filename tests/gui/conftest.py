@@ -76,8 +76,14 @@ class Stage:
     async def until(self, true: Callable[[], Any], timeout_s: float = 10) -> None:
         deadline = time.monotonic() + timeout_s
         while not true():
-            assert time.monotonic() < deadline, f"it didn't happen; notices: {self.window.notices.texts()}"
+            assert time.monotonic() < deadline, self.picture()
             await asyncio.sleep(0.01)
+
+    def picture(self) -> str:
+        """What a failed wait says of the window."""
+        page = self.window.pages.currentWidget().objectName()
+        seen = f"{page} in a {'visible' if self.window.isVisible() else 'hidden'} window"
+        return f"it didn't happen: {seen}, {self.store.state.route}, notices {self.window.notices.texts()}"
 
     async def ready(self) -> None:
         await self.until(lambda: self.store.state.containers_list.loaded and self.store.state.images_list.loaded)

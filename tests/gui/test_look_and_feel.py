@@ -143,14 +143,14 @@ def test_with_a_tray_closing_hides_the_window_and_the_icon_brings_it_back(stage)
         stage.window.close()
         assert not stage.session.ended.done()
         await stage.until(lambda: not stage.window.isVisible())
-        place = stage.desk.tray.icon.geometry().center()
-        await asyncio.sleep(0.3)  # trayer is still embedding it
-        for _ in range(5):
+        for _ in range(10):
+            await asyncio.sleep(0.3)  # trayer is still embedding it, and moves it while it grows
+            place = stage.desk.tray.icon.geometry().center()
             click = await asyncio.create_subprocess_exec(
                 "xdotool", "mousemove", str(place.x()), str(place.y()), "click", "1", env=stage.display.environment
             )
             await click.wait()
-            await asyncio.sleep(0.3)
+            await asyncio.sleep(0.2)
             if stage.window.isVisible():
                 break
         assert stage.window.isVisible()
