@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import re
 import socket
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -19,11 +20,14 @@ from kitepy.engine.server.errors import UNEXPECTED, EdgeError, MethodNotAllowed,
 from kitepy.engine.server.listeners import Host, SocketAccess, UnixHost, check_exposure, listen
 from kitepy.engine.server.protocol import EdgeProtocol, EdgeServer
 from kitepy.engine.server.query import Query
+from kitepy.engine.server.raw_request import LONGEST_LINE
 from kitepy.engine.server.responses import error_response
 from kitepy.engine.server.router import Router
 from kitepy.engine.server.routes import archives, attaching, builds, clusters, containers, images, networks, system, volumes
 
 logger = logging.getLogger(__name__)
+
+_SLASHES = re.compile("//+")
 
 ROUTES: tuple[Route, ...] = (
     *system.ROUTES,
@@ -68,7 +72,13 @@ class Server:
         for host in hosts:
             check_exposure(host, forced=self._insecure_tcp)
         self._connections = EdgeServer(
-            self.dispatch, handler_cancellation=True, access_log=None, auto_decompress=False, lingering_time=5.0
+            self.dispatch,
+            handler_cancellation=True,
+            access_log=None,
+            auto_decompress=False,
+            lingering_time=5.0,
+            max_line_size=LONGEST_LINE,
+            max_field_size=LONGEST_LINE,
         )
         try:
             for host in hosts:
@@ -159,11 +169,12 @@ class Server:
 
 
 def _path(target: str) -> str:
-    """The decoded path of a request target; proxies send absolute ones."""
+    """The decoded path of a request target; proxies send absolute ones, and names may come with the slash that lists show."""
     if not target.startswith("/"):
         _, separator, rest = target.partition("://")
         target = "/" + rest.partition("/")[2] if separator else "/" + target
-    return unquote(target) if "%" in target else target
+    path = unquote(target) if "%" in target else target
+    return _SLASHES.sub("/", path) if "//" in path else path
 
 
 def _report_unseen(task: asyncio.Task[web.StreamResponse]) -> None:

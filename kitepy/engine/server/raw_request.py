@@ -19,8 +19,9 @@ _CHUNKED = re.compile(rb"\r\ntransfer-encoding:[ \t]*chunked[ \t]*\r\n", re.IGNO
 _WAITING = re.compile(rb"\r\nexpect:", re.IGNORECASE)
 _CHUNK_SIZE = re.compile(rb"([0-9a-fA-F]{1,7})[^\r\n]*\r\n")
 _BEGINNING = b"POST /"
-_LONGEST_LINE = 8190
-_LONGEST_REQUEST = 1024 * 1024
+LONGEST_LINE = 1024 * 1024
+"""Of a request line or header field: build arguments travel in the query, credentials of registries in a field."""
+_LONGEST_REQUEST = 2 * LONGEST_LINE
 
 
 def end_of_raw_request(data: bytes) -> int:
@@ -28,7 +29,7 @@ def end_of_raw_request(data: bytes) -> int:
     if not data.startswith(_BEGINNING):
         return UNFINISHED if data and _BEGINNING.startswith(data) else NOT_RAW
     if b"\r\n" not in data:
-        return UNFINISHED if len(data) <= _LONGEST_LINE else NOT_RAW
+        return UNFINISHED if len(data) <= LONGEST_LINE else NOT_RAW
     if _REQUEST.match(data) is None:
         return NOT_RAW
     end = _end(data)

@@ -255,7 +255,8 @@ class Edge:
             SystemSettings("engine", directory),
             SystemSources(event_listeners=lambda: self.events.listeners),
         )
-        self.server: Server = build_app(Services(system, self.events, self.containers, self.execs))
+        self.services = Services(system, self.events, self.containers, self.execs)
+        self.server: Server = build_app(self.services)
         await self.server.start([UnixHost(self.path)])
 
     def run(self, work: Awaitable[Result], timeout_s: float = 10.0) -> Result:

@@ -101,8 +101,10 @@ def test_a_terminal_is_raw_and_its_keys_detach(edge: Any, terminal: Any) -> None
         head, rest = _head(connection)
         assert "application/vnd.docker.raw-stream" in head
         connection.sendall(b"ls\x01")
+        while rest != b"LS":
+            rest += connection.recv(65536)
         connection.sendall(b"xignored")
-        assert rest + b"".join(iter(lambda: connection.recv(65536), b"")) == b"LS"
+        assert connection.recv(65536) == b""
     edge.run(terminal.closed.wait())
     assert terminal.received == b"ls"
     assert not terminal.stdin_closed.is_set()
@@ -111,9 +113,12 @@ def test_a_terminal_is_raw_and_its_keys_detach(edge: Any, terminal: Any) -> None
 def test_an_exec_detaches_by_the_keys_it_was_made_with(edge: Any, terminal: Any) -> None:
     edge.execs.detach_keys = "ctrl-b"
     with edge.connect() as connection:
-        connection.sendall(_exec(b'{"Tty":true}') + b"\x10\x11x\x02")
-        _, rest = _head(connection)
-        assert rest + b"".join(iter(lambda: connection.recv(65536), b"")) == b"\x10\x11X"
+        connection.sendall(_exec(b'{"Tty":true}') + b"\x10\x11x")
+        _, echoed = _head(connection)
+        while echoed != b"\x10\x11X":
+            echoed += connection.recv(65536)
+        connection.sendall(b"\x02")
+        assert connection.recv(65536) == b""
     edge.run(terminal.closed.wait())
 
 

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import time
+from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import docker
 import pytest
 from support.contract import ApiContract
 
 from kitepy.engine.model.errors import SystemFailure
+from kitepy.engine.server.app import build_app
+from kitepy.engine.server.listeners import TcpHost, UnixHost
 
 
 def test_ping_tells_what_the_engine_is(edge: Any) -> None:
@@ -160,6 +164,28 @@ def test_requests_may_be_sent_ahead(edge: Any) -> None:
 def test_an_absolute_target_and_an_escaped_name_are_understood(edge: Any) -> None:
     assert edge.request("GET", "http://docker/v1.41/_ping").status == 200
     assert edge.request("GET", "/containers/%77eb/json").status == 200
+
+
+def test_long_queries_and_headers_are_taken(edge: Any) -> None:
+    arguments = quote(json.dumps({"A": "x" * 100_000}))
+    answer = edge.request("POST", f"/build?buildargs={arguments}", b"", {"X-Registry-Config": "e30" * 50_000})
+    assert (answer.status, answer.json["message"]) == (501, "this engine was started without builds")
+
+
+def test_a_name_may_come_with_the_slash_that_lists_show(edge: Any) -> None:
+    assert edge.request("GET", "/v1.51/containers//web/json").status == 200
+    assert edge.request("GET", "/v1.51/containers/%2Fweb/json").status == 200
+
+
+def test_a_second_host_that_fails_takes_the_first_with_it(edge: Any, tmp_path: Path) -> None:
+    async def start() -> None:
+        server = build_app(edge.services)
+        await server.start([UnixHost(tmp_path / "t"), TcpHost("127.0.0.1", 0), UnixHost(edge.path)])
+
+    with pytest.raises(SystemFailure, match="another program listens"):
+        edge.run(start())
+    assert not (tmp_path / "t").exists()
+    assert edge.request("GET", "/_ping").status == 200
 
 
 def test_a_change_is_finished_though_its_client_has_left(edge: Any) -> None:

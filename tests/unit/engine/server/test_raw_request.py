@@ -34,8 +34,8 @@ def test_the_end_is_found_and_nothing_before_it(request_bytes: bytes, early: byt
         b"POST /containers/attach/json HTTP/1.1\r\n",
         b"POST /exec/a/b/start HTTP/1.1\r\n",
         b"POST /exec/a/start HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n",
-        b"POST /" + b"x" * 9000,
-        _HEAD + b"x" * 2_000_000,
+        b"POST /" + b"x" * 2_000_000,
+        _HEAD + b"x" * 3_000_000,
         b"\x16\x03\x01",
     ],
 )
