@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import copy
 import json
 import os
@@ -15,6 +16,7 @@ from typing import Any
 from kitepy.engine.kernel.capabilities import DEFAULT
 from kitepy.engine.kernel.cgroups import detect
 from kitepy.engine.kernel.seccomp import compile_filter, default_profile, resolve_profile
+from kitepy.engine.model.errors import Conflict
 from kitepy.engine.model.ids import new_id
 from kitepy.engine.model.launch import ExitStatus, LaunchRequest, LogTarget, OverlayRoot
 from kitepy.engine.runtime.client import RunningContainer, Runtime
@@ -130,9 +132,9 @@ class Lab:
                     await test()
             finally:
                 for container in self._started:
-                    if not container.exited.done():
+                    with contextlib.suppress(Conflict):  # it may be just ending
                         await container.signal(9)
-                        await asyncio.wait_for(container.exited, 5)
+                    await asyncio.wait_for(container.exited, 5)
                 await self._runtime.close()
 
         asyncio.run(guarded())

@@ -118,11 +118,9 @@ class Monitor:
                 os.unlink(name)
             except FileNotFoundError:
                 continue
-        cgroup_made = False
         try:
             self._plan = self._make_plan()
             self._machine.driver.create(self._plan.cgroup_path, self._plan.resources)
-            cgroup_made = True
             self._open_log()
             failure = self._start()
         except Unsupported as error:
@@ -132,7 +130,7 @@ class Monitor:
         except OSError as error:
             failure = {"failed": "system", "message": _words(error), "code": 128}
         if failure is not None:
-            if cgroup_made:
+            if self._plan.cgroup_path:
                 self._remove_cgroup()
             try:
                 send(self._starter, {"event": "failed", **failure})

@@ -8,11 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.runtime_lab import Lab, make_document, make_process, read_until
+from support.runtime_lab import Lab, cgroups_left, make_document, make_process, read_until
 
 from kitepy.engine.kernel.cgroups import detect
 from kitepy.engine.kernel.cgroups_v2 import CgroupV2, find_unified
 from kitepy.engine.kernel.device_filter import attach_device_filter
+from kitepy.engine.kernel.namespaces import fork_with_pidfd
 from kitepy.engine.model.errors import Unsupported
 from kitepy.engine.model.ids import new_id
 from kitepy.engine.runtime.client import ExecRequest
@@ -61,8 +62,10 @@ def test_a_limit_the_kernel_lacks_is_refused_by_name(lab: Lab) -> None:
     async def test() -> None:
         document = make_document(["true"])
         document["linux"]["resources"] = {"hugepageLimits": [{"pageSize": "2MB", "limit": 1}]}
+        request = lab.request(document)
         with pytest.raises(Unsupported, match="hugepage"):
-            await lab.start(lab.request(document))
+            await lab.start(request)
+        assert cgroups_left(request.container_id) == []
 
     lab.run(test)
 
@@ -157,6 +160,20 @@ def test_the_version_2_device_filter_refuses_what_is_not_listed(unified: tuple[C
         assert _outcomes_inside(driver, path, tmp_path) == {"null": True, "mem": False, "kmsg": False}
     finally:
         os.close(fd)
+
+
+def test_version_2_children_are_born_in_their_group(unified: tuple[CgroupV2, str]) -> None:
+    driver, path = unified
+    fd = driver.spawn_fd(path)
+    assert fd is not None
+    pid, pidfd = fork_with_pidfd(fd)
+    if not pid:
+        os.execv("/bin/sleep", ["sleep", "100"])  # noqa: S606 - a program to look at
+    assert driver.pids(path) == [pid]
+    driver.kill(path)
+    assert os.waitpid(pid, 0)[1] == 9
+    os.close(pidfd)
+    os.close(fd)
 
 
 def test_version_2_freezes_and_kills(unified: tuple[CgroupV2, str]) -> None:
