@@ -241,7 +241,7 @@ def test_add_fetches_a_url_without_unpacking_it(tmp_path: Path) -> None:
     checksum = f"sha256:{hashlib.sha256(content).hexdigest()}"
 
     async def serve(request: web.Request) -> web.Response:
-        if request.path != "/files/x.tar":
+        if request.path not in ("/files/x.tar", "/files/[b]*.txt"):
             raise web.HTTPNotFound
         return web.Response(body=content, headers={"Last-Modified": "Wed, 21 Oct 2015 07:28:00 GMT"})
 
@@ -255,7 +255,7 @@ def test_add_fetches_a_url_without_unpacking_it(tmp_path: Path) -> None:
         url = f"http://127.0.0.1:{runner.addresses[0][1]}"
         dockerfile = (
             f"FROM busybox\nADD {url}/files/x.tar /d/\nADD --checksum={checksum} {url}/files/x.tar /named\n"
-            f"ADD --unpack=true {url}/files/x.tar /un/\n"
+            f"ADD --unpack=true {url}/files/x.tar /un/\nADD {url}/files/%5Bb%5D*.txt /odd/\n"
         )
         result = await builder.build({"Dockerfile": dockerfile})
         assert result.error is None
@@ -264,6 +264,7 @@ def test_add_fetches_a_url_without_unpacking_it(tmp_path: Path) -> None:
         assert (tree.mode("/d/x.tar"), tree.stat("/d/x.tar").st_mtime) == (0o600, 1445412480)
         assert (tree.path / "named").read_bytes() == content
         assert tree.text("/un/in/f") == "F"
+        assert tree.names("/odd") == ["[b]*.txt"]
         wrong = await builder.build({"Dockerfile": f"FROM busybox\nADD --checksum=sha256:{'0' * 64} {url}/files/x.tar /d/\n"})
         assert wrong.error is not None
         assert "digest mismatch" in wrong.error

@@ -12,7 +12,7 @@ from urllib.parse import unquote, urlsplit
 
 import aiohttp
 
-from kitepy.engine.model.errors import InvalidParameter, Unsupported
+from kitepy.engine.model.errors import InvalidParameter, SystemFailure, Unsupported
 
 _GIT = re.compile(r"(?:git@|git://|ssh://)|https?://.+\.git(?:[#?].*)?$")
 _CHUNK = 1 << 18
@@ -54,6 +54,8 @@ async def fetch(url: str, directory: str, destination: str, checksum: str) -> st
                 _set_time(path, response.headers.get("Last-Modified"))
     except (aiohttp.ClientError, TimeoutError) as error:
         raise InvalidParameter(f"{url}: {error or 'the server does not answer'}") from error
+    except OSError as error:
+        raise SystemFailure(f"cannot store {url}: {error.strerror}") from error
     if expected and digest.hexdigest() != expected[2]:
         raise InvalidParameter(f"{url}: digest mismatch {expected[1]}:{digest.hexdigest()}: {checksum}")
     return name
@@ -61,7 +63,7 @@ async def fetch(url: str, directory: str, destination: str, checksum: str) -> st
 
 def _file_name(url: str, destination: str) -> str:
     name = posixpath.basename(unquote(urlsplit(url).path).rstrip("/"))
-    if name in ("", ".", ".."):
+    if name in ("", ".", "..") or "\0" in name:
         if destination.endswith("/"):
             raise InvalidParameter(f"cannot determine filename from url: {url}")
         return "download"

@@ -13,6 +13,7 @@ from kitepy.engine.builder import downloads, metadata
 from kitepy.engine.builder.failures import InstructionError
 from kitepy.engine.builder.instructions import Copy, Workdir
 from kitepy.engine.builder.ownership import parse_mode
+from kitepy.engine.builder.patterns import literally
 from kitepy.engine.builder.request import Tools
 from kitepy.engine.builder.stages import Stage
 from kitepy.engine.builder.state import StageState
@@ -131,7 +132,7 @@ async def _groups(solver: Solver, stage: Stage, copy: Copy, scratch: str) -> lis
             name = await downloads.fetch(url, directory, copy.destination, copy.checksum)
         except (InvalidParameter, Unsupported) as error:
             raise InstructionError(f"ADD failed: {error}", copy.line) from None
-        groups.append({"tree": {"path": directory}, "sources": [name], "origin": url, "unpack": copy.unpack is True})
+        groups.append({"tree": {"path": directory}, "sources": [literally(name)], "origin": url, "unpack": copy.unpack is True})
     if copy.contents:
         directory = os.path.join(scratch, "inline")
         os.mkdir(directory)
@@ -139,7 +140,7 @@ async def _groups(solver: Solver, stage: Stage, copy: Copy, scratch: str) -> lis
             if posixpath.basename(content.name) != content.name or content.name in (".", ".."):
                 raise InstructionError(f"the heredoc name {content.name} can't be a file name", copy.line)
             await asyncio.to_thread(write_file, os.path.join(directory, content.name), content.text, 0o644)
-        names = [content.name for content in copy.contents]
+        names = [literally(content.name) for content in copy.contents]
         groups.append({"tree": {"path": directory}, "sources": names, "origin": "the Dockerfile", "unpack": False})
     return groups
 

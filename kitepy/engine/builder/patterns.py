@@ -19,6 +19,11 @@ def is_wildcard(path: str) -> bool:
     return _MAGIC.search(path) is not None
 
 
+def literally(name: str) -> str:
+    """A pattern that names just this."""
+    return _MAGIC.sub(lambda match: f"\\{match[0]}", name)
+
+
 @lru_cache(maxsize=1024)
 def compile_pattern(pattern: str) -> re.Pattern[str]:
     """A regular expression that fully matches what the pattern names: ``*`` and ``?`` stay within one part, ``**`` doesn't."""

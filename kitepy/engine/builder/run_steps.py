@@ -75,7 +75,8 @@ async def prepare_run(solver: Solver, stage: Stage, state: StageState, run: Run)
                 if cache.sharing != "shared":
                     await locks.enter_async_context(solver.cache_lock(cache.id or cache.target))
             step = _step(solver, state, run, argv, root, mounts, recorded)
-            await _execute(solver, step, run)
+            async with solver.run_slots:
+                await _execute(solver, step, run)
             await _tidy(solver, root, step, run)
             return await root.commit()
 

@@ -33,6 +33,8 @@ from kitepy.engine.model.timestamps import format_time
 
 log = logging.getLogger(__name__)
 
+_LEAST_COMMANDS = 4
+
 
 class Plan:
     """A Dockerfile with its outer arguments known: which stages are built, and how many steps that is. Pure."""
@@ -117,6 +119,8 @@ class Solver:
         self.tools = tools
         self.output = output
         self.arguments = plan.scope
+        self.run_slots = asyncio.Semaphore(max(_LEAST_COMMANDS, 2 * (os.cpu_count() or 1)))
+        """How many commands of this build may run at once."""
         self._tasks: dict[int, asyncio.Task[StageState]] = {}
         self._held = contextlib.ExitStack()
         self._roots: list[OverlayRoot] = []

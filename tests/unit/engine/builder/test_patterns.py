@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kitepy.engine.builder.patterns import IgnoreRules, clean, is_wildcard, matches, read_ignore_file
+from kitepy.engine.builder.patterns import IgnoreRules, clean, is_wildcard, literally, matches, read_ignore_file
 
 
 @pytest.mark.parametrize(
@@ -91,3 +91,9 @@ def test_a_path_matches_itself_and_stars_match_more(pattern: str, path: str) -> 
     assert matches(path, path)
     if matches(pattern, path):
         assert matches(pattern.replace("?", "*"), path)
+
+
+@given(st.text(alphabet="ab[]*?\\^-", min_size=1, max_size=8), st.text(alphabet="ab[]*?\\^-", min_size=1, max_size=8))
+def test_a_literal_pattern_names_itself_and_nothing_else(name: str, other: str) -> None:
+    assert matches(literally(name), name)
+    assert matches(literally(name), other) == (name == other)
