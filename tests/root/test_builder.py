@@ -253,6 +253,8 @@ def test_a_body_that_is_a_dockerfile_builds_without_a_context(tmp_path: Path) ->
         ({"Dockerfile": "FROM busybox"}, {"target": "x"}, "^failed to reach build target x in Dockerfile$"),
         ({"Dockerfile": "FROM busybox"}, {"tags": ("Bad",)}, "must be lowercase"),
         ({"Dockerfile": "FROM busybox", ".dockerignore": "[\n"}, {}, "error in .dockerignore"),
+        ({"Dockerfile": "FROM busybox\nCOPY a\0b /c\n"}, {}, "line 2: the Dockerfile holds a NUL"),
+        ({"Dockerfile": "FROM busybox"}, {"dockerfile": "a\0b"}, "Cannot locate specified Dockerfile"),
         ({"Dockerfile": "FROM $nothing"}, {}, r"line 1: base name \(\$nothing\) should not be blank"),
         (b"\0\1\2" * 1000, {}, "neither a tar archive nor a Dockerfile"),
     ],
@@ -296,6 +298,8 @@ def test_what_is_not_supported_is_said_clearly(tmp_path: Path, options: dict[str
         ('FROM busybox\nENV a="${b:?give b}"\n', "dockerfile parse error on line 2: failed to process"),
         ('FROM busybox\nENV a="${b:?give b}"\n', ": b: give b"),
         ("FROM busybox\nADD git@example.com:a/b /c\n", "git repositories can't be added yet"),
+        ("FROM busybox\nARG n=container:x\nRUN --network=$n true\n", 'invalid network mode: "container:x"'),
+        ("FROM busybox\nRUN --mount=type=tmpfs,target=/a/.. true\n", 'invalid mount target "/a/.."'),
         ("FROM scratch\n", "No image was generated"),
     ],
 )

@@ -65,6 +65,9 @@ def parse(text: str) -> Document:
     if len(text) > MAX_SIZE_BYTES:
         raise DockerfileError(f"the Dockerfile is larger than {MAX_SIZE_BYTES >> 20} MiB")
     lines = text.removeprefix("\ufeff").split("\n")
+    if "\0" in text:
+        line = next(number for number, content in enumerate(lines, start=1) if "\0" in content)
+        raise DockerfileError("the Dockerfile holds a NUL character: is it a text file?", line)
     if lines and lines[-1] == "":
         lines.pop()
     directives = _read_directives(lines)

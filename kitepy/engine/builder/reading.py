@@ -65,6 +65,12 @@ def read_line(text: str, escape: str = "\\") -> Instruction:
     return read_instruction(parse_line(text, escape), escape)
 
 
+def check_network(network: str) -> None:
+    """Raise ValueError unless RUN may ask for this network."""
+    if network not in ("default", "none", "host"):
+        raise ValueError(f'invalid network mode: "{network}": use default, none or host')
+
+
 def json_words(rest: str) -> list[str] | None:
     """The strings of a JSON array; None when the text is none. An array of other things is an error."""
     if not rest.startswith("["):
@@ -196,8 +202,8 @@ def _entrypoint(node: Node, _: Flags, __: str) -> Entrypoint:
 
 def _run(node: Node, flags: Flags, _: str) -> Run:
     network = flags.text("network") or "default"
-    if network not in ("default", "none", "host") and "$" not in network:
-        raise ValueError(f'invalid network mode: "{network}": use default, none or host')
+    if "$" not in network:
+        check_network(network)
     security = flags.text("security") or "sandbox"
     if security != "sandbox":
         raise ValueError(f"RUN --security={security} is not supported: steps always run in a sandbox")

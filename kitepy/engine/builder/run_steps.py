@@ -17,6 +17,7 @@ from kitepy.engine.builder.file_steps import Step, StepRoot, overlay_tree, run_j
 from kitepy.engine.builder.instructions import Run, RunMount
 from kitepy.engine.builder.output import CommandOutput
 from kitepy.engine.builder.parser import heredoc_of
+from kitepy.engine.builder.reading import check_network
 from kitepy.engine.builder.stages import Stage
 from kitepy.engine.builder.state import StageState
 from kitepy.engine.builder.steps import RunStep, StepMount
@@ -37,6 +38,10 @@ _MOUNTED = (
 
 async def prepare_run(solver: Solver, stage: Stage, state: StageState, run: Run) -> Step:
     """Decide what is executed; the cache key knows everything but proxies and limits."""
+    try:
+        check_network(run.network)
+    except ValueError as problem:
+        raise InstructionError(str(problem), run.line) from None
     scratch = solver.new_directory()
     argv, script = command(run, metadata.shell(state.config))
     mounts: list[StepMount] = []
@@ -54,7 +59,7 @@ async def prepare_run(solver: Solver, stage: Stage, state: StageState, run: Run)
                 digests.append(digest)
                 mounts.append(made)
             case "tmpfs":
-                mounts.append(StepMount(_target(state, mount), size_bytes=mount.size_bytes))
+                mounts.append(StepMount(_target(state, run, mount), size_bytes=mount.size_bytes))
             case "cache":
                 mounts.append(await asyncio.to_thread(_cache_mount, solver, state, run, mount))
                 caches.append(mount)
@@ -180,14 +185,14 @@ async def _bind(solver: Solver, stage: Stage, run: Run, mount: RunMount, state: 
     }
     found = await run_job(solver.tools, "copying:survey", params, run.line)
     if path is not None:
-        return found["digest"], StepMount(_target(state, mount), path, read_only=True)
+        return found["digest"], StepMount(_target(state, run, mount), path, read_only=True)
     root = solver.tools.overlays.create_for_step(None)
     solver.on_close(root)
     target = StepRoot(root, solver.tools, None).target()
     destination = {"destination": "/mount", "workdir": "/", "chown": "", "chmod": ""}
     await run_job(solver.tools, "copying:apply", {**params, "target": target, **destination}, run.line)
     path = solver.tools.overlays.upper_path(root) / "mount"
-    return found["digest"], StepMount(_target(state, mount), path, read_only=mount.read_only)
+    return found["digest"], StepMount(_target(state, run, mount), path, read_only=mount.read_only)
 
 
 def _find_in_context(context: Path, source: str) -> Path | None:
@@ -208,7 +213,7 @@ def _find_in_context(context: Path, source: str) -> Path | None:
 def _cache_mount(solver: Solver, state: StageState, run: Run, mount: RunMount) -> StepMount:
     if mount.from_:
         raise InstructionError("RUN --mount=type=cache,from= is not supported: caches begin empty", run.line)
-    target = _target(state, mount)
+    target = _target(state, run, mount)
     name = hashlib.sha256((mount.id or target).encode()).hexdigest()
     if mount.sharing == "private":
         name += f"-{secrets.token_hex(4)}"
@@ -224,5 +229,8 @@ def _cache_mount(solver: Solver, state: StageState, run: Run, mount: RunMount) -
     return StepMount(target, path, read_only=mount.read_only)
 
 
-def _target(state: StageState, mount: RunMount) -> str:
-    return metadata.working_directory(state.config, mount.target)
+def _target(state: StageState, run: Run, mount: RunMount) -> str:
+    target = metadata.working_directory(state.config, mount.target) if mount.target else "/"
+    if target == "/":
+        raise InstructionError(f'invalid mount target "{mount.target}": nothing can be mounted on the root directory', run.line)
+    return target

@@ -67,7 +67,7 @@ def _read(path: str) -> str | None:
     """A text of the context; links are followed, and lead nowhere but into the context."""
     try:
         fd = os.open(f"/{path}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:
+    except (OSError, ValueError):  # ValueError: a NUL in the name
         return None
     try:
         status = os.fstat(fd)

@@ -89,8 +89,9 @@ def test_cleaning_twice_changes_nothing(path: str) -> None:
 @given(st.text(alphabet="ab/*?", max_size=10), st.text(alphabet="ab/", max_size=10))
 def test_a_path_matches_itself_and_stars_match_more(pattern: str, path: str) -> None:
     assert matches(path, path)
-    if matches(pattern, path):
-        assert matches(pattern.replace("?", "*"), path)
+    wider = pattern.replace("?", "*")
+    if "**" not in wider and matches(pattern, path):  # two stars mean something else
+        assert matches(wider, path)
 
 
 @given(st.text(alphabet="ab[]*?\\^-", min_size=1, max_size=8), st.text(alphabet="ab[]*?\\^-", min_size=1, max_size=8))
