@@ -324,6 +324,21 @@ def test_closing_without_a_tray_ends_the_app_and_opening_it_again_finds_the_cont
     again.close()
 
 
+def test_coming_back_to_the_window_opens_no_container_by_itself(stage) -> None:
+    async def story() -> None:
+        web = stage.gateway.add_container("web")
+        await stage.ready()
+        stage.window.activateWindow()
+        await stage.until(lambda: stage.window.isActiveWindow())
+        stage.find(QLineEdit, "container-filter").setFocus()
+        stage.window.sidebar.list.setFocus(Qt.FocusReason.ActiveWindowFocusReason)
+        assert stage.store.state.route == DISCOVER
+        QTest.keyClick(stage.window.sidebar.list, Qt.Key.Key_Return)
+        assert stage.store.state.route == Route(Page.CONTAINER, web.id)
+
+    stage.play(story)
+
+
 def test_quitting_while_building_asks_first(stage, project: Path) -> None:
     async def story() -> None:
         await stage.ready()

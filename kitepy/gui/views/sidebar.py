@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from PySide6.QtCore import QEvent, QModelIndex, QPersistentModelIndex, QPoint, QRectF, QSize, Qt, QTimer, Signal
-from PySide6.QtGui import QColor, QFont, QFontMetrics, QHideEvent, QPainter, QShowEvent
+from PySide6.QtGui import QColor, QFocusEvent, QFont, QFontMetrics, QHideEvent, QPainter, QShowEvent
 from PySide6.QtWidgets import QFrame, QLineEdit, QListView, QMenu, QStyle, QStyledItemDelegate, QStyleOptionViewItem, QWidget
 
 from kitepy.gui.models.container import Container
@@ -94,6 +94,8 @@ class ContainerList(QListView):
         self._spinner.timeout.connect(self._spin)
         self._showing = False
         self.selectionModel().currentChanged.connect(self._current_changed)
+        self.clicked.connect(self._choose)
+        self.activated.connect(self._choose)
 
     def show_rows(self, items: tuple[Row, ...], route: Route) -> None:
         self._showing = True
@@ -107,9 +109,19 @@ class ContainerList(QListView):
         self._run_spinner()
 
     def _current_changed(self, index: QModelIndex) -> None:
+        if not self._showing:
+            self._choose(index)
+
+    def _choose(self, index: QModelIndex) -> None:
         item = self.rows_model.value(index)
-        if item is not None and not self._showing:
+        if item is not None:
             self.chosen.emit(item.route)
+
+    def focusInEvent(self, event: QFocusEvent) -> None:
+        """Qt makes the first row current when the list gets the focus, with each return to the window too: nobody chose it."""
+        self._showing = True
+        super().focusInEvent(event)
+        self._showing = False
 
     def _want_menu(self, point: QPoint) -> None:
         item = self.rows_model.value(self.indexAt(point))
