@@ -72,11 +72,14 @@ def stream_type(tty: bool, version: ApiVersion) -> str:
 
 
 def hijack_head(call: Call, content_type: str) -> bytes:
-    """The head that turns a connection into a raw stream: 101 when the client asked to upgrade, else 200."""
+    """The head that turns a connection into a raw stream: 101 when the client asked to upgrade, else 200.
+
+    As dockerd has it, only those who upgrade are told by the type whether the stream has frames.
+    """
     if "Upgrade" in call.request.headers:
         lines = ["HTTP/1.1 101 UPGRADED", f"Content-Type: {content_type}", "Connection: Upgrade", "Upgrade: tcp"]
     else:
-        lines = ["HTTP/1.1 200 OK", f"Content-Type: {content_type}"]
+        lines = ["HTTP/1.1 200 OK", f"Content-Type: {RAW_STREAM}"]
     lines += [f"{name}: {value}" for name, value in COMMON_HEADERS.items()]
     return ("\r\n".join(lines) + "\r\n\r\n").encode()
 

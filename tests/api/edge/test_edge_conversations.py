@@ -55,7 +55,7 @@ def test_an_upgrade_is_answered_with_101(edge: Any) -> None:
 
 def test_without_upgrade_the_stream_follows_a_200(edge: Any) -> None:
     with edge.connect() as connection:
-        connection.sendall(_attach(extra=b"", version="/v1.41"))
+        connection.sendall(_attach(extra=b""))
         head, rest = _head(connection)
         assert head.startswith("HTTP/1.1 200 OK\r\n")
         assert "Content-Type: application/vnd.docker.raw-stream" in head
