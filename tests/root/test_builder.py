@@ -408,6 +408,29 @@ def test_independent_stages_run_side_by_side_and_lines_stay_whole(tmp_path: Path
     run(tmp_path, scenario)
 
 
+def test_a_stage_runs_its_commands_while_the_stage_it_will_copy_from_is_built(tmp_path: Path) -> None:
+    async def scenario(builder: BuilderUnderTest) -> None:
+        meet = "RUN --mount=type=cache,target=/m touch /m/{0}; while [ ! -e /m/{1} ]; do sleep 0.05; done\n"
+        dockerfile = (
+            f"FROM busybox AS a\n{meet.format('a', 'b')}FROM busybox\n{meet.format('b', 'a')}COPY --from=a /etc/passwd /copied\n"
+        )
+        built = await builder.build({"Dockerfile": dockerfile})
+        assert built.error is None
+        assert "Step 5/5 : COPY" in built.text
+
+    run(tmp_path, scenario)
+
+
+def test_a_stage_that_only_copies_is_told_after_the_others(tmp_path: Path) -> None:
+    async def scenario(builder: BuilderUnderTest) -> None:
+        dockerfile = "FROM busybox AS a\nRUN true\nRUN true\nFROM busybox\nENV a=1\nCOPY --from=a /etc/passwd /b\nRUN true\n"
+        built = await builder.build({"Dockerfile": dockerfile})
+        steps = [line.split(" : ")[1] for line in built.text.splitlines() if line.startswith("Step ")]
+        assert steps == dockerfile.splitlines()
+
+    run(tmp_path, scenario)
+
+
 def test_workdir_makes_a_layer_only_when_it_makes_the_directory(tmp_path: Path) -> None:
     async def scenario(builder: BuilderUnderTest) -> None:
         base = builder.images.resolve("busybox")

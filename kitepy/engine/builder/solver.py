@@ -205,10 +205,10 @@ class Solver:
         below = stages.base_stage(self.plan.dockerfile.stages, stage, base)
         inherited = None if below is None else await self._finished(below)
         for instruction in stage.instructions:
-            # Wait before the first step is announced, so that a stage's steps stay together.
-            for name in stages.sources_named(instruction):
-                if (source := stages.source_stage(self.plan.dockerfile.stages, stage, instruction, name)) is not None:
-                    await self._finished(source)
+            if isinstance(instruction, Run) and not stages.sources_named(instruction):
+                break
+            # With nothing worth doing before it can copy, a stage begins after the others: its steps stay together.
+            await self._sources(stage, instruction)
         self._running += 1
         self.output.side_by_side = self.output.side_by_side or self._running > 1
         try:
@@ -222,13 +222,22 @@ class Solver:
             if triggers:
                 await self.output.stream(f"# Executing {len(triggers)} build trigger{'s' if len(triggers) > 1 else ''}\n")
             for trigger in triggers:
-                state = await self._instruction(stage, state, read_line(trigger), None)
+                instruction = replace(read_line(trigger), line=stage.origin.line)
+                state = await self._instruction(stage, state, instruction, None)
             for instruction in stage.instructions:
+                await self._sources(stage, instruction)
                 number = await self.output.step(instruction.source)
                 state = await self._instruction(stage, state, instruction, number)
             return state
         finally:
             self._running -= 1
+
+    async def _sources(self, stage: Stage, instruction: Instruction) -> None:
+        """Wait for the stages that an instruction takes files from."""
+        for name in stages.sources_named(instruction):
+            source = stages.source_stage(self.plan.dockerfile.stages, stage, instruction, name)
+            if source is not None:
+                await self._finished(source)
 
     def _origin(self, stage: Stage, base: str, inherited: StageState | None) -> tuple[StageState, Sequence[str]]:
         if inherited is not None:
