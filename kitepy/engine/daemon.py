@@ -8,12 +8,14 @@ import logging
 import resource
 import signal
 import sys
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 
 from kitepy import __version__
 from kitepy.engine.builder.changes import apply_changes
 from kitepy.engine.config import EngineConfig
 from kitepy.engine.kernel import cgroups
+from kitepy.engine.model.container_config import HostConfig
 from kitepy.engine.model.errors import EngineError, InvalidParameter
 from kitepy.engine.network.bridge import BridgeNetwork, BridgeSettings
 from kitepy.engine.network.naming import kernel_names
@@ -93,7 +95,7 @@ async def _serve(config: EngineConfig, launcher: LauncherHandle) -> None:
     hosts = [parse_host(text) for text in config.hosts]
     access = SocketAccess(config.socket_owner, _group_id(config.group))
     async with AsyncExitStack() as stack:
-        services = await _compose(config, launcher, stack)
+        services, warm_up = await _compose(config, launcher, stack)
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -101,6 +103,8 @@ async def _serve(config: EngineConfig, launcher: LauncherHandle) -> None:
         await server.start(hosts)
         stack.push_async_callback(server.stop)
         logger.info("kitepy-engine %s is ready", __version__)
+        warming = asyncio.create_task(warm_up())
+        stack.callback(warming.cancel)
         await stop.wait()
         logger.info("stopping")
 
@@ -116,8 +120,14 @@ def _group_id(name: str | None) -> int | None:
         raise InvalidParameter(f"there is no group {name} for the socket") from None
 
 
-async def _compose(config: EngineConfig, launcher: LauncherHandle, stack: AsyncExitStack) -> Services:
-    """Make everything and bring it into the state of before; ``stack`` learns how to end it."""
+WarmUp = Callable[[], Awaitable[None]]
+
+
+async def _compose(config: EngineConfig, launcher: LauncherHandle, stack: AsyncExitStack) -> tuple[Services, WarmUp]:
+    """Make everything and bring it into the state of before; ``stack`` learns how to end it.
+
+    The second result does what the first container or build would wait for otherwise; it can run beside requests.
+    """
     for directory, mode in ((config.data_root, 0o711), (config.exec_root, 0o711)):
         directory.mkdir(mode=mode, parents=True, exist_ok=True)
         (directory / "containers").mkdir(mode=0o711, exist_ok=True)
@@ -242,7 +252,12 @@ async def _compose(config: EngineConfig, launcher: LauncherHandle, stack: AsyncE
             warnings=lambda: bridge.warnings,
         ),
     )
-    return Services(
+
+    async def warm_up() -> None:
+        await asyncio.to_thread(seccomp.program, HostConfig())
+        await workers.start()
+
+    services = Services(
         system=system,
         events=events,
         containers=containers,
@@ -252,6 +267,7 @@ async def _compose(config: EngineConfig, launcher: LauncherHandle, stack: AsyncE
         volumes=volumes,
         networks=networks,
     )
+    return services, warm_up
 
 
 async def _close_bridge(bridge: BridgeNetwork, index: ContainerIndex) -> None:
