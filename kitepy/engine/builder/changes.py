@@ -6,8 +6,9 @@ from collections.abc import Iterable
 
 from kitepy.engine.builder import metadata
 from kitepy.engine.builder.expansion import Lexer
+from kitepy.engine.builder.failures import DockerfileError
 from kitepy.engine.builder.instructions import Cmd, expand
-from kitepy.engine.builder.parser import parse_line
+from kitepy.engine.builder.parser import parse
 from kitepy.engine.builder.reading import read_instruction
 from kitepy.engine.model.errors import InvalidParameter
 from kitepy.engine.model.oci import ImageConfig
@@ -19,19 +20,22 @@ _ALLOWED = (
 
 
 def apply_changes(config: ImageConfig, changes: Iterable[str]) -> ImageConfig:
-    """The configuration after each line, in order; InvalidParameter quotes the line that is wrong."""
+    """The configuration after all lines, in order; InvalidParameter quotes the line that is wrong."""
+    text = "\n".join(changes)
+    if not text.strip():
+        return config
     command_is_own = False
-    for change in changes:
-        if not change.strip():
-            continue
-        node = parse_line(change)
+    document = parse(text)
+    for node in document.nodes:
         if node.keyword not in _ALLOWED:
             raise InvalidParameter(f"{node.keyword} is not a valid change command: use one of {', '.join(_ALLOWED)}")
-        lexer = Lexer(metadata.environment(config.env))
+        lexer = Lexer(metadata.environment(config.env), escape=document.escape)
         try:
-            instruction = expand(read_instruction(node), lexer, lexer)
+            instruction = expand(read_instruction(node, document.escape), lexer, lexer)
             config = metadata.apply(config, instruction, command_is_own=command_is_own)
+        except DockerfileError as problem:
+            raise InvalidParameter(f"change {node.original!r}: {problem.reason}") from None
         except ValueError as problem:
-            raise InvalidParameter(f"change {change!r}: {problem}") from None
+            raise InvalidParameter(f"change {node.original!r}: {problem}") from None
         command_is_own = command_is_own or isinstance(instruction, Cmd)
     return config

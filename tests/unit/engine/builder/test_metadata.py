@@ -110,11 +110,12 @@ def test_history_of_run_and_arg_tells_the_build_arguments() -> None:
 
 
 def test_changes_apply_in_order() -> None:
-    config = apply_changes(BASE, ["CMD a", 'ENTRYPOINT ["b"]', "ENV X=$A Y=2", "", "LABEL k=v"])
+    config = apply_changes(BASE, ["CMD a", 'ENTRYPOINT ["b"]', "ENV X=$A Y=2", "", "LABEL k=v\nUSER u"])
     assert config.cmd == ("/bin/sh", "-c", "a")
     assert config.entrypoint == ("b",)
     assert config.env[2:] == ("X=1", "Y=2")
-    assert config.labels["k"] == "v"
+    assert (config.labels["k"], config.user) == ("v", "u")
+    assert apply_changes(BASE, ["", " "]) == apply_changes(BASE, []) == BASE
 
 
 @pytest.mark.parametrize("change", ["RUN x", "FROM x", "COPY a b", "ARG a", 'SHELL ["a"]', "FOO", "CMD a\nRUN b"])
