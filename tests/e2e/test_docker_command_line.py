@@ -94,7 +94,7 @@ def test_output_errors_and_exit_codes_come_through(docker: DockerCli, busybox: s
     done = docker.run("run", "--rm", busybox, "sh", "-c", "echo out; echo err >&2; exit 7", check=False)
     assert (done.returncode, done.stdout, done.stderr) == (7, "out\n", "err\n")
     assert docker.run("run", "--rm", busybox, "/no/such/program", check=False).returncode == 127
-    assert docker.run("run", "--rm", busybox, "/etc", check=False).returncode == 126
+    assert docker.run("run", "--rm", busybox, "/etc/passwd", check=False).returncode == 126
 
 
 def test_standard_input_is_passed_on_and_its_end_is_seen(docker: DockerCli, busybox: str) -> None:

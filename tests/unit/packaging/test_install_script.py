@@ -115,7 +115,9 @@ def test_a_changed_dependency_renews_the_environment_and_a_touched_file_does_not
 
 def test_what_the_tests_need_holds_what_the_app_needs(machine: Machine) -> None:
     machine.have_everything()
-    Path(f"{machine.calls_file}.installed").write_text("libarchive13t64 xvfb xdotool openbox trayer dbus dbus-x11 mmdebstrap nftables")
+    Path(f"{machine.calls_file}.installed").write_text(
+        "libarchive13t64 xvfb xdotool openbox trayer dbus dbus-x11 mmdebstrap nftables gcc libc6-dev"
+    )
     machine.program(machine.bin / "docker", "#!/bin/sh\n")
     machine.install("test")
     assert [call for call in machine.calls() if call.endswith("-e .[test]")]
