@@ -23,8 +23,8 @@ APP_PACKAGES="libgl1 libegl1 libglib2.0-0|libglib2.0-0t64 libdbus-1-3 libfontcon
     libxcb-cursor0 libxcb-icccm4 libxcb-keysyms1 libxcb-shape0 libbrotli1 libgssapi-krb5-2 libwayland-client0
     libwayland-cursor0 fonts-dejavu-core"
 DEMO_PACKAGES="xvfb xdotool openbox"
-# gcc: a few system calls have no program that makes them, so a test compiles one.
-TEST_PACKAGES="$DEMO_PACKAGES trayer dbus dbus-x11 mmdebstrap nftables gcc libc6-dev"
+# netbase: nft names protocols by /etc/protocols. gcc: a few system calls have no program that makes them, so a test compiles one.
+TEST_PACKAGES="$DEMO_PACKAGES trayer dbus dbus-x11 mmdebstrap nftables netbase gcc libc6-dev"
 
 say() { printf '%s\n' "kitepy: $*"; }
 die() { printf '%s\n' "kitepy: $*" >&2; exit 1; }
