@@ -8,7 +8,7 @@ import logging
 import resource
 import signal
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 
 from kitepy import __version__
@@ -120,7 +120,7 @@ def _group_id(name: str | None) -> int | None:
         raise InvalidParameter(f"there is no group {name} for the socket") from None
 
 
-WarmUp = Callable[[], Awaitable[None]]
+WarmUp = Callable[[], Coroutine[None, None, None]]
 
 
 async def _compose(config: EngineConfig, launcher: LauncherHandle, stack: AsyncExitStack) -> tuple[Services, WarmUp]:
