@@ -111,6 +111,8 @@ class ContainerFilter:
             first, dash, last = numbers.partition("-")
             low, _ = parse_port(f"{first}/{protocol or 'tcp'}")
             high = parse_port(f"{last}/{protocol or 'tcp'}")[0] if dash else low
+            if high < low:
+                raise InvalidParameter(f"invalid filter '{key}={text}': the range is empty")
             wanted |= {(port, protocol or "tcp") for port in range(low, high + 1)}
         return wanted
 

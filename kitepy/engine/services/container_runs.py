@@ -150,7 +150,15 @@ class ContainerRuns:
             if live.restart_timer is not None:
                 live.restart_timer.cancel()
                 live.restart_timer = None
+            self._forget_attempts(container_id, live)
             await self._start_locked(container_id, live)
+
+    def _forget_attempts(self, container_id: str, live: Live) -> None:
+        """Who starts a container by hand gives its restart policy a new chance."""
+        live.restart_attempts = 0
+        record = self._index.get(container_id)
+        if record is not None and record.state.restart_count and not record.state.status.has_process:
+            self._index.save(replace(record, state=replace(record.state, restart_count=0)))
 
     async def _start_locked(self, container_id: str, live: Live) -> None:
         record = self._require(container_id)
@@ -288,10 +296,10 @@ class ContainerRuns:
         )
         record = replace(record, state=state, endpoint=None)
         self._index.save(record)
+        await self._leave_network(record, live, endpoint)
         if status.oom_killed:
             self._emit(record, "oom")
         self._emit(record, "die", exitCode=str(status.code), execDuration=str(int(ran_s)))
-        await self._leave_network(record, live, endpoint)
         self._waits.exited(container_id, waited(state))
         if decision.delay_s is not None:
             live.restart_timer = self.spawn(

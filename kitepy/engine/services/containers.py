@@ -110,6 +110,7 @@ class Containers:
             if record.state.status.counts_as_running:
                 with contextlib.suppress(NotModified):
                     await self._runs.stop(record, number, self._grace_s(record, timeout_s))
+                    self._emit(record, "stop")
             await self._runs.start(record.id)
         self._emit(record, "restart")
 
