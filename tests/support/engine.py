@@ -127,7 +127,7 @@ class EngineUnderTest:
         client = self.docker()
         try:
             past = client.events(since=0, until=int(time.time()) + 1, decode=True, filters={"type": "container"})
-            self._container_ids.update(event["Actor"]["ID"] for event in past)
+            self._container_ids.update(event["Actor"]["ID"] for event in past if event["Actor"]["ID"])
             for container in client.containers.list(all=True, ignore_removed=True):
                 container.remove(force=True, v=True)
         finally:

@@ -1,0 +1,179 @@
+"""What the tests of containers share: raw requests, waiting with a deadline, and a look at the answers' shape."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import docker
+import pytest
+from docker.models.containers import Container
+from support.contract import ApiContract, api_description
+from support.engine import EngineUnderTest
+
+Found = TypeVar("Found")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A response, read to its end."""
+
+    status: int
+    body: bytes
+    headers: dict[str, str]
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    @property
+    def message(self) -> str:
+        return str(self.json["message"])
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: Path) -> None:
+        super().__init__("localhost", timeout=20)
+        self._path = str(path)
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+class RawApi:
+    """Requests without a client library in between."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __call__(self, method: str, target: str, document: Any = None) -> Answer:
+        connection = _UnixConnection(self.path)
+        try:
+            body = None if document is None else json.dumps(document)
+            connection.request(method, f"/v1.51{target}", body, {"Content-Type": "application/json"} if body else {})
+            response = connection.getresponse()
+            return Answer(response.status, response.read(), {name.lower(): value for name, value in response.getheaders()})
+        finally:
+            connection.close()
+
+    def hijack(self, target: str, document: Any = None) -> Hijacked:
+        """POST that turns into a raw stream."""
+        connection = socket.socket(socket.AF_UNIX)
+        connection.settimeout(20)
+        connection.connect(str(self.path))
+        body = b"" if document is None else json.dumps(document).encode()
+        connection.sendall(
+            f"POST /v1.51{target} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n"
+            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+            + body
+        )
+        stream = connection.makefile("rb", buffering=0)
+        head = b""
+        while not head.endswith(b"\r\n\r\n"):
+            byte = stream.read(1)
+            assert byte, f"the connection ended early: {head!r}"
+            head += byte
+        return Hijacked(connection, stream, int(head.split()[1]), head.decode().lower())
+
+
+class Hijacked:
+    """A raw conversation; use it as a context manager."""
+
+    def __init__(self, connection: socket.socket, stream: Any, status: int, head: str) -> None:
+        self._connection = connection
+        self._stream = stream
+        self.status = status
+        self.head = head
+
+    def send(self, data: bytes) -> None:
+        self._connection.sendall(data)
+
+    def close_input(self) -> None:
+        self._connection.shutdown(socket.SHUT_WR)
+
+    def read_all(self) -> bytes:
+        return b"".join(iter(lambda: self._stream.read(65536), b""))
+
+    def read_until(self, wanted: bytes) -> bytes:
+        data = b""
+        while wanted not in data:
+            piece = self._stream.read(65536)
+            assert piece, f"the stream ended before {wanted!r}: {data!r}"
+            data += piece
+        return data
+
+    def read_frames(self) -> dict[int, bytes]:
+        """All output by stream, until the end."""
+        data, found = self.read_all(), {1: b"", 2: b""}
+        while data:
+            size = int.from_bytes(data[4:8], "big")
+            found[data[0]] += data[8 : 8 + size]
+            data = data[8 + size :]
+        return found
+
+    def __enter__(self) -> Hijacked:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stream.close()
+        self._connection.close()
+
+
+@pytest.fixture(name="api")
+def _api(engine: EngineUnderTest) -> RawApi:
+    return RawApi(engine.socket)
+
+
+@pytest.fixture(name="contract", scope="session")
+def _contract() -> ApiContract:
+    path = api_description()
+    if path is None:
+        pytest.skip("the Engine API description is not beside the repository (shared/api/engine-v1.51.yaml)")
+    return ApiContract(path)
+
+
+@pytest.fixture(name="until")
+def _until() -> Callable[[Callable[[], Found]], Found]:
+    """Wait until a function gives something true, for ten seconds at most; gives what it gave."""
+
+    def until(condition: Callable[[], Found], timeout_s: float = 10.0) -> Found:
+        deadline = time.monotonic() + timeout_s
+        while not (found := condition()):
+            assert time.monotonic() < deadline, f"{condition} did not come true"
+            time.sleep(0.01)
+        return found
+
+    return until
+
+
+Run = Callable[..., Container]
+
+
+@pytest.fixture(name="run")
+def _run(client: docker.DockerClient, busybox: str) -> Run:
+    """Start a detached container: ``run("sleep 60", tty=True)``; a text goes to ``sh -c``."""
+
+    def run(command: str | list[str], **options: Any) -> Container:
+        words = ["sh", "-c", command] if isinstance(command, str) else command
+        return client.containers.run(options.pop("image", busybox), words, detach=True, **options)
+
+    return run
+
+
+@pytest.fixture(name="output")
+def _output(client: docker.DockerClient, busybox: str) -> Callable[..., str]:
+    """What a shell script writes in a container that is removed afterwards; errors are appended, not raised."""
+
+    def output(script: str, **options: Any) -> str:
+        image = options.pop("image", busybox)
+        return str(client.containers.run(image, ["sh", "-c", f"({script}) 2>&1; true"], remove=True, **options).decode())
+
+    return output

@@ -1,0 +1,506 @@
+"""From create to remove: statuses, refusals, and what stays true in between."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import time
+from typing import Any
+
+import docker
+import pytest
+from docker.errors import APIError, NotFound
+from docker.models.containers import Container
+from support.contract import ApiContract
+
+IGNORES_TERM = "trap '' TERM; echo ready; while :; do sleep 0.1; done"
+ENDS_ON_TERM = "trap 'exit 7' TERM; echo ready; while :; do sleep 0.05; done"
+
+
+def _ready(container: Container, until: Any) -> Container:
+    until(lambda: b"ready" in container.logs())
+    return container
+
+
+def _without_nulls_of_docker(document: dict[str, Any]) -> dict[str, Any]:
+    """Docker's own answers are null here, although the description doesn't allow that."""
+    host = {key: value for key, value in document["HostConfig"].items() if key != "MemorySwappiness" or value is not None}
+    return {**document, "HostConfig": host}
+
+
+# --- create and inspect ----------------------------------------------------------------------------------------------
+
+
+def test_what_is_created_comes_back_from_inspect(
+    api: Any, client: docker.DockerClient, busybox: str, contract: ApiContract
+) -> None:
+    wishes: dict[str, Any] = {
+        "Image": busybox,
+        "Cmd": ["sleep", "60"],
+        "Env": ["A=1", "B="],
+        "Labels": {"team": "x"},
+        "WorkingDir": "/srv",
+        "User": "nobody",
+        "Hostname": "box",
+        "ExposedPorts": {"80/tcp": {}},
+        "StopSignal": "SIGINT",
+        "StopTimeout": 3,
+        "HostConfig": {
+            "Memory": 64 << 20,
+            "NanoCpus": 500_000_000,
+            "PidsLimit": 20,
+            "Binds": ["/tmp:/host:ro"],
+            "RestartPolicy": {"Name": "on-failure", "MaximumRetryCount": 2},
+            "CapAdd": ["NET_ADMIN"],
+            "CapDrop": ["MKNOD"],
+            "Tmpfs": {"/scratch": "size=1m"},
+            "ReadonlyRootfs": True,
+            "Ulimits": [{"Name": "nofile", "Soft": 64, "Hard": 64}],
+        },
+    }
+    made = api("POST", "/containers/create?name=round-trip", wishes)
+    assert made.status == 201
+    contract.check("POST", "/containers/create", 201, made.json)
+    try:
+        shown = api("GET", "/containers/round-trip/json").json
+        contract.check("GET", "/containers/{id}/json", 200, _without_nulls_of_docker(shown))
+        assert shown["Id"] == made.json["Id"]
+        assert shown["Name"] == "/round-trip"
+        assert (shown["Path"], shown["Args"]) == ("sleep", ["60"])
+        assert shown["State"]["Status"] == "created"
+        for key, value in wishes.items():
+            if key not in ("HostConfig", "Env"):
+                assert shown["Config"][key] == value, key
+        assert shown["Config"]["Env"][:2] == ["A=1", "B="]
+        for key, value in wishes["HostConfig"].items():
+            assert shown["HostConfig"][key] == value, key
+        (mount,) = shown["Mounts"]
+        assert (mount["Type"], mount["Source"], mount["Destination"], mount["RW"]) == ("bind", "/tmp", "/host", False)
+        listed = api("GET", "/containers/json?all=1").json
+        contract.check("GET", "/containers/json", 200, listed)
+        api("POST", "/containers/round-trip/start")
+        running = api("GET", "/containers/round-trip/json").json
+        contract.check("GET", "/containers/{id}/json", 200, _without_nulls_of_docker(running))
+        contract.check("GET", "/containers/json", 200, api("GET", "/containers/json?size=1").json)
+    finally:
+        client.api.remove_container("round-trip", force=True)
+
+
+@pytest.mark.parametrize(
+    ("document", "status", "words"),
+    [
+        ({}, 400, "no image"),
+        ({"Image": "not-there"}, 404, "No such image: not-there"),
+        ({"Image": "busybox", "HostConfig": {"Memory": 5}}, 400, "Minimum memory limit allowed is 6MB"),
+        ({"Image": "busybox", "HostConfig": {"NetworkMode": "nowhere"}}, 404, "network nowhere not found"),
+        ({"Image": "busybox", "HostConfig": {"NetworkMode": "container:nobody"}}, 404, "No such container: nobody"),
+        ({"Image": "busybox", "HostConfig": {"VolumesFrom": ["nobody"]}}, 404, "No such container: nobody"),
+        ({"Image": "busybox", "HostConfig": {"Binds": ["x"]}}, 400, "mount path must be absolute"),
+        ({"Image": "busybox", "StopSignal": "LOUD"}, 400, "Invalid signal: LOUD"),
+        ({"Image": "busybox", "HostConfig": {"Init": True}}, 501, "init process"),
+        (
+            {"Image": "busybox", "HostConfig": {"Mounts": [{"Type": "bind", "Source": "/not/there", "Target": "/x"}]}},
+            400,
+            "bind source path does not exist: /not/there",
+        ),
+    ],
+)
+@pytest.mark.usefixtures("busybox")
+def test_a_refused_create_leaves_nothing(api: Any, document: dict[str, Any], status: int, words: str) -> None:
+    before = api("GET", "/containers/json?all=1").json
+    answer = api("POST", "/containers/create", document)
+    assert answer.status == status, answer.body
+    assert words in answer.message
+    assert api("GET", "/containers/json?all=1").json == before
+
+
+@pytest.mark.parametrize("name", ["x", "-bad", "a%20b", "a%2Fb"])
+def test_a_bad_name_is_refused(api: Any, busybox: str, name: str) -> None:
+    answer = api("POST", f"/containers/create?name={name}", {"Image": busybox})
+    assert answer.status == 400
+    assert "Invalid container name" in answer.message
+
+
+def test_of_parallel_creates_with_one_name_exactly_one_succeeds(api: Any, client: docker.DockerClient, busybox: str) -> None:
+    def create(_: int) -> int:
+        return int(api("POST", "/containers/create?name=only-one", {"Image": busybox}).status)
+
+    try:
+        with concurrent.futures.ThreadPoolExecutor(12) as pool:
+            statuses = sorted(pool.map(create, range(12)))
+        assert statuses == [201] + [409] * 11
+    finally:
+        client.api.remove_container("only-one")
+
+
+def test_a_name_is_free_again_once_its_container_is_gone(client: docker.DockerClient, busybox: str) -> None:
+    for _ in range(3):
+        client.containers.create(busybox, name="again").remove()
+
+
+# --- start, stop, kill -----------------------------------------------------------------------------------------------
+
+
+def test_starting_and_stopping_twice_changes_nothing(api: Any, run: Any, until: Any) -> None:
+    container = _ready(run(ENDS_ON_TERM), until)
+    assert api("POST", f"/containers/{container.id}/start").status == 304
+    assert api("POST", f"/containers/{container.id}/stop").status == 204
+    assert api("POST", f"/containers/{container.id}/stop").status == 304
+    container.reload()
+    assert container.attrs["State"]["ExitCode"] == 7
+    assert container.attrs["State"]["Pid"] == 0
+
+
+@pytest.mark.parametrize(
+    ("method", "target"),
+    [
+        ("POST", "/containers/nobody/start"),
+        ("POST", "/containers/nobody/stop"),
+        ("POST", "/containers/nobody/restart"),
+        ("POST", "/containers/nobody/kill"),
+        ("POST", "/containers/nobody/pause"),
+        ("POST", "/containers/nobody/unpause"),
+        ("POST", "/containers/nobody/wait"),
+        ("POST", "/containers/nobody/rename?name=x2"),
+        ("POST", "/containers/nobody/attach"),
+        ("POST", "/containers/nobody/resize?h=1&w=1"),
+        ("GET", "/containers/nobody/json"),
+        ("GET", "/containers/nobody/logs?stdout=1"),
+        ("DELETE", "/containers/nobody"),
+    ],
+)
+def test_a_container_that_is_not_there_is_not_found(api: Any, method: str, target: str) -> None:
+    answer = api(method, target)
+    assert answer.status == 404
+    assert answer.message == "No such container: nobody"
+
+
+@pytest.mark.parametrize("action", ["kill", "pause", "unpause", "exec"])
+def test_what_needs_a_running_container_is_a_conflict_without(
+    api: Any, client: docker.DockerClient, busybox: str, action: str
+) -> None:
+    container = client.containers.create(busybox, ["true"])
+    answer = api("POST", f"/containers/{container.id}/{action}", {"Cmd": ["true"]} if action == "exec" else None)
+    assert answer.status == 409
+    assert "is not running" in answer.message or "is not paused" in answer.message
+
+
+def test_stop_kills_after_the_grace_period(run: Any, until: Any) -> None:
+    container = _ready(run(IGNORES_TERM), until)
+    began = time.monotonic()
+    container.stop(timeout=1)
+    assert 0.9 < time.monotonic() - began < 5
+    assert container.wait()["StatusCode"] == 137
+
+
+def test_stop_without_grace_kills_at_once(run: Any, until: Any) -> None:
+    container = _ready(run(ENDS_ON_TERM), until)
+    container.stop(timeout=0)
+    assert container.wait()["StatusCode"] == 137
+
+
+def test_stop_uses_the_containers_own_signal_and_grace_period(run: Any, until: Any) -> None:
+    own = _ready(run("trap 'exit 5' INT; echo ready; while :; do sleep 0.05; done", stop_signal="SIGINT"), until)
+    own.stop()
+    assert own.wait()["StatusCode"] == 5
+
+
+def test_stop_works_on_a_paused_container(run: Any, until: Any) -> None:
+    container = _ready(run(ENDS_ON_TERM), until)
+    container.pause()
+    container.reload()
+    assert container.status == "paused"
+    container.stop(timeout=5)
+    assert container.wait()["StatusCode"] == 7
+
+
+def test_kill_works_on_a_paused_container(run: Any) -> None:
+    container = run(["sleep", "60"])
+    container.pause()
+    container.kill()
+    assert container.wait()["StatusCode"] == 137
+
+
+def test_pause_freezes_every_process_and_unpause_goes_on(api: Any, run: Any, until: Any) -> None:
+    container = run("while :; do echo tick; sleep 0.02; done")
+    until(lambda: b"tick" in container.logs())
+    container.pause()
+    assert api("POST", f"/containers/{container.id}/pause").status == 409
+    frozen = container.logs()
+    time.sleep(0.15)
+    assert container.logs() == frozen
+    assert api("POST", f"/containers/{container.id}/start").status == 409
+    container.unpause()
+    until(lambda: container.logs() != frozen)
+    assert api("POST", f"/containers/{container.id}/unpause").status == 409
+
+
+@pytest.mark.parametrize(("signal", "code"), [("KILL", 137), ("SIGKILL", 137), ("9", 137), ("SIGUSR1", 21), ("10", 21)])
+def test_kill_sends_signals_by_name_and_number(run: Any, until: Any, signal: str, code: int) -> None:
+    container = _ready(run("trap 'exit 21' USR1; echo ready; while :; do sleep 0.05; done"), until)
+    container.kill(signal)
+    assert container.wait(timeout=10)["StatusCode"] == code
+
+
+def test_an_unknown_signal_is_refused(api: Any, run: Any) -> None:
+    container = run(["sleep", "60"])
+    answer = api("POST", f"/containers/{container.id}/kill?signal=LOUD")
+    assert (answer.status, answer.message) == (400, "Invalid signal: LOUD")
+
+
+def test_restart_keeps_the_id_and_starts_a_stopped_container_too(run: Any, until: Any) -> None:
+    container = _ready(run(ENDS_ON_TERM), until)
+    container.reload()
+    before = container.attrs
+    container.restart(timeout=5)
+    container.reload()
+    assert container.attrs["Id"] == before["Id"]
+    assert container.status == "running"
+    assert container.attrs["State"]["Pid"] != before["State"]["Pid"]
+    assert container.attrs["State"]["StartedAt"] > before["State"]["StartedAt"]
+    assert container.attrs["RestartCount"] == 0
+    container.stop(timeout=5)
+    container.restart()
+    container.reload()
+    assert container.status == "running"
+
+
+def test_what_was_written_survives_a_restart_of_the_container(run: Any, until: Any) -> None:
+    container = run("cat /mark 2>/dev/null; echo kept >/mark; echo ready; sleep 60")
+    _ready(container, until)
+    container.restart(timeout=0)
+    until(lambda: b"kept" in container.logs())
+
+
+# --- rename ----------------------------------------------------------------------------------------------------------
+
+
+def test_rename(api: Any, client: docker.DockerClient, run: Any) -> None:
+    container = run(["sleep", "60"], name="before")
+    other = client.containers.create(container.image.id, ["true"], name="other")
+    assert api("POST", "/containers/before/rename?name=after").status == 204
+    assert client.containers.get("after").id == container.id
+    with pytest.raises(NotFound):
+        client.containers.get("before")
+    assert api("POST", "/containers/after/rename?name=other").status == 409
+    assert api("POST", "/containers/after/rename?name=after").status == 400
+    assert api("POST", "/containers/after/rename?name=").status == 400
+    assert api("POST", "/containers/after/rename?name=no%20good").status == 400
+    other.remove()
+    assert api("POST", "/containers/after/rename?name=other").status == 204
+
+
+# --- wait ------------------------------------------------------------------------------------------------------------
+
+
+def test_wait_on_a_created_container_returns_at_once(api: Any, client: docker.DockerClient, busybox: str) -> None:
+    container = client.containers.create(busybox, ["true"])
+    answer = api("POST", f"/containers/{container.id}/wait")
+    assert (answer.status, answer.json["StatusCode"]) == (200, 0)
+
+
+@pytest.mark.parametrize("condition", ["not-running", "next-exit"])
+def test_wait_gives_the_exit_code(run: Any, condition: str) -> None:
+    container = run("sleep 0.3; exit 4")
+    assert container.wait(condition=condition)["StatusCode"] == 4
+
+
+def test_next_exit_waits_for_a_start_first(client: docker.DockerClient, busybox: str) -> None:
+    container = client.containers.create(busybox, ["sh", "-c", "exit 9"])
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(container.wait, condition="next-exit")
+        with pytest.raises(concurrent.futures.TimeoutError):
+            waiting.result(0.2)
+        container.start()
+        assert waiting.result(10)["StatusCode"] == 9
+
+
+def test_waiting_for_the_removal(client: docker.DockerClient, busybox: str) -> None:
+    container = client.containers.create(busybox, ["sh", "-c", "exit 3"])
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(container.wait, condition="removed")
+        container.start()
+        container.wait()
+        with pytest.raises(concurrent.futures.TimeoutError):
+            waiting.result(0.2)
+        container.remove()
+        assert waiting.result(10)["StatusCode"] == 3
+
+
+def test_waiting_for_the_automatic_removal(client: docker.DockerClient, busybox: str) -> None:
+    container = client.containers.create(busybox, ["sh", "-c", "exit 3"], auto_remove=True)
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(container.wait, condition="removed")
+        time.sleep(0.1)
+        container.start()
+        assert waiting.result(10)["StatusCode"] == 3
+    with pytest.raises(NotFound):
+        client.containers.get(container.id)
+
+
+def test_another_condition_is_refused(api: Any, run: Any) -> None:
+    container = run(["sleep", "60"])
+    assert api("POST", f"/containers/{container.id}/wait?condition=healthy").status == 400
+
+
+# --- start failures --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "words"),
+    [
+        (["not-there"], 127, 'exec: "not-there": executable file not found in $PATH'),
+        (["/not/there"], 127, 'exec: "/not/there": stat /not/there: no such file or directory'),
+        (["/etc/passwd"], 126, "permission denied"),
+        (["/etc"], 126, ""),
+    ],
+)
+def test_a_command_that_cannot_run_leaves_a_created_container(
+    api: Any, client: docker.DockerClient, busybox: str, command: list[str], code: int, words: str
+) -> None:
+    container = client.containers.create(busybox, command)
+    answer = api("POST", f"/containers/{container.id}/start")
+    assert answer.status == 400
+    assert words in answer.message
+    container.reload()
+    state = container.attrs["State"]
+    assert (state["Status"], state["ExitCode"], state["Running"]) == ("created", code, False)
+    assert state["Error"]
+    assert container.wait()["StatusCode"] == code
+
+
+def test_an_unknown_user_fails_the_start(api: Any, client: docker.DockerClient, busybox: str) -> None:
+    container = client.containers.create(busybox, ["true"], user="nobody-knows")
+    answer = api("POST", f"/containers/{container.id}/start")
+    assert answer.status == 400
+    assert "unable to find user nobody-knows: no matching entries in passwd file" in answer.message
+
+
+def test_a_failed_start_removes_a_container_that_was_to_be_removed(client: docker.DockerClient, busybox: str, until: Any) -> None:
+    container = client.containers.create(busybox, ["not-there"], auto_remove=True)
+    with pytest.raises(APIError):
+        container.start()
+    until(lambda: not client.containers.list(all=True, filters={"id": container.id}))
+
+
+# --- remove ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_running_container_is_removed_only_by_force(api: Any, run: Any) -> None:
+    container = run(["sleep", "60"])
+    answer = api("DELETE", f"/containers/{container.id}")
+    assert answer.status == 409
+    assert "stop the container before removing or force remove" in answer.message
+    assert api("DELETE", f"/containers/{container.id}?force=1").status == 204
+    assert api("DELETE", f"/containers/{container.id}?force=1").status == 404
+
+
+def test_a_paused_container_is_removed_by_force(api: Any, run: Any) -> None:
+    container = run(["sleep", "60"])
+    container.pause()
+    assert api("DELETE", f"/containers/{container.id}").status == 409
+    assert api("DELETE", f"/containers/{container.id}?force=1").status == 204
+
+
+def test_parallel_removals_of_one_container_all_end(api: Any, run: Any) -> None:
+    container = run(["sleep", "60"])
+    with concurrent.futures.ThreadPoolExecutor(6) as pool:
+        statuses = list(pool.map(lambda _: api("DELETE", f"/containers/{container.id}?force=1").status, range(6)))
+    assert 204 in statuses
+    assert set(statuses) <= {204, 404, 409}
+
+
+def test_an_automatic_removal_follows_the_exit(client: docker.DockerClient, busybox: str, until: Any) -> None:
+    container = client.containers.create(busybox, ["true"], auto_remove=True)
+    container.start()
+    until(lambda: not client.containers.list(all=True, filters={"id": container.id}))
+
+
+def test_an_automatic_removal_does_not_happen_in_a_restart(run: Any, until: Any) -> None:
+    container = _ready(run(ENDS_ON_TERM, auto_remove=True), until)
+    container.restart(timeout=5)
+    container.reload()
+    assert container.status == "running"
+
+
+def test_files_of_a_removed_container_are_gone(engine: Any, run: Any, until: Any) -> None:
+    container = run("echo x >/x; sleep 60")
+    directory = engine.data_root / "containers" / container.id
+    assert directory.exists()
+    container.remove(force=True)
+    until(lambda: not directory.exists() and not (engine.exec_root / "containers" / container.id).exists())
+
+
+# --- list and prune --------------------------------------------------------------------------------------------------
+
+
+def test_lists_and_filters(client: docker.DockerClient, run: Any, busybox: str) -> None:
+    running = run(["sleep", "60"], name="list-running", labels={"group": "g", "n": "1"})
+    ended = run("exit 3", name="list-ended", labels={"group": "g"})
+    ended.wait()
+    created = client.containers.create(busybox, ["true"], name="list-created", labels={"group": "g"})
+
+    def names(**filters: Any) -> set[str]:
+        return {container.name for container in client.containers.list(all=True, filters={"label": "group=g", **filters})}
+
+    assert names() == {"list-running", "list-ended", "list-created"}
+    assert {container.name for container in client.containers.list(filters={"label": "group=g"})} == {"list-running"}
+    assert names(status="exited") == {"list-ended"}
+    assert names(exited=3) == {"list-ended"}
+    assert names(name="list-c") == {"list-created"}
+    assert names(since=running.id) == {"list-ended", "list-created"}
+    assert names(before=created.id) == {"list-running", "list-ended"}
+    assert names(ancestor=busybox) == {"list-running", "list-ended", "list-created"}
+    assert names(network="bridge") == {"list-running", "list-ended", "list-created"}
+    assert names(network="none") == set()
+    assert names(id=running.short_id) == {"list-running"}
+    assert [container.name for container in client.containers.list(limit=2, filters={"label": "group=g"})] == [
+        "list-created",
+        "list-ended",
+    ]
+    with pytest.raises(APIError, match="invalid filter 'colour'"):
+        names(colour="red")
+
+
+def test_prune_removes_what_does_not_run(api: Any, run: Any, contract: ApiContract) -> None:
+    running = run(["sleep", "60"], labels={"prune": "1"})
+    ended = run("echo x >/x", labels={"prune": "1"})
+    kept = run("exit 0", labels={"prune": "0"})
+    ended.wait(), kept.wait()
+    answer = api("POST", "/containers/prune?filters=" + '{"label":{"prune=1":true}}')
+    contract.check("POST", "/containers/prune", 200, answer.json)
+    assert answer.json["ContainersDeleted"] == [ended.id]
+    assert answer.json["SpaceReclaimed"] >= 2
+    running.reload(), kept.reload()
+
+
+# --- events ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_events_of_a_life_come_in_order(client: docker.DockerClient, busybox: str) -> None:
+    began = int(time.time()) - 1
+    container = client.containers.create(busybox, ["sleep", "60"], name="life", labels={"l": "1"})
+    container.start()
+    container.pause()
+    container.unpause()
+    container.rename("life-2")
+    container.exec_run(["true"])
+    container.kill("USR2")
+    container.restart(timeout=0)
+    container.stop(timeout=0)
+    container.remove()
+
+    past = client.events(since=began, until=int(time.time()) + 1, decode=True)
+    events = [event for event in past if container.id in (event["Actor"]["ID"], event["Actor"]["Attributes"].get("container"))]
+    actions = [event["Action"].split(":")[0] for event in events if event["Type"] == "container"]
+    assert actions == [
+        "create", "start", "pause", "unpause", "rename", "exec_create", "exec_start", "exec_die", "kill",
+        "kill", "die", "stop", "start", "restart", "kill", "die", "stop", "destroy",
+    ]  # fmt: skip
+    network = [event["Action"] for event in events if event["Type"] == "network"]
+    assert network == ["connect", "disconnect", "connect", "disconnect"]
+    died = next(event for event in events if event["Action"] == "die")
+    assert died["Actor"]["Attributes"]["exitCode"] == "137"
+    assert died["Actor"]["Attributes"]["l"] == "1"
+    assert died["Actor"]["Attributes"]["name"] == "life-2"
+    stamps = [event["timeNano"] for event in events]
+    assert stamps == sorted(stamps)
