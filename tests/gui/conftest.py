@@ -26,9 +26,14 @@ Found = TypeVar("Found", bound=QWidget)
 def display() -> Iterator[Display]:
     """A display of its own even on a desktop: the tests move the pointer. Fails, and says why, where one can't be had."""
     with virtual_display() as started:
-        kept = {name: os.environ.get(name) for name in ("DISPLAY", "QT_QPA_PLATFORM", "XDG_RUNTIME_DIR", "QT_SCALE_FACTOR")}
+        kept = {
+            name: os.environ.get(name)
+            for name in ("DISPLAY", "QT_QPA_PLATFORM", "XDG_RUNTIME_DIR", "QT_SCALE_FACTOR", "DBUS_SESSION_BUS_ADDRESS")
+        }
         os.environ.update({name: started.environment[name] for name in ("DISPLAY", "QT_QPA_PLATFORM", "XDG_RUNTIME_DIR")})
         os.environ.pop("QT_SCALE_FACTOR", None)
+        # The desktop's own panel must not see these icons.
+        os.environ["DBUS_SESSION_BUS_ADDRESS"] = "disabled:"
         yield started
         # Qt would end the process when its display goes before it.
         app = QApplication.instance()
