@@ -172,6 +172,8 @@ def test_files_are_replaced_and_directories_merged(tmp_path: Path) -> None:
         ("COPY [ab /t/\n", "syntax error in pattern"),
         ("COPY d/nope d/x /t/\n", "stat d/nope: file does not exist"),
         ("ADD --checksum=sha256:0 a /t\n", "checksum can't be specified for local"),
+        ("RUN mknod /n c 1 3\nFROM busybox\nCOPY --from=0 /n /t\n", "COPY failed: /n is neither a file nor a directory"),
+        ("RUN rm /etc/passwd && mknod /etc/passwd p\nCOPY --chown=root a /t\n", "can't find uid for user root"),
         ("COPY --from=busybox /nope /t\n", "stat /nope: file does not exist in image busybox"),
     ],
 )

@@ -37,12 +37,12 @@ def owner_in_root(text: str) -> tuple[int, int]:
 
 def _read_account_file(path: str) -> str:
     try:
-        # Not blocking: the image may have put a pipe there.
-        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            return ""  # the image may have put a pipe or a device there
+        with open(path, encoding="utf-8", errors="surrogateescape") as stream:
+            return stream.read(_MAX_ACCOUNT_BYTES)
     except OSError:
         return ""
-    with open(fd, encoding="utf-8", errors="surrogateescape") as stream:
-        return stream.read(_MAX_ACCOUNT_BYTES) if stat.S_ISREG(os.fstat(fd).st_mode) else ""
 
 
 def _id(name: str, accounts: str, field: int = 2) -> int | None:

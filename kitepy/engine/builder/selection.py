@@ -71,9 +71,13 @@ def choose(root_fd: int, sources: Sequence[str], excludes: IgnoreRules, *, paren
             except OSError as error:
                 raise InvalidParameter(f"COPY failed: cannot read {source}: {error.strerror}") from None
             try:
-                is_directory = stat.S_ISDIR(os.fstat(fd).st_mode)
+                mode = os.fstat(fd).st_mode
             finally:
                 os.close(fd)
+            is_directory = stat.S_ISDIR(mode)
+            if not is_directory and not stat.S_ISREG(mode):
+                # It is never opened: a device in an image is the host's device.
+                raise InvalidParameter(f"COPY failed: {source} is neither a file nor a directory")
             repeated = posixpath.dirname(match.removeprefix(clean("/" + pivot).lstrip("/")).lstrip("/")) if parents else ""
             if parents and is_directory:
                 repeated = posixpath.join(repeated, name)

@@ -66,18 +66,15 @@ def _read_plain(fd: int) -> bytes:
 def _read(path: str) -> str | None:
     """A text of the context; links are followed, and lead nowhere but into the context."""
     try:
-        fd = os.open(f"/{path}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except (OSError, ValueError):  # ValueError: a NUL in the name
-        return None
-    try:
-        status = os.fstat(fd)
+        status = os.stat(f"/{path}")
         if not stat.S_ISREG(status.st_mode):
-            return None
+            return None  # opening a device or a pipe would do more than read
         if status.st_size > MAX_SIZE_BYTES:
             raise InvalidParameter(f"{path} in the build context is larger than {MAX_SIZE_BYTES >> 20} MiB")
-        return _decode(os.read(fd, MAX_SIZE_BYTES))
-    finally:
-        os.close(fd)
+        with open(f"/{path}", "rb") as stream:
+            return _decode(stream.read(MAX_SIZE_BYTES))
+    except (OSError, ValueError):  # ValueError: a NUL in the name
+        return None
 
 
 def _decode(content: bytes) -> str:
