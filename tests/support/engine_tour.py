@@ -1,0 +1,140 @@
+"""The app with its real engine, taken through a container's life by its own widgets, as a process of its own.
+
+`python -m support.engine_tour FOLDER-TO-BUILD`, with DISPLAY and KITEPY_HOME set. Prints each step; an AssertionError ends it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+import qasync
+from PySide6.QtWidgets import QAbstractButton, QLabel, QWidget
+
+from kitepy.client import BundledEngine, EnginePaths
+from kitepy.gui.app import Desk, Session, make_application
+from kitepy.gui.gateway.engine import EngineGateway
+from kitepy.gui.models.actions import ContainerAction
+from kitepy.gui.models.container import Container
+from kitepy.gui.models.log import LogStore
+from kitepy.gui.models.state import EnginePhase, Page
+from kitepy.gui.settings import Settings
+
+Found = TypeVar("Found", bound=QWidget)
+TITLE = "Hello from Kitepy"
+
+
+class Tour:
+    def __init__(self, desk: Desk, paths: EnginePaths) -> None:
+        self.desk = desk
+        self.paths = paths
+        self.session = Session(desk, EngineGateway(paths))
+
+    async def until(self, what: str, true: Callable[[], object], timeout_s: float = 40) -> None:
+        began = time.monotonic()
+        while not true():
+            state = self.desk.store.state
+            assert time.monotonic() - began < timeout_s, (what, self.desk.window.notices.texts(), state.engine, state.containers)
+            await asyncio.sleep(0.01)
+        print(f"{time.monotonic() - began:6.2f} s  {what}", flush=True)
+
+    def find(self, kind: type[Found], name: str) -> Found:
+        found = self.desk.window.findChild(kind, name)
+        assert found is not None, name
+        return found
+
+    async def walk(self, folder: str) -> None:
+        store = self.desk.store
+        self.session.start()
+        await self.until(
+            "the starter image is listed", lambda: any("kitepy/starter:latest" in image.tags for image in store.state.images)
+        )
+        self.desk.intents.build_paths.emit([folder])
+        await self.until("the review sheet is open", self.desk.window.sheet_is_open)
+        self.find(QAbstractButton, "review-run").click()
+        await self.until("it is built and its page is open", lambda: store.state.route.page is Page.CONTAINER, 120)
+        container_id = store.state.route.key
+        await self._live(container_id)
+        await self._survive_the_engine(container_id)
+        menu = {action.objectName(): action for action in self.desk.window.container._menu.actions()}
+        menu["container-remove"].trigger()
+        await self.until("it asks before it removes", self.desk.window.sheet_is_open)
+        self.find(QAbstractButton, "confirm-yes").click()
+        await self.until("removed", lambda: container_id not in store.state.containers)
+        assert store.state.route.page is Page.DISCOVER
+        assert self.desk.window.notices.texts() == []
+
+    async def _live(self, container_id: str) -> None:
+        title = self.find(QLabel, "preview-title")
+        await self.until("the preview shows the page", lambda: title.text() == TITLE)
+        await self.until("the request is in the log", lambda: "response:200" in self._log_text())
+        self.find(QAbstractButton, "container-stop").click()
+        await self.until("stopped from the page", lambda: self._is(container_id, alive=False))
+        self.find(QAbstractButton, "container-start").click()
+        await self.until("started from the page", lambda: self._is(container_id, alive=True))
+        await self.until("the log goes on", lambda: self._log_text().count("serving") == 2)
+        self.find(QAbstractButton, "container-restart").click()
+        await self.until("restarting is under way", lambda: container_id in self.desk.store.state.activities)
+        await self.until("restarted", lambda: self._is(container_id, alive=True))
+        await self.until("no line is doubled", lambda: self._log_text().count("serving") == 3)
+        submenu = next(action.menu() for action in self.desk.tray.menu.actions() if action.menu())
+        entries = {action.text(): action for action in submenu.actions()}
+        entries["Stop"].trigger()
+        await self.until("stopped from the tray", lambda: self._is(container_id, alive=False))
+        entries["Start"].trigger()
+        await self.until("started from the tray", lambda: self._is(container_id, alive=True))
+        self.desk.intents.act.emit(ContainerAction.KILL, container_id)
+        await self.until("killed", lambda: self._is(container_id, alive=False))
+        assert self.desk.store.state.containers[container_id].exit_code == 137
+        self.desk.intents.act.emit(ContainerAction.START, container_id)
+        await self.until("started again", lambda: self._is(container_id, alive=True))
+        await self.until("the preview is there again", lambda: title.text() == TITLE)
+
+    async def _survive_the_engine(self, container_id: str) -> None:
+        ports = self._container(container_id).ports
+        os.kill(int(self.paths.pidfile.read_text()), signal.SIGKILL)
+        phase = lambda: self.desk.store.state.engine.phase  # noqa: E731 - one line, used twice
+        await self.until("the app notices that the engine is gone", lambda: phase() is not EnginePhase.READY)
+        await self.until("the engine is back", lambda: phase() is EnginePhase.READY)
+        await self.until("the log is read again", lambda: self._log_text().count("serving") == 5)
+        assert self._container(container_id).ports == ports
+        asked = self._log_text().count("response:200")
+        self.session.page.refresh_preview()
+        await self.until("the same port answers", lambda: self._log_text().count("response:200") > asked)
+
+    def _container(self, container_id: str) -> Container:
+        return self.desk.store.state.containers[container_id]
+
+    def _is(self, container_id: str, *, alive: bool) -> bool:
+        return self._container(container_id).status.alive is alive and not self.desk.store.state.activities
+
+    def _log_text(self) -> str:
+        log: LogStore = self.desk.window.container.logs.view.store
+        return log.text(log.first_number, log.end_number)
+
+
+async def _run(desk: Desk, paths: EnginePaths, folder: str) -> None:
+    tour = Tour(desk, paths)
+    try:
+        await asyncio.wait_for(tour.walk(folder), 240)
+    finally:
+        await tour.session.close()
+        await BundledEngine(paths).stop()
+
+
+def main() -> int:
+    app = make_application()
+    desk = Desk(app, Settings.of_environment())
+    desk.window.show()
+    with qasync.QEventLoop(app) as loop:
+        loop.run_until_complete(_run(desk, EnginePaths.default(), sys.argv[1]))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
