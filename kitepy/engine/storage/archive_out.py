@@ -296,8 +296,6 @@ def _ustar(
     device: tuple[int, int],
 ) -> bytes:
     before = name.ljust(100, b"\0") + b"%07o\0%07o\0%07o\0%011o\0%011o\0" % (mode, uid, gid, size, mtime_s)
-    after = (
-        flag + target.ljust(100, b"\0") + _MAGIC + bytes(64) + b"%07o\0%07o\0" % device + prefix.ljust(155, b"\0") + bytes(12)
-    )
+    after = flag + target.ljust(100, b"\0") + _MAGIC + bytes(64) + b"%07o\0%07o\0" % device + prefix.ljust(155, b"\0") + bytes(12)
     checksum = sum(before) + sum(after) + 8 * 0x20
     return before + b"%06o\0 " % checksum + after

@@ -30,6 +30,7 @@ from kitepy.engine.storage.content import ContentStore
 from kitepy.engine.storage.database import Database
 from kitepy.engine.storage.extract import OPAQUE_XATTR
 from kitepy.engine.storage.layer_index import Layer, LayerIndex, layer_of
+from kitepy.engine.storage.placement import spread_subdirectories
 from kitepy.engine.storage.worker import WorkerPool
 
 log = logging.getLogger(__name__)
@@ -78,6 +79,7 @@ class LayerStore(LayerIndex):
         self._removing = asyncio.Lock()
         self._sync = BackgroundSync(data_root, database, self._boot_id)
         (data_root / "layers").mkdir(mode=0o711, parents=True, exist_ok=True)
+        spread_subdirectories(data_root / "layers")
 
     # Making
 
