@@ -39,7 +39,8 @@ from kitepy.engine.services.archive_pipe import drain, feed
 from kitepy.engine.storage.compression import Compression, detect
 from kitepy.engine.storage.content import ContentStore
 from kitepy.engine.storage.images import ImageStore
-from kitepy.engine.storage.layers import Layer, LayerStore, Unplaced
+from kitepy.engine.storage.layer_index import Layer
+from kitepy.engine.storage.layers import LayerStore, Unplaced
 from kitepy.engine.storage.worker import WorkerPool
 
 _MAX_ARCHIVE_BYTES = 1 << 40

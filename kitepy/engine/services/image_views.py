@@ -17,7 +17,7 @@ from kitepy.engine.model.oci import HistoryEntry, digest_of
 from kitepy.engine.model.reference import Reference
 from kitepy.engine.model.timestamps import NEVER, format_time, parse_time
 from kitepy.engine.storage.images import Listed
-from kitepy.engine.storage.layers import Layer
+from kitepy.engine.storage.layer_index import Layer
 
 LIST_FILTERS = ("dangling", "label", "before", "since", "until", "reference")
 PRUNE_FILTERS = ("dangling", "label", "label!", "until")

@@ -121,9 +121,7 @@ def test_an_archive_without_end_marker_is_complete_and_one_cut_in_an_entry_is_no
         read(data[:300])
 
 
-@pytest.mark.parametrize(
-    "start", [make_tar(entry("a"))[:100] + b"9", b"\xff" * 512, b"this is no tar archive" + bytes(490)]
-)
+@pytest.mark.parametrize("start", [make_tar(entry("a"))[:100] + b"9", b"\xff" * 512, b"this is no tar archive" + bytes(490)])
 def test_a_damaged_header_is_refused(start: bytes) -> None:
     with pytest.raises(InvalidParameter, match="invalid tar header"):
         read(start + make_tar(entry("a"))[len(start) :])
