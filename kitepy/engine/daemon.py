@@ -222,6 +222,7 @@ async def _compose(config: EngineConfig, launcher: LauncherHandle, stack: AsyncE
         database,
         Steps(runtime=runtime, launcher=container_launcher, pid_of=runs.pid_of),
     )
+    stack.push_async_callback(builds.close)
 
     await bridge.set_up()
     stack.push_async_callback(_close_bridge, bridge, index)

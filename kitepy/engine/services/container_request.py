@@ -129,6 +129,8 @@ def fill_host_config(host: HostConfig, *, default_log_driver: str = "json-file")
         masked_paths=masked if host.masked_paths is None else host.masked_paths,
         readonly_paths=readonly if host.readonly_paths is None else host.readonly_paths,
         oom_kill_disable=bool(host.oom_kill_disable),
+        # Docker's command line sends -1 for "not given".
+        memory_swappiness=None if host.memory_swappiness == -1 else host.memory_swappiness,
         memory_swap=host.memory_swap or (2 * host.memory if host.memory > 0 else 0),
     )
 

@@ -81,7 +81,9 @@ class EngineController:
                 )
                 return
             began = time.monotonic()
-            self._store.dispatch(EngineChanged(EngineState(EnginePhase.READY, started.version, started.adopted)))
+            self._store.dispatch(
+                EngineChanged(EngineState(EnginePhase.READY, started.version, started.adopted, started.why_root))
+            )
             self._ready.set()
             since_s = self._clock()
             # The stream begins at `since_s`, so nothing that happens while the lists are read is missed.

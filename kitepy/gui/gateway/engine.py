@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from kitepy.client import BundledEngine, ClientError, EngineClient, EnginePaths, EngineStartError, EngineUnreachable
+from kitepy.client.elevation import WHY
 from kitepy.gui.gateway import translate
 from kitepy.gui.gateway.port import Disconnected, EngineStarted, EngineUnavailable, LogChunk, OperationFailed
 from kitepy.gui.gateway.web import fetch_preview
@@ -33,7 +34,8 @@ class EngineGateway:
             raise EngineUnavailable(error.reason, error.hint, error.log_tail) from error
         except (OperationFailed, Disconnected) as error:
             raise EngineUnavailable(str(error)) from error
-        return EngineStarted(info.version, info.adopted)
+        why_root = f"{WHY} It was started as root with {info.elevated_by}." if info.elevated_by else ""
+        return EngineStarted(info.version, info.adopted, why_root)
 
     async def containers(self) -> tuple[Container, ...]:
         with _told():

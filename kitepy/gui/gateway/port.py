@@ -44,6 +44,8 @@ class EngineUnavailable(GatewayError):
 class EngineStarted:
     version: str
     adopted: bool
+    why_root: str = ""
+    """For an ordinary user's engine that was started as root just now: by what, and why that is needed."""
 
 
 @dataclass(frozen=True)

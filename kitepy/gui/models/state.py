@@ -23,6 +23,7 @@ class EngineState:
     phase: EnginePhase = EnginePhase.STARTING
     version: str = ""
     adopted: bool = False
+    why_root: str = ""
     reason: str = ""
     hint: str = ""
     log_tail: str = ""

@@ -211,6 +211,8 @@ class Sidebar(QFrame):
         glyph, text = _engine_line(state)
         self._engine_glyph.show_glyph(glyph)
         self._engine_text.set_text(text)
+        self._engine_text.setToolTip(state.engine.why_root)
+        self._engine_text.setAccessibleDescription(state.engine.why_root)
 
     def container(self, container_id: str) -> Container | None:
         return self._state.containers.get(container_id)
@@ -234,7 +236,8 @@ def _engine_line(state: AppState) -> tuple[Glyph, str]:
         case EnginePhase.STARTING:
             return Glyph.BUSY, "Starting the engine…"
         case EnginePhase.READY:
-            return Glyph.RUNNING, f"Engine {state.engine.version}".strip()
+            suffix = " · as root" if state.engine.why_root else ""
+            return Glyph.RUNNING, f"Engine {state.engine.version}".strip() + suffix
         case EnginePhase.RECONNECTING:
             return Glyph.BUSY, "Reconnecting to the engine…"
         case EnginePhase.FAILED:

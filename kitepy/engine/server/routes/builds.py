@@ -23,6 +23,10 @@ async def build(call: Call) -> web.StreamResponse:
     """POST /build."""
     if call.query.text("version", "1") not in ("", "1"):
         raise Unsupported("building with BuildKit's protocol is not possible; set DOCKER_BUILDKIT=0 to use the classic one")
+    if call.query.text("outputs") not in ("", "[]", "null"):
+        raise Unsupported("build outputs other than an image are not supported by the classic builder: leave --output out")
+    if call.query.flag("pull"):
+        raise Unsupported("base images can't be pulled yet: load or import them, and build without --pull")
     return await stream_progress(call, call.builds.build(call.content(), read_options(call.query)))
 
 

@@ -118,6 +118,10 @@ def test_defaults_are_those_that_inspect_shows() -> None:
     assert "/proc/sysrq-trigger" in (host.readonly_paths or ())
 
 
+def test_the_swappiness_that_means_not_given_is_not_kept() -> None:
+    assert rules.fill_host_config(HostConfig(memory_swappiness=-1)).memory_swappiness is None
+
+
 def test_lists_that_nobody_sent_stay_null() -> None:
     host = rules.fill_host_config(HostConfig())
     assert host.dns is None
