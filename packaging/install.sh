@@ -16,8 +16,8 @@ cd "$(dirname "$0")/.."
 group=${1:-app}
 
 # "a|b" is one library that was renamed when Debian and Ubuntu moved to 64-bit time.
-# Engine: rules, system call filter, archives, user namespaces, the starter image's only program.
-ENGINE_PACKAGES="libnftables1 libseccomp2 libarchive13|libarchive13t64 uidmap busybox-static iproute2"
+# Engine: rules, system call filter, user namespaces, the starter image's only program.
+ENGINE_PACKAGES="libnftables1 libseccomp2 uidmap busybox-static iproute2"
 # Qt's own plugins for X11 and Wayland; the first window fails without any one of them.
 APP_PACKAGES="libgl1 libegl1 libglib2.0-0|libglib2.0-0t64 libdbus-1-3 libfontconfig1 libx11-xcb1 libxkbcommon-x11-0
     libxcb-cursor0 libxcb-icccm4 libxcb-keysyms1 libxcb-shape0 libbrotli1 libgssapi-krb5-2 libwayland-client0
@@ -148,7 +148,7 @@ install_environment() {
 # Unpacked below .cache, not installed: the package would bring another engine with it.
 fetch_docker_cli() {
     target=.cache/docker-cli
-    for candidate in "${KITEPY_DOCKER_CLI:-}" /opt/peers/usr/bin/docker "$target/usr/bin/docker" "$(command -v docker || true)"; do
+    for candidate in "${KITEPY_DOCKER_CLI:-}" "$target/usr/bin/docker" "$(command -v docker || true)"; do
         [ -z "$candidate" ] || [ ! -x "$candidate" ] || return 0
     done
     command -v apt-get >/dev/null 2>&1 || return 0

@@ -65,6 +65,7 @@ def engine_command(paths: EnginePaths, uid: int, python: str = sys.executable, e
         *("--data-root", str(paths.data_root)),
         *("--exec-root", str(paths.exec_root)),
         *("--pidfile", str(paths.pidfile)),
+        "--live-restore",  # stopping the engine, to renew it for one, must not stop what the user runs
     ]
     if uid != 0:
         command += ["--socket-owner", str(uid)]

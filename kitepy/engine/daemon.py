@@ -170,8 +170,9 @@ async def _compose(config: EngineConfig, launcher: LauncherHandle, stack: AsyncE
         in_use=lambda image_id: containers.using_image(image_id),
         apply_changes=apply_changes,
     )
+    volume_store = VolumeStore(config.data_root, database, workers)
     volumes = VolumeService(
-        VolumeStore(config.data_root, database, workers),
+        volume_store,
         emit=events.emit,
         references=lambda name: containers.using_volume(name),
     )
@@ -231,6 +232,7 @@ async def _compose(config: EngineConfig, launcher: LauncherHandle, stack: AsyncE
     await containers.finish_removals()
     await overlays.reconcile()
     await layers.reconcile()
+    volume_store.reconcile()
     await runs.start_wanted()
 
     facts = await asyncio.to_thread(read_host_facts, config.data_root)

@@ -11,6 +11,8 @@ import pytest
 from support.engine import EngineUnderTest
 from support.images import load_busybox
 
+from kitepy.client import BundledEngine, EnginePaths
+
 LINES = 400
 # Logs for about four seconds, long enough for a crash and a restart, and ends with a code that can't come from a signal.
 SCRIPT = f"i=0; while [ $i -lt {LINES} ]; do echo line $i; i=$((i+1)); usleep 10000; done; exit 42"
@@ -103,3 +105,28 @@ def fetch(url: str) -> str:
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.05)
+
+
+def test_the_app_s_engine_can_be_stopped_and_started_under_a_running_container(tmp_path_factory: pytest.TempPathFactory) -> None:
+    home = tmp_path_factory.mktemp("k")
+    paths = EnginePaths.default({"KITEPY_HOME": str(home)})
+    bundled = BundledEngine(paths)
+    bundled.ensure_running_blocking()
+    try:
+        client = docker.DockerClient(base_url=f"unix://{paths.socket}")
+        client.containers.run(load_busybox(client), ["sleep", "600"], name="lasting", detach=True, ports={"80/tcp": None})
+        before = client.api.inspect_container("lasting")
+        client.close()
+
+        assert bundled.stop_blocking()
+        assert not bundled.ensure_running_blocking().adopted
+
+        client = docker.DockerClient(base_url=f"unix://{paths.socket}")
+        after = client.api.inspect_container("lasting")
+        assert after["State"]["Pid"] == before["State"]["Pid"]
+        assert after["State"]["Running"]
+        assert after["NetworkSettings"]["Ports"] == before["NetworkSettings"]["Ports"]
+        client.containers.get("lasting").remove(force=True)
+        client.close()
+    finally:
+        bundled.stop_blocking()

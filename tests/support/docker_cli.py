@@ -19,8 +19,8 @@ TIMEOUT_S = 60.0
 
 
 def find_docker_cli() -> str | None:
-    """The first of: $KITEPY_DOCKER_CLI, the peers' installation, the one that ``make test`` unpacked, the path."""
-    candidates = (os.environ.get("KITEPY_DOCKER_CLI"), "/opt/peers/usr/bin/docker", str(CACHED), shutil.which("docker"))
+    """The first of: $KITEPY_DOCKER_CLI, the one that ``make test`` unpacked, the path."""
+    candidates = (os.environ.get("KITEPY_DOCKER_CLI"), str(CACHED), shutil.which("docker"))
     return next((candidate for candidate in candidates if candidate and os.access(candidate, os.X_OK)), None)
 
 
