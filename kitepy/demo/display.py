@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import subprocess
 import tempfile
@@ -118,18 +119,7 @@ def virtual_display(width: int = 1400, height: int = 900) -> Iterator[Display]:
         raise DisplayError(f"{', '.join(missing)} not found. Install them: packaging/install.sh demo")
     with ExitStack() as stack:
         runtime = stack.enter_context(tempfile.TemporaryDirectory(prefix="kitepy-display-"))
-        read_end, write_end = os.pipe()
-        with os.fdopen(read_end) as numbers:
-            server = _start(
-                stack,
-                ["Xvfb", "-displayfd", str(write_end), "-screen", "0", f"{width}x{height}x24", "-nolisten", "tcp"],
-                pass_fds=[write_end],
-            )
-            os.close(write_end)
-            # Ends with the number, or empty when Xvfb gave up.
-            number = numbers.readline().strip()
-        if not number:
-            raise DisplayError(f"Xvfb did not start (exit code {server.wait(START_TIMEOUT_S)})")
+        number = _start_server(stack, f"{width}x{height}x24")
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("WAYLAND_", "XDG_SESSION"))}
         # Apps must not join another one's single-instance socket, nor a desktop's theme.
         environment = {**kept, "DISPLAY": f":{number}", "QT_QPA_PLATFORM": "xcb", "XDG_RUNTIME_DIR": runtime}
@@ -138,6 +128,39 @@ def virtual_display(width: int = 1400, height: int = 900) -> Iterator[Display]:
         display = Display(f":{number}", environment)
         _wait_for_window_manager(display)
         yield display
+
+
+def _start_server(stack: ExitStack, screen: str) -> str:
+    """Start Xvfb and give its number once it takes connections.
+
+    The number is a random high one: left to itself Xvfb takes the lowest that is free in its own /tmp, but clients look for
+    an abstract socket first, and that may be the server of a container or chroot with the same network namespace.
+    """
+    code = None
+    for _ in range(5):
+        read_end, write_end = os.pipe()
+        with os.fdopen(read_end) as numbers:
+            server = _start(
+                stack,
+                [
+                    "Xvfb",
+                    f":{1000 + secrets.randbelow(50_000)}",
+                    "-displayfd",
+                    str(write_end),
+                    "-screen",
+                    "0",
+                    screen,
+                    "-nolisten",
+                    "tcp",
+                ],
+                pass_fds=[write_end],
+            )
+            os.close(write_end)
+            # Ends with the number, or empty when Xvfb gave up.
+            if number := numbers.readline().strip():
+                return number
+        code = server.wait(START_TIMEOUT_S)
+    raise DisplayError(f"Xvfb did not start (exit code {code})")
 
 
 def _start(

@@ -33,14 +33,14 @@ NR_MOUNT_SETATTR = 442
 
 _MACHINE = os.uname().machine
 _OLD_NUMBERS = {
-    # machine: (pivot_root, keyctl, seccomp, bpf, capget, capset)
-    "x86_64": (155, 250, 317, 321, 125, 126),
-    "aarch64": (41, 219, 277, 280, 90, 91),
-    "riscv64": (41, 219, 277, 280, 90, 91),
-    "ppc64le": (203, 271, 358, 361, 183, 184),
-    "s390x": (217, 280, 348, 351, 184, 185),
+    # machine: (pivot_root, keyctl, seccomp, bpf, capget, capset, rt_sigaction)
+    "x86_64": (155, 250, 317, 321, 125, 126, 13),
+    "aarch64": (41, 219, 277, 280, 90, 91, 134),
+    "riscv64": (41, 219, 277, 280, 90, 91, 134),
+    "ppc64le": (203, 271, 358, 361, 183, 184, 173),
+    "s390x": (217, 280, 348, 351, 184, 185, 174),
 }
-NR_PIVOT_ROOT, NR_KEYCTL, NR_SECCOMP, NR_BPF, NR_CAPGET, NR_CAPSET = _OLD_NUMBERS.get(_MACHINE, (0, 0, 0, 0, 0, 0))
+NR_PIVOT_ROOT, NR_KEYCTL, NR_SECCOMP, NR_BPF, NR_CAPGET, NR_CAPSET, NR_RT_SIGACTION = _OLD_NUMBERS.get(_MACHINE, (0,) * 7)
 
 AT_FDCWD = -100
 
@@ -167,6 +167,7 @@ def load_seccomp_filter(program: bytes, flags: int = 0) -> None:
 
 
 _SIGNAL_COUNT = 64
+_LIBC_SIGNALS = (32, 33)
 _SIG_DFL = ctypes.c_void_p(0)
 _SIG_IGN = ctypes.c_void_p(1)
 _libc.signal.restype = ctypes.c_void_p
@@ -175,7 +176,11 @@ _libc.signal.restype = ctypes.c_void_p
 def reset_signals() -> None:
     """Put every signal back to its default action and unblock all: Python ignores SIGPIPE and SIGXFSZ, children must not."""
     for number in range(1, _SIGNAL_COUNT + 1):
-        _libc.signal(number, _SIG_DFL)  # SIGKILL, SIGSTOP and libc's own two refuse, which is right
+        _libc.signal(number, _SIG_DFL)  # SIGKILL and SIGSTOP refuse, which is right
+    # libc keeps two signals to itself and refuses them, but what it started by posix_spawn(3) ignores them: ask the kernel.
+    default = ctypes.create_string_buffer(32)  # struct sigaction of the kernel: SIG_DFL, no flags, no mask
+    for number in _LIBC_SIGNALS:
+        invoke(NR_RT_SIGACTION, "rt_sigaction", str(number), number, default, None, 8)
     empty = (ctypes.c_ulong * 16)()
     libc_call("sigprocmask", None, 2, ctypes.byref(empty), None)
 
