@@ -412,7 +412,7 @@ def test_parallel_removals_of_one_container_all_end(api: Any, run: Any) -> None:
 def test_an_automatic_removal_follows_the_exit(client: docker.DockerClient, busybox: str, until: Any) -> None:
     container = client.containers.create(busybox, ["true"], auto_remove=True)
     container.start()
-    until(lambda: not client.containers.list(all=True, filters={"id": container.id}))
+    until(lambda: not client.api.containers(all=True, filters={"id": container.id}))
 
 
 def test_an_automatic_removal_does_not_happen_in_a_restart(run: Any, until: Any) -> None:
