@@ -379,7 +379,7 @@ def test_a_failed_start_removes_a_container_that_was_to_be_removed(client: docke
     container = client.containers.create(busybox, ["not-there"], auto_remove=True)
     with pytest.raises(APIError):
         container.start()
-    until(lambda: not client.containers.list(all=True, filters={"id": container.id}))
+    until(lambda: not client.api.containers(all=True, filters={"id": container.id}))
 
 
 # --- remove ----------------------------------------------------------------------------------------------------------
