@@ -7,6 +7,7 @@ and turns its answers into the engine's errors.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import socket
@@ -97,8 +98,10 @@ class Runtime:
             reply, _ = answer
             if reply.get("event") != "started":
                 raise _start_error(reply)
+            with contextlib.suppress(OSError):  # it may have ended already; then its exit is what comes next
+                await channel.send(ours, {"op": "keep"})
         except BaseException:
-            # A monitor whose starter hangs up gives up.
+            # A monitor whose starter hangs up before "keep" gives up.
             ours.close()
             for our_end, _ in pairs:
                 our_end.close()

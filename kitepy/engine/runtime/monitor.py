@@ -108,6 +108,8 @@ class Monitor:
         self._started_at_ns = 0
         self._paused = False
         self._held_up = False
+        self._kept = False
+        """The engine has read that the container started. Until then its hanging up means that the start was given up."""
 
     # --- start ---
 
@@ -198,9 +200,16 @@ class Monitor:
         try:
             send(self._starter, {"event": "started", **self._status()})
         except OSError:
-            namespaces.pidfd_send_signal(first.pidfd, _SIGKILL)  # nobody knows of this container: end it in the ordinary way
+            self._end_unknown()
         self._add_control(self._starter)
         return None
+
+    def _end_unknown(self) -> None:
+        """Nobody knows of this container: end it in the ordinary way."""
+        try:
+            namespaces.pidfd_send_signal(self._first.pidfd, _SIGKILL)
+        except ProcessLookupError:
+            return
 
     def _listen(self) -> None:
         self._listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK)
@@ -439,6 +448,8 @@ class Monitor:
         self._epoll.unregister(control.fileno())
         del self._controls[control.fileno()]
         control.close()
+        if control is self._starter and not self._kept:
+            self._end_unknown()
 
     def _tell(self, control: socket, message: Message, fds: tuple[int, ...] = ()) -> None:
         if control.fileno() not in self._controls:
@@ -480,6 +491,9 @@ class Monitor:
                 os.close(fd)
         if operation == "status":
             return self._status()
+        if operation == "keep":
+            self._kept = True
+            return None
         if operation == "signal":
             return self._send_signal(_integer(message["number"]))
         if operation == "resize":
