@@ -103,3 +103,9 @@ def receive(channel: socket) -> tuple[Message, bytes, list[int]] | None:
         return None
     message, payload = unpack(packet)
     return message, payload, fds
+
+
+def error_text(error: OSError) -> str:
+    """How a message words an error of the system: what went wrong, and with which file."""
+    text = error.strerror or str(error)
+    return f"{text}: {error.filename}" if error.filename else text

@@ -1,0 +1,90 @@
+"""The running container as its monitor rules it: process 1 and the control group; its streams and execs are left to others."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from kitepy.engine.kernel import namespaces
+from kitepy.engine.runtime.children import Child
+from kitepy.engine.runtime.init import Machine
+from kitepy.engine.runtime.packets import Message
+from kitepy.engine.runtime.plan import Plan
+
+_SIGKILL = 9
+
+
+class Container:
+    """Process 1, which executes the user's program, and all that it started."""
+
+    def __init__(self, plan: Plan, machine: Machine, first: Child, started_at_ns: int) -> None:
+        self.plan = plan
+        self.machine = machine
+        self.first = first
+        self.paused = False
+        self._started_at_ns = started_at_ns
+
+    def status(self, lost_log_bytes: int) -> Message:
+        """What the engine is told, and finds in ``status.json``."""
+        return {
+            "pid": self.first.pid,
+            "monitor_pid": os.getpid(),
+            "started_at_ns": self._started_at_ns,
+            "cgroup_path": self.plan.cgroup_path,
+            "paused": self.paused,
+            "terminal": self.plan.terminal,
+            "lost_log_bytes": lost_log_bytes,
+        }
+
+    def send_signal(self, number: int) -> None:
+        """Signal process 1; raises ProcessLookupError when it has ended."""
+        namespaces.pidfd_send_signal(self.first.pidfd, number)
+        if number == _SIGKILL and self.paused:
+            self.set_paused(False)  # a frozen process does not die before it thaws
+
+    def end_unknown(self) -> None:
+        """Nobody knows of this container: end it in the ordinary way."""
+        try:
+            namespaces.pidfd_send_signal(self.first.pidfd, _SIGKILL)
+        except ProcessLookupError:
+            return
+
+    def set_paused(self, paused: bool) -> None:
+        """Freeze or thaw all processes."""
+        if paused:
+            self.machine.driver.freeze(self.plan.cgroup_path)
+        else:
+            self.machine.driver.thaw(self.plan.cgroup_path)
+        self.paused = paused
+
+    def update(self, resources: dict[str, object]) -> None:
+        """Change the limits; the shape is that of the OCI document's ``linux.resources``."""
+        self.machine.driver.update(self.plan.cgroup_path, resources)
+
+    def reap(self) -> int:
+        """Wait for the end of process 1; gives its exit code."""
+        return self.first.reap()
+
+    def kill_the_rest(self) -> None:
+        """See to it that nothing outlives process 1."""
+        if self.plan.pid_namespace != "":
+            self.machine.driver.kill(self.plan.cgroup_path)  # no namespace of its own took its children along
+
+    def ran_out_of_memory(self) -> bool:
+        """Whether the kernel killed a process for want of memory; to be asked before ``remove_cgroup``."""
+        return self.machine.driver.oom_kills(self.plan.cgroup_path) > 0
+
+    def remove_cgroup(self) -> None:
+        """The last step: the control group is empty."""
+        remove_cgroup(self.machine, self.plan.cgroup_path)
+
+
+def remove_cgroup(machine: Machine, cgroup_path: str) -> None:
+    """Remove a control group whose processes have ended, or are just ending."""
+    for _ in range(50):
+        try:
+            machine.driver.remove(cgroup_path)
+            return
+        except OSError:
+            time.sleep(0.002)  # the last process is just leaving
+    os.write(2, f"could not remove control group {cgroup_path}\n".encode())
