@@ -61,8 +61,8 @@ class Outputs:
         """A stream has output, or a terminal has room for input."""
         if fd == self.terminal_fd and mask & WRITE:
             self._attachments.flush_stdin()
-        if not mask & (READ | GONE):
-            return
+        if not mask & (READ | GONE) or self._watch.held_up:
+            return  # held up since this round's events were collected; epoll reports the stream again when it goes on
         if self._read_chunk(self._streams[fd]) and self._must_wait():
             self._watch.hold_up()
 
