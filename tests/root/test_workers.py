@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from support.processes import is_alive
 
 from kitepy.engine.model.errors import InvalidParameter, SystemFailure
 from kitepy.engine.storage.worker import WorkerPool
@@ -144,9 +145,9 @@ def test_jobs_end_with_the_engine() -> None:
             await task
         os.close(write_fd)
         deadline = time.monotonic() + 5
-        while os.path.exists(f"/proc/{children[0]}") and time.monotonic() < deadline:
+        while is_alive(children[0]) and time.monotonic() < deadline:
             await asyncio.sleep(0.01)
-        assert not os.path.exists(f"/proc/{children[0]}")
+        assert not is_alive(children[0])
 
     with_pool(story)
 

@@ -22,6 +22,7 @@ from kitepy.engine.services.ports import LogOptions
 
 STREAM_NUMBERS = {"stdout": 1, "stderr": 2}
 _BLOCK_BYTES = 256 * 1024
+_MISSING_AT_END = 3
 _TAIL_BLOCK_BYTES = 64 * 1024
 _REMEMBERED_BYTES = 128
 _FOLLOW_EVENTS = inotify.IN_MODIFY | inotify.IN_CREATE | inotify.IN_MOVED_TO | inotify.IN_MOVED_FROM
@@ -53,18 +54,19 @@ def open_log(path: Path) -> list[BinaryIO]:
     """The log's files, opened, oldest first; the live one comes last.
 
     They are opened from the youngest on: a rotation meanwhile moves files towards the older names, so that one may be met
-    twice but none is missed, save a live file that is younger than this call.
+    twice but none is missed, save a live file that is younger than this call. A rotation renames the oldest first, so while
+    it lasts one name in the middle is missing: only several missing ones in a row are the end.
     """
     opened: list[BinaryIO] = []
     known: set[tuple[int, int]] = set()
-    number = 0
-    while True:
+    number = missing = 0
+    while missing < _MISSING_AT_END:
         try:
             stream = (path if number == 0 else path.with_name(f"{path.name}.{number}")).open("rb", buffering=0)
         except FileNotFoundError:
-            if number:
-                break
+            missing += 1
         else:
+            missing = 0
             if _identity(stream) in known:
                 stream.close()
             else:

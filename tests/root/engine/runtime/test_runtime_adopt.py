@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from support.processes import is_alive
 from support.runtime_lab import Lab, cgroups_left, eventually, log_entries, make_document, read_until
 
 from kitepy.engine.model.launch import ExitReason, ExitStatus
@@ -74,7 +75,7 @@ def test_a_container_whose_monitor_was_killed_is_lost_and_cleaned_up(lab: Lab) -
         os.kill(json.loads((request.state_dir / "status.json").read_text())["monitor_pid"], signal.SIGKILL)
         status = await container.exited
         assert (status.code, status.reason) == (137, ExitReason.LOST)
-        await eventually(lambda: not Path(f"/proc/{container.pid}").exists())
+        await eventually(lambda: not is_alive(container.pid))
         assert cgroups_left(request.container_id) == []
         again = await lab.runtime.adopt(request.container_id, request.state_dir)
         assert isinstance(again, ExitStatus)

@@ -408,6 +408,15 @@ def test_a_follower_that_leaves_holds_nothing(path: Path) -> None:
     asyncio.run(main())
 
 
+def test_a_name_that_is_missing_in_the_midst_of_a_rotation_hides_no_older_file(path: Path) -> None:
+    # The oldest were renamed already, the younger ones not yet: nothing is called .2 in this moment.
+    path.write_bytes(lines(4))
+    path.with_name(f"{path.name}.1").write_bytes(lines(3))
+    path.with_name(f"{path.name}.3").write_bytes(lines(2))
+    path.with_name(f"{path.name}.4").write_bytes(lines(1))
+    assert read(path) == ["1\n", "2\n", "3\n", "4\n"]
+
+
 def test_a_file_met_twice_while_it_moves_is_opened_once(path: Path) -> None:
     path.write_bytes(lines(1))
     path.with_name(path.name + ".1").hardlink_to(path)
