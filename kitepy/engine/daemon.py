@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import grp
 import logging
+import os
 import resource
 import signal
 import sys
@@ -153,6 +154,7 @@ async def _compose(config: EngineConfig, launcher: LauncherHandle, stack: AsyncE
         ),
     )
     runtime = Runtime(launcher, config.exec_root, cgroups.detect())
+    stack.push_async_callback(_reap_launcher, launcher.pid)
     stack.push_async_callback(runtime.close)
 
     index = ContainerIndex(database)
@@ -271,6 +273,15 @@ async def _compose(config: EngineConfig, launcher: LauncherHandle, stack: AsyncE
         networks=networks,
     )
     return services, warm_up
+
+
+async def _reap_launcher(pid: int) -> None:
+    """The launcher ends when the runtime is closed; where process 1 reaps nothing it would stay as a zombie."""
+    for _ in range(100):
+        if os.waitpid(pid, os.WNOHANG)[0]:
+            return
+        await asyncio.sleep(0.01)
+    logger.warning("the launcher, process %d, does not end", pid)
 
 
 async def _close_bridge(bridge: BridgeNetwork, index: ContainerIndex) -> None:
