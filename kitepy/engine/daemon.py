@@ -16,8 +16,8 @@ from kitepy import __version__
 from kitepy.engine.builder.changes import apply_changes
 from kitepy.engine.config import EngineConfig
 from kitepy.engine.kernel import cgroups
-from kitepy.engine.model.container_config import HostConfig
-from kitepy.engine.model.errors import EngineError, InvalidParameter
+from kitepy.engine.model.container_config import HostConfig, Ulimit
+from kitepy.engine.model.errors import EngineError, InvalidParameter, Unsupported
 from kitepy.engine.network.bridge import BridgeNetwork, BridgeSettings
 from kitepy.engine.network.naming import kernel_names
 from kitepy.engine.runtime.client import Runtime
@@ -129,9 +129,12 @@ async def _compose(config: EngineConfig, launcher: LauncherHandle, stack: AsyncE
 
     The second result does what the first container or build would wait for otherwise; it can run beside requests.
     """
+    if config.bridge:
+        raise Unsupported("--bridge is not supported by this version of Kitepy: it makes and names the default bridge itself")
     for directory, mode in ((config.data_root, 0o711), (config.exec_root, 0o711)):
         directory.mkdir(mode=mode, parents=True, exist_ok=True)
         (directory / "containers").mkdir(mode=0o711, exist_ok=True)
+    default_ulimits = tuple(Ulimit(name=limit.name, soft=limit.soft, hard=limit.hard) for limit in config.default_ulimits)
     database = Database(config.data_root / "state.db")
     stack.callback(database.close)
     workers = WorkerPool()
@@ -188,6 +191,8 @@ async def _compose(config: EngineConfig, launcher: LauncherHandle, stack: AsyncE
         data_root=config.data_root,
         exec_root=config.exec_root,
         dns=config.dns,
+        dns_search=config.dns_search,
+        dns_options=config.dns_opts,
     )
     runs = ContainerRuns(
         index=index,
@@ -202,7 +207,9 @@ async def _compose(config: EngineConfig, launcher: LauncherHandle, stack: AsyncE
         index=index,
         runs=runs,
         launcher=container_launcher,
-        creation=ContainerCreation(index=index, images=images, layers=layers, overlays=overlays, volumes=volumes),
+        creation=ContainerCreation(
+            index=index, images=images, layers=layers, overlays=overlays, volumes=volumes, default_ulimits=default_ulimits
+        ),
         waits=waits,
         images=images,
         layers=layers,
@@ -223,7 +230,7 @@ async def _compose(config: EngineConfig, launcher: LauncherHandle, stack: AsyncE
         overlays,
         workers,
         database,
-        Steps(runtime=runtime, launcher=container_launcher, pid_of=runs.pid_of),
+        Steps(runtime=runtime, launcher=container_launcher, pid_of=runs.pid_of, default_ulimits=default_ulimits),
     )
     stack.push_async_callback(builds.close)
 

@@ -13,7 +13,7 @@ from dataclasses import replace
 import msgspec
 
 from kitepy.engine.model.container import ContainerRecord, MountKind, MountPoint
-from kitepy.engine.model.container_config import ContainerCreateBody, NetworkingConfig
+from kitepy.engine.model.container_config import ContainerCreateBody, NetworkingConfig, Ulimit
 from kitepy.engine.model.errors import InvalidParameter, NotFound, Unsupported
 from kitepy.engine.model.ids import new_id, short_id
 from kitepy.engine.model.image import Image
@@ -39,12 +39,14 @@ class ContainerCreation:
         layers: LayerStore,
         overlays: OverlayStore,
         volumes: VolumeService,
+        default_ulimits: tuple[Ulimit, ...] = (),
     ) -> None:
         self._index = index
         self._images = images
         self._layers = layers
         self._overlays = overlays
         self._volumes = volumes
+        self._default_ulimits = default_ulimits
         self._names_being_created: set[str] = set()
 
     async def create(
@@ -58,7 +60,7 @@ class ContainerCreation:
         check_platform(image, platform)
         config = request_rules.merge_image(body.config(), image.config)
         request_rules.check_config(config)
-        host = request_rules.fill_host_config(body.host_config)
+        host = request_rules.fill_host_config(body.host_config, default_ulimits=self._default_ulimits)
         warnings = request_rules.check_host_config(host)
         request_rules.check_network_combination(config, host)
         self._check_networks(host.network_mode, body.networking_config)

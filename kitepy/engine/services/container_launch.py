@@ -64,6 +64,8 @@ class ContainerLauncher:
         data_root: Path,
         exec_root: Path,
         dns: tuple[str, ...] = (),
+        dns_search: tuple[str, ...] = (),
+        dns_options: tuple[str, ...] = (),
     ) -> None:
         self._bridge = bridge
         self._overlays = overlays
@@ -72,6 +74,8 @@ class ContainerLauncher:
         self._data_root = data_root
         self._exec_root = exec_root
         self._dns = dns
+        self._dns_search = dns_search
+        self._dns_options = dns_options
 
     def log_path(self, container_id: str) -> Path:
         return self.directory(container_id) / f"{container_id}-json.log"
@@ -193,8 +197,8 @@ class ContainerLauncher:
             resolv_content(
                 read_host_resolv(),
                 host.dns or self._dns,
-                host.dns_search or (),
-                host.dns_options or (),
+                host.dns_search or self._dns_search,
+                host.dns_options or self._dns_options,
                 own_network=own_network,
             ),
         )

@@ -6,7 +6,7 @@ Source: Engine API v1.51 ContainerCreate, and what dockerd 28 gives back from in
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -20,6 +20,7 @@ from kitepy.engine.model.container_config import (
     HostConfig,
     LogConfig,
     RestartPolicy,
+    Ulimit,
 )
 from kitepy.engine.model.errors import InvalidParameter, Unsupported
 from kitepy.engine.model.network import PortRequest, Protocol
@@ -109,8 +110,15 @@ def _merged_healthcheck(wanted: HealthConfig | None, default: HealthCheck | None
     )
 
 
-def fill_host_config(host: HostConfig, *, default_log_driver: str = "json-file") -> HostConfig:
-    """The host configuration with the defaults that inspect shows; nothing is checked here."""
+def fill_host_config(
+    host: HostConfig, *, default_log_driver: str = "json-file", default_ulimits: Sequence[Ulimit] = ()
+) -> HostConfig:
+    """The host configuration with the defaults that inspect shows; nothing is checked here.
+
+    ``default_ulimits`` are the engine's (``--default-ulimit``); a limit that the request names wins.
+    """
+    named = {limit.name for limit in host.ulimits or ()}
+    inherited = [limit for limit in default_ulimits if limit.name not in named]
     security = parse_security_options(host.security_opt or ())
     masked, readonly = list(MASKED_PATHS), list(READONLY_PATHS)
     if host.privileged or security.unmasked_paths:
@@ -129,6 +137,7 @@ def fill_host_config(host: HostConfig, *, default_log_driver: str = "json-file")
         masked_paths=masked if host.masked_paths is None else host.masked_paths,
         readonly_paths=readonly if host.readonly_paths is None else host.readonly_paths,
         oom_kill_disable=bool(host.oom_kill_disable),
+        ulimits=[*(host.ulimits or ()), *inherited] if inherited else host.ulimits,
         # Docker's command line sends -1 for "not given".
         memory_swappiness=None if host.memory_swappiness == -1 else host.memory_swappiness,
         memory_swap=host.memory_swap or (2 * host.memory if host.memory > 0 else 0),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 
@@ -27,14 +28,17 @@ _PATIENCE_S = 30.0
 class Steps:
     """Satisfies ``builder.steps.StepRunner``."""
 
-    def __init__(self, *, runtime: Runtime, launcher: ContainerLauncher, pid_of: PidOf) -> None:
+    def __init__(
+        self, *, runtime: Runtime, launcher: ContainerLauncher, pid_of: PidOf, default_ulimits: tuple[Ulimit, ...] = ()
+    ) -> None:
         self._runtime = runtime
         self._launcher = launcher
         self._pid_of = pid_of
+        self._default_ulimits = default_ulimits
 
     async def run(self, step: RunStep, output: StepOutput) -> int:
         """Run to the end; cancelling kills the command and waits until it is gone."""
-        record = step_record(step)
+        record = step_record(step, self._default_ulimits)
         async with AsyncExitStack() as stack:
             bundle = self._launcher.bundle(step.id)
             bundle.mkdir(mode=0o700, parents=True)
@@ -67,7 +71,7 @@ async def _end(running: RunningContainer) -> None:
     await asyncio.wait_for(asyncio.shield(running.exited), _PATIENCE_S)
 
 
-def step_record(step: RunStep) -> ContainerRecord:
+def step_record(step: RunStep, default_ulimits: Sequence[Ulimit] = ()) -> ContainerRecord:
     """The container that a step amounts to; raises InvalidParameter and Unsupported for options that can't be honoured."""
     limits = step.limits
     host = request_rules.fill_host_config(
@@ -86,7 +90,8 @@ def step_record(step: RunStep) -> ContainerRecord:
             cpuset_mems=limits.cpuset_mems,
             ulimits=[msgspec.convert(dict(limit), Ulimit) for limit in limits.ulimits],
             log_config=LogConfig(type="none"),
-        )
+        ),
+        default_ulimits=default_ulimits,
     )
     request_rules.check_host_config(host)
     return ContainerRecord(

@@ -1,0 +1,42 @@
+"""Options of the engine that are defaults for its containers: honoured, or refused, never ignored."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from support.engine import EngineUnderTest
+from support.images import load_busybox
+
+pytestmark = pytest.mark.root
+
+
+def test_engine_wide_name_service_and_limits_reach_containers_and_builds_unless_they_have_their_own() -> None:
+    options = ("--dns", "192.0.2.1", "--dns-search", "example.test", "--dns-opt", "ndots:3", "--default-ulimit", "nofile=123:456")
+    with EngineUnderTest(*options) as engine:
+        client = engine.docker()
+        image = load_busybox(client)
+        command = ["sh", "-c", "cat /etc/resolv.conf; ulimit -Sn; ulimit -Hn"]
+        output = client.containers.run(image, command, remove=True).decode().split()
+        assert output == ["nameserver", "192.0.2.1", "search", "example.test", "options", "ndots:3", "123", "456"]
+        own = client.containers.run(
+            image, command, remove=True, dns_search=["own.test"], ulimits=[{"Name": "nofile", "Soft": 77, "Hard": 88}]
+        )
+        assert own.decode().split() == ["nameserver", "192.0.2.1", "search", "own.test", "options", "ndots:3", "77", "88"]
+        answer = client.api.post(
+            client.api._url("/build"), data=f"FROM {image}\nRUN echo limit $(ulimit -Sn)\n".encode(), params={"nocache": True}
+        )
+        assert "limit 123" in answer.text
+        client.close()
+
+
+def test_a_bridge_of_the_users_own_is_refused() -> None:
+    engine = EngineUnderTest("--bridge", "br0")
+    try:
+        done = subprocess.run(engine.command, capture_output=True, text=True, timeout=30, cwd="/")
+        assert done.returncode == 1
+        assert "--bridge is not supported" in done.stderr
+        assert engine.command[0] == sys.executable
+    finally:
+        engine.remove_files()
