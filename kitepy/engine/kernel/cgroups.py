@@ -123,6 +123,19 @@ def remove_tree(directory: str) -> None:
         return
 
 
+def read_oom_kills(path: str) -> int:
+    """The ``oom_kill`` line of ``memory.oom_control`` (v1) or ``memory.events`` (v2); 0 when the group is gone."""
+    try:
+        text = read_value(path)
+    except FileNotFoundError:
+        return 0
+    for line in text.splitlines():
+        key, _, value = line.partition(" ")
+        if key == "oom_kill":
+            return int(value)
+    return 0
+
+
 def read_pids(directory: str) -> list[int]:
     """The processes in a group's directory and those below it."""
     found: list[int] = []

@@ -7,6 +7,7 @@ import time
 
 from kitepy.engine.kernel.cgroups import (
     CgroupDriver,
+    read_oom_kills,
     read_pids,
     read_value,
     remove_tree,
@@ -255,15 +256,7 @@ class CgroupV1(CgroupDriver):
         root = self._hierarchies.get("memory")
         if root is None:
             return 0
-        try:
-            text = read_value(f"{root}{path}/memory.oom_control")
-        except FileNotFoundError:
-            return 0
-        for line in text.splitlines():
-            key, _, value = line.partition(" ")
-            if key == "oom_kill":
-                return int(value)
-        return 0
+        return read_oom_kills(f"{root}{path}/memory.oom_control")
 
     def stats(self, path: str) -> dict[str, dict[str, str]]:
         found: dict[str, dict[str, str]] = {}

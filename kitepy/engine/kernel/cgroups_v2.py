@@ -7,6 +7,7 @@ import time
 
 from kitepy.engine.kernel.cgroups import (
     CgroupDriver,
+    read_oom_kills,
     read_pids,
     read_value,
     remove_tree,
@@ -185,15 +186,7 @@ class CgroupV2(CgroupDriver):
         return read_pids(self._root + path)
 
     def oom_kills(self, path: str) -> int:
-        try:
-            text = read_value(f"{self._root}{path}/memory.events")
-        except FileNotFoundError:
-            return 0
-        for line in text.splitlines():
-            key, _, value = line.partition(" ")
-            if key == "oom_kill":
-                return int(value)
-        return 0
+        return read_oom_kills(f"{self._root}{path}/memory.events")
 
     def stats(self, path: str) -> dict[str, dict[str, str]]:
         found: dict[str, dict[str, str]] = {}

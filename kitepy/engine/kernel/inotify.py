@@ -10,7 +10,6 @@ IN_MODIFY = 0x002
 IN_MOVED_FROM = 0x040
 IN_MOVED_TO = 0x080
 IN_CREATE = 0x100
-IN_DELETE_SELF = 0x400
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _BUFFER_BYTES = 64 * 1024

@@ -49,11 +49,6 @@ def json_response(document: Any, status: int = 200) -> web.Response:
     return web.Response(body=msgspec.json.encode(document) + b"\n", status=status, headers=headers(JSON))
 
 
-def raw_json_response(encoded: bytes, status: int = 200) -> web.Response:
-    """A document that is encoded already."""
-    return web.Response(body=encoded, status=status, headers=headers(JSON))
-
-
 def empty_response(status: int = 204) -> web.Response:
     """Only a status."""
     return web.Response(status=status, headers=headers())

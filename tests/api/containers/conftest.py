@@ -14,7 +14,6 @@ from typing import Any, TypeVar
 import docker
 import pytest
 from docker.models.containers import Container
-from support.contract import ApiContract, api_description
 from support.engine import EngineUnderTest
 
 Found = TypeVar("Found")
@@ -130,14 +129,6 @@ class Hijacked:
 @pytest.fixture(name="api")
 def _api(engine: EngineUnderTest) -> RawApi:
     return RawApi(engine.socket)
-
-
-@pytest.fixture(name="contract", scope="session")
-def _contract() -> ApiContract:
-    path = api_description()
-    if path is None:
-        pytest.skip("the Engine API description is not beside the repository (shared/api/engine-v1.51.yaml)")
-    return ApiContract(path)
 
 
 @pytest.fixture(name="until")

@@ -13,7 +13,6 @@ from typing import Any, TypeVar
 
 import docker
 import pytest
-from support.contract import ApiContract, api_description
 
 from kitepy.engine.model.container_config import ContainerCreateBody, ContainerUpdateBody, ExecCreateBody, ExecStartBody
 from kitepy.engine.model.errors import Conflict, EngineError, NotFound, NotModified, StartFailed
@@ -347,14 +346,6 @@ def _client(edge: Edge) -> Iterator[docker.APIClient]:
     client = docker.APIClient(base_url=f"unix://{edge.path}", version="auto", timeout=10)
     yield client
     client.close()
-
-
-@pytest.fixture(name="contract", scope="session")
-def _contract() -> ApiContract:
-    path = api_description()
-    if path is None:
-        pytest.skip("the Engine API description is not beside the repository (shared/api/engine-v1.51.yaml)")
-    return ApiContract(path)
 
 
 @pytest.fixture(name="start_failure")
