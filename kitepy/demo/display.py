@@ -124,9 +124,9 @@ def virtual_display(width: int = 1400, height: int = 900) -> Iterator[Display]:
         # Apps must not join another one's single-instance socket, nor a desktop's theme.
         environment = {**kept, "DISPLAY": f":{number}", "QT_QPA_PLATFORM": "xcb", "XDG_RUNTIME_DIR": runtime}
         Path(runtime).chmod(0o700)
-        _start(stack, ["openbox"], environment=environment)
+        manager = _start(stack, ["openbox"], environment=environment)
         display = Display(f":{number}", environment)
-        _wait_for_window_manager(display)
+        _wait_for_window_manager(display, manager)
         yield display
 
 
@@ -152,6 +152,8 @@ def _start_server(stack: ExitStack, screen: str) -> str:
                     screen,
                     "-nolisten",
                     "tcp",
+                    # A server resets when its last client leaves: a window manager that comes just then is thrown out.
+                    "-noreset",
                 ],
                 pass_fds=[write_end],
             )
@@ -178,17 +180,19 @@ def _start(
     return process
 
 
-def _wait_for_window_manager(display: Display) -> None:
+def _wait_for_window_manager(display: Display, manager: subprocess.Popen[bytes]) -> None:
     """openbox has taken over when the root window tells which desktop is the current one."""
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline:
         try:
             display.xdotool("get_desktop")
         except DisplayError:
+            if manager.poll() is not None:
+                raise DisplayError(f"openbox ended with {manager.returncode} before it managed a window") from None
             time.sleep(0.05)
         else:
             return
-    raise DisplayError("openbox did not start")
+    raise DisplayError(f"openbox did not start within {START_TIMEOUT_S:.0f} s")
 
 
 def end_process(process: subprocess.Popen[bytes], timeout_s: float = 10) -> None:
