@@ -9,9 +9,9 @@ import select
 import time
 from _socket import AF_UNIX, SOCK_SEQPACKET, socket
 
+from kitepy.engine.kernel.packets import Message
 from kitepy.engine.runtime import attach as streams
 from kitepy.engine.runtime.attach import Attachment, StdinQueue
-from kitepy.engine.runtime.packets import Message
 from kitepy.engine.runtime.watch import GONE, READ, WRITE, OutputWatch
 
 

@@ -7,8 +7,8 @@ import select
 from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_SEQPACKET, socket, socketpair
 
 from kitepy.engine.kernel import namespaces
+from kitepy.engine.kernel.packets import Message, receive
 from kitepy.engine.runtime.init import Machine, run_exec_process, run_first_process
-from kitepy.engine.runtime.packets import Message, receive
 from kitepy.engine.runtime.plan import Plan
 from kitepy.engine.runtime.process import Document
 

@@ -6,9 +6,9 @@ import os
 import time
 
 from kitepy.engine.kernel import namespaces
+from kitepy.engine.kernel.packets import Message
 from kitepy.engine.runtime.children import Child
 from kitepy.engine.runtime.init import Machine
-from kitepy.engine.runtime.packets import Message
 from kitepy.engine.runtime.plan import Plan
 
 _SIGKILL = 9

@@ -10,8 +10,8 @@ import os
 import select
 from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_SEQPACKET, socket
 
+from kitepy.engine.kernel.packets import Message, receive, send
 from kitepy.engine.runtime.container import Container
-from kitepy.engine.runtime.packets import Message, receive, send
 from kitepy.engine.runtime.watch import READ
 
 _SOCKET = "monitor.sock"

@@ -8,10 +8,10 @@ import time
 from _socket import socket
 
 from kitepy.engine.kernel import namespaces
+from kitepy.engine.kernel.packets import Message, receive
 from kitepy.engine.runtime.children import ExecChild, spawn_exec
 from kitepy.engine.runtime.container import Container
 from kitepy.engine.runtime.control import Controls
-from kitepy.engine.runtime.packets import Message, receive
 from kitepy.engine.runtime.watch import READ
 
 

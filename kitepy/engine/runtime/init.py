@@ -11,11 +11,11 @@ from _socket import socket
 
 from kitepy.engine.kernel import namespaces, syscalls
 from kitepy.engine.kernel.cgroups import CgroupDriver
+from kitepy.engine.kernel.packets import Message, send
 from kitepy.engine.kernel.paths import open_in_root
 from kitepy.engine.kernel.tty import open_pair, set_size
 from kitepy.engine.model.errors import Unsupported
 from kitepy.engine.runtime.operations import Context, JoinCgroup
-from kitepy.engine.runtime.packets import Message, send
 from kitepy.engine.runtime.plan import Plan
 from kitepy.engine.runtime.process import Document, ProcessError, become
 

@@ -73,8 +73,8 @@ def serve(fd: int) -> None:
     from _socket import AF_UNIX, SOCK_SEQPACKET, socket
 
     from kitepy.engine.kernel import namespaces, syscalls
+    from kitepy.engine.kernel.packets import receive, send
     from kitepy.engine.runtime.monitor import run_monitor
-    from kitepy.engine.runtime.packets import receive, send
 
     os.set_inheritable(fd, False)
     engine = socket(AF_UNIX, SOCK_SEQPACKET, 0, fd)

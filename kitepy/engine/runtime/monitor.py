@@ -26,6 +26,7 @@ import time
 from _socket import AF_UNIX, SOCK_SEQPACKET, socket
 
 from kitepy.engine.kernel import namespaces, syscalls
+from kitepy.engine.kernel.packets import Message, decode_json, encode_json, error_text, send
 from kitepy.engine.model.errors import Unsupported
 from kitepy.engine.runtime import attach as streams
 from kitepy.engine.runtime.attach import StdinQueue
@@ -37,7 +38,6 @@ from kitepy.engine.runtime.execs import Execs
 from kitepy.engine.runtime.init import Machine
 from kitepy.engine.runtime.logfile import STDERR, STDOUT, JsonFileLog, NoLog
 from kitepy.engine.runtime.output import Outputs
-from kitepy.engine.runtime.packets import Message, decode_json, encode_json, error_text, send
 from kitepy.engine.runtime.plan import Launch, Plan, make_plan
 from kitepy.engine.runtime.requests import Requests
 from kitepy.engine.runtime.watch import READ, OutputWatch

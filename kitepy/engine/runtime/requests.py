@@ -10,6 +10,7 @@ import os
 from _socket import socket
 
 from kitepy.engine.kernel import tty
+from kitepy.engine.kernel.packets import Message, error_text
 from kitepy.engine.model.errors import EngineError
 from kitepy.engine.runtime.attachments import Attachments
 from kitepy.engine.runtime.container import Container
@@ -17,7 +18,6 @@ from kitepy.engine.runtime.control import Controls
 from kitepy.engine.runtime.execs import Execs
 from kitepy.engine.runtime.logfile import JsonFileLog, NoLog
 from kitepy.engine.runtime.output import Outputs
-from kitepy.engine.runtime.packets import Message, error_text
 
 
 class Requests:

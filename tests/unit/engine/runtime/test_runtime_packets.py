@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kitepy.engine.kernel.packets import MAX_PACKET, decode_json, encode_json, pack, receive, send, unpack
 from kitepy.engine.runtime.children import new_socketpair
-from kitepy.engine.runtime.packets import MAX_PACKET, decode_json, encode_json, pack, receive, send, unpack
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(),
