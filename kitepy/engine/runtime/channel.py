@@ -6,7 +6,7 @@ import asyncio
 import socket
 from collections.abc import Sequence
 
-from kitepy.engine.runtime import packets
+from kitepy.engine.kernel import packets
 
 
 def new_pair() -> tuple[socket.socket, socket.socket]:

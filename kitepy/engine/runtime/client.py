@@ -16,10 +16,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from kitepy.engine.kernel import packets
 from kitepy.engine.kernel.cgroups import CgroupDriver
 from kitepy.engine.model.errors import Conflict, EngineError, StartFailed, SystemFailure, Unsupported
 from kitepy.engine.model.launch import ExitReason, ExitStatus, LaunchRequest
-from kitepy.engine.runtime import channel, packets
+from kitepy.engine.runtime import channel
 from kitepy.engine.runtime.launcher import LauncherHandle
 from kitepy.engine.runtime.streams import AttachStream, AttachWish, DescriptorStream, MonitorStream, StreamKind
 
