@@ -20,6 +20,7 @@ from kitepy.engine.model.container_config import HostConfig, Ulimit
 from kitepy.engine.model.errors import EngineError, InvalidParameter, Unsupported
 from kitepy.engine.network.bridge import BridgeNetwork, BridgeSettings
 from kitepy.engine.network.naming import kernel_names
+from kitepy.engine.network.relay_process import RelayProcess
 from kitepy.engine.runtime.client import Runtime
 from kitepy.engine.runtime.launcher import LauncherHandle
 from kitepy.engine.server.app import build_app
@@ -155,6 +156,7 @@ async def _compose(config: EngineConfig, launcher: LauncherHandle, stack: AsyncE
             forward=config.ip_forward,
             masquerade=config.ip_masq,
         ),
+        RelayProcess(config.exec_root),
     )
     runtime = Runtime(launcher, config.exec_root, cgroups.detect())
     stack.push_async_callback(_reap_launcher, launcher.pid)

@@ -16,7 +16,7 @@ from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
 
 import pytest
-from support.private_netns import Place, eventually, run_in_private_netns
+from support.private_netns import Place, eventually, run_in_private_netns, scratch_directory
 
 from kitepy.engine.kernel.netlink import RouteSocket
 from kitepy.engine.kernel.netns import open_namespace_of
@@ -24,6 +24,7 @@ from kitepy.engine.model.errors import Conflict, NotFound
 from kitepy.engine.model.network import Endpoint, PortRequest, PublishedPort
 from kitepy.engine.network.bridge import BridgeNetwork, BridgeSettings
 from kitepy.engine.network.naming import kernel_names
+from kitepy.engine.network.relay_process import RelayProcess
 
 pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")]
 
@@ -32,14 +33,15 @@ REPOSITORY = Path(__file__).parents[2]
 
 # Two containers with a process each, then it waits to be killed.
 FIRST_ENGINE = """
-import asyncio, dataclasses, json, subprocess
+import asyncio, dataclasses, json, subprocess, sys
 from pathlib import Path
 from kitepy.engine.model.network import PortRequest
 from kitepy.engine.network.bridge import BridgeNetwork, BridgeSettings
+from kitepy.engine.network.relay_process import RelayProcess
 from kitepy.engine.network.naming import kernel_names
 
 async def main():
-    bridge = BridgeNetwork(kernel_names(Path("/test/adoption")), BridgeSettings())
+    bridge = BridgeNetwork(kernel_names(Path("/test/adoption")), BridgeSettings(), RelayProcess(Path(sys.argv[1])))
     await bridge.set_up()
     for port in (8080, 8081):
         endpoint = await bridge.attach("a" * 64, ports=[PortRequest(80, host_port=(port, port))])
@@ -56,10 +58,13 @@ asyncio.run(main())
 
 
 @asynccontextmanager
-async def survivors() -> AsyncIterator[list[tuple[Endpoint, int]]]:
+async def survivors(exec_root: Path) -> AsyncIterator[list[tuple[Endpoint, int]]]:
     """The endpoints and processes that a killed engine left behind."""
     engine = subprocess.Popen(
-        [sys.executable, "-c", FIRST_ENGINE], stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(REPOSITORY)}
+        [sys.executable, "-c", FIRST_ENGINE, str(exec_root)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
     )
     found = []
     try:
@@ -85,6 +90,11 @@ async def survivors() -> AsyncIterator[list[tuple[Endpoint, int]]]:
                 continue
 
 
+def port_is_free(port: int) -> bool:
+    with socket.socket(socket.AF_INET6) as probe:
+        return probe.connect_ex(("::1", port)) != 0
+
+
 def veths() -> set[str]:
     with RouteSocket() as route:
         return {link.name for link in route.links() if link.name.startswith(NAMES.veth_prefix)}
@@ -103,11 +113,13 @@ async def serve_inside(pid: int) -> asyncio.Server:
 
 
 def test_published_ports_work_while_no_engine_runs_and_after_the_next_took_over() -> None:
+    exec_root = scratch_directory()
+
     async def scenario() -> None:
-        async with survivors() as [(endpoint, pid), _]:
+        async with survivors(exec_root) as [(endpoint, pid), _]:
             server = await serve_inside(pid)
             assert (await Place().ask("127.0.0.1", 8080)).startswith(b"web|")
-            bridge = BridgeNetwork(NAMES, BridgeSettings())
+            bridge = BridgeNetwork(NAMES, BridgeSettings(), RelayProcess(exec_root))
             await bridge.set_up()
             assert (await Place().ask("127.0.0.1", 8080)).startswith(b"web|")
             assert await bridge.adopt(endpoint, pid) == endpoint
@@ -135,10 +147,18 @@ def test_published_ports_work_while_no_engine_runs_and_after_the_next_took_over(
 
 
 def test_a_port_taken_meanwhile_does_not_stop_the_adoption() -> None:
+    exec_root = scratch_directory()
+
     async def scenario() -> None:
-        async with survivors() as [(endpoint, pid), _]:
+        async with survivors(exec_root) as [(endpoint, pid), _]:
+            # The relay process holds the port, so it must go too before anybody can take it.
+            relays = RelayProcess(exec_root)
+            for kept in relays.held().values():
+                kept.close()
+            relays.end()
+            await eventually(lambda: port_is_free(8080), "the port is free")
             with socket.create_server(("127.0.0.1", 8080)):
-                bridge = BridgeNetwork(NAMES, BridgeSettings())
+                bridge = BridgeNetwork(NAMES, BridgeSettings(), RelayProcess(exec_root))
                 await bridge.set_up()
                 await bridge.adopt(endpoint, pid)
                 await bridge.finish_adoption()
@@ -151,9 +171,11 @@ def test_a_port_taken_meanwhile_does_not_stop_the_adoption() -> None:
 
 
 def test_what_is_gone_cannot_be_adopted_and_keeps_no_address() -> None:
+    exec_root = scratch_directory()
+
     async def scenario() -> None:
-        async with survivors() as [(endpoint, pid), (other, _)]:
-            bridge = BridgeNetwork(NAMES, BridgeSettings())
+        async with survivors(exec_root) as [(endpoint, pid), (other, _)]:
+            bridge = BridgeNetwork(NAMES, BridgeSettings(), RelayProcess(exec_root))
             await bridge.set_up()
             with pytest.raises(NotFound, match="kv0000-gone is gone"):
                 await bridge.adopt(replace(endpoint, host_interface="kv0000-gone"), pid)
@@ -169,9 +191,11 @@ def test_what_is_gone_cannot_be_adopted_and_keeps_no_address() -> None:
 
 
 def test_an_orderly_end_can_leave_running_containers_their_network() -> None:
+    exec_root = scratch_directory()
+
     async def scenario() -> None:
-        async with survivors() as [(endpoint, pid), _]:
-            first = BridgeNetwork(NAMES, BridgeSettings())
+        async with survivors(exec_root) as [(endpoint, pid), _]:
+            first = BridgeNetwork(NAMES, BridgeSettings(), RelayProcess(exec_root))
             await first.set_up()
             await first.adopt(endpoint, pid)
             await first.finish_adoption()
@@ -179,7 +203,7 @@ def test_an_orderly_end_can_leave_running_containers_their_network() -> None:
             server = await serve_inside(pid)
             assert (await Place().ask("127.0.0.1", 8080)).startswith(b"web|")
             await eventually(lambda: veths() == {endpoint.host_interface}, "the spare sandboxes are removed")
-            second = BridgeNetwork(NAMES, BridgeSettings())
+            second = BridgeNetwork(NAMES, BridgeSettings(), RelayProcess(exec_root))
             await second.set_up()
             assert second.gateway == IPv4Interface((endpoint.gateway, endpoint.prefix_length))
             await second.adopt(endpoint, pid)

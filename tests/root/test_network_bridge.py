@@ -12,7 +12,7 @@ from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
 
 import pytest
-from support.private_netns import Place, eventually, run_in_private_netns, unshare_mounts
+from support.private_netns import Place, eventually, run_in_private_netns, scratch_directory, unshare_mounts
 
 from kitepy.engine.kernel.netlink import LOOPBACK_INDEX, RouteSocket, add_address
 from kitepy.engine.kernel.netns import same_namespace
@@ -21,6 +21,7 @@ from kitepy.engine.model.errors import Conflict, InvalidParameter, NotFound, Sys
 from kitepy.engine.model.network import Endpoint, PortRequest
 from kitepy.engine.network.bridge import BridgeNetwork, BridgeSettings
 from kitepy.engine.network.naming import kernel_names
+from kitepy.engine.network.relay_process import RelayProcess
 from kitepy.engine.network.sandbox import create_isolated_sandbox
 
 pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")]
@@ -31,7 +32,8 @@ HOST_ADDRESS = "10.11.12.13"
 
 @asynccontextmanager
 async def network(data_root: str = "/test/one", **settings: object) -> AsyncIterator[BridgeNetwork]:
-    bridge = BridgeNetwork(kernel_names(Path(data_root)), BridgeSettings(**settings))  # type: ignore[arg-type]  # test shorthand
+    relays = RelayProcess(scratch_directory())
+    bridge = BridgeNetwork(kernel_names(Path(data_root)), BridgeSettings(**settings), relays)  # type: ignore[arg-type]  # test shorthand
     await bridge.set_up()
     try:
         yield bridge

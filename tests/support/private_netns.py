@@ -6,11 +6,15 @@ Threads and processes that the coroutine starts are in the namespace as well: th
 from __future__ import annotations
 
 import asyncio
+import atexit
 import ctypes
+import shutil
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Any
 
 from kitepy.engine.kernel.netlink import LOOPBACK_INDEX, RouteSocket, set_link
@@ -37,6 +41,13 @@ def unshare_mounts() -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.unshare(_CLONE_NEWNS):
         raise OSError(ctypes.get_errno(), "unshare(CLONE_NEWNS)")
+
+
+def scratch_directory() -> Path:
+    """A directory for a socket: with a short name, gone at the end of the run."""
+    directory = Path(tempfile.mkdtemp(prefix="kn-"))
+    atexit.register(shutil.rmtree, directory, ignore_errors=True)
+    return directory
 
 
 class Place:

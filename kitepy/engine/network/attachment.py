@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 
 from kitepy.engine.kernel.conntrack import ConntrackSocket, forget_flows
 from kitepy.engine.model.network import Endpoint
 from kitepy.engine.network.ports import Reservation
-from kitepy.engine.network.relay import Relay, make_relay
+from kitepy.engine.network.relay_process import RelayProcess, key_of
 from kitepy.engine.network.rules import MapElement, port_elements
 from kitepy.engine.network.ruleset import RuleSet
 from kitepy.engine.network.sandbox import Sandbox
@@ -21,7 +22,6 @@ class Attachment:
     endpoint: Endpoint
     sandbox: Sandbox | None = None
     reservations: list[Reservation] = field(default_factory=list)
-    relays: list[Relay] = field(default_factory=list)
 
     @property
     def elements(self) -> list[MapElement]:
@@ -39,17 +39,17 @@ class Attachment:
             with ConntrackSocket() as conntrack:
                 conntrack.execute([forget_flows(IPv4Address(self.endpoint.address))])
 
-    def start_relays(self) -> None:
-        """Serves the sockets of the published ports, on the running loop."""
-        for reservation in self.reservations:
-            if reservation.socket is not None:
-                relay = make_relay(reservation.socket, (self.endpoint.address, reservation.port.container_port))
-                if relay is not None:
-                    relay.start()
-                    self.relays.append(relay)
+    def start_relays(self, relays: RelayProcess, served: Collection[str] = ()) -> None:
+        """Has the sockets of the published ports served, but for keys that are ``served`` already, whose connections go on.
 
-    def stop_relays(self) -> None:
-        """Drops what is connected. Idempotent."""
-        for relay in self.relays:
-            relay.close()
-        self.relays.clear()
+        Blocks for the relay process. Raises OSError.
+        """
+        for reservation in self.reservations:
+            if reservation.socket is not None and key_of(reservation.port) not in served:
+                relays.serve(reservation.port, reservation.socket, (self.endpoint.address, reservation.port.container_port))
+
+    def stop_relays(self, relays: RelayProcess) -> None:
+        """Drops what is connected. Blocks for the relay process. Idempotent. Raises OSError."""
+        keys = [key_of(reservation.port) for reservation in self.reservations if reservation.socket is not None]
+        if keys:
+            relays.drop(keys)

@@ -13,7 +13,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Callable, Coroutine, Sequence
+import socket
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Interface
@@ -22,6 +23,7 @@ from typing import Any, TypeVar
 from kitepy.engine.kernel.netlink import RouteSocket
 from kitepy.engine.kernel.netns import open_namespace_of
 from kitepy.engine.kernel.nftables import Nftables, NftablesError, NftablesMissing
+from kitepy.engine.kernel.port_sockets import bind_port
 from kitepy.engine.model.errors import InvalidParameter, NotFound, SystemFailure
 from kitepy.engine.model.ids import new_id, short_id
 from kitepy.engine.model.network import Endpoint, PortRequest
@@ -30,7 +32,8 @@ from kitepy.engine.network.attachment import Attachment
 from kitepy.engine.network.bridge_link import BridgeState, prepare_bridge
 from kitepy.engine.network.firewall import forward_obstacles
 from kitepy.engine.network.naming import KernelNames
-from kitepy.engine.network.ports import BindFailed, PortReservations
+from kitepy.engine.network.ports import Binder, BindFailed, PortReservations
+from kitepy.engine.network.relay_process import RelayProcess, key_of
 from kitepy.engine.network.rules import RuleContext
 from kitepy.engine.network.ruleset import RuleSet
 from kitepy.engine.network.sandbox import Sandbox, SandboxPool, build_sandbox, isolate_interface, remove_interface
@@ -63,7 +66,8 @@ class BridgeSettings:
 class BridgeNetwork:
     """One bridge with its table of rules. Methods are coroutines of one event loop and may run concurrently."""
 
-    def __init__(self, names: KernelNames, settings: BridgeSettings) -> None:
+    def __init__(self, names: KernelNames, settings: BridgeSettings, relays: RelayProcess, *, bind: Binder = bind_port) -> None:
+        """``bind`` holds a published port of the machine, which may be in another network namespace than the bridge."""
         self.names = names
         self.settings = settings
         self._kernel = ThreadPoolExecutor(3, thread_name_prefix="network")
@@ -72,7 +76,9 @@ class BridgeNetwork:
         self._rules: RuleSet | None = None
         self._state: BridgeState | None = None
         self._addresses: AddressPool | None = None
-        self._ports = PortReservations()
+        self._ports = PortReservations(bind)
+        self._relays = relays
+        self._kept: dict[str, socket.socket] = {}
         self._pool = SandboxPool(self._build_sandbox, self._kernel, size=settings.pool_size)
         self._attached: dict[str, Attachment] = {}
         self._interfaces: set[str] = set()
@@ -139,6 +145,10 @@ class BridgeNetwork:
             logger.info("turned on net.ipv4.ip_forward for network %s", settings.name)
         if settings.use_rules:
             await self._in_kernel(lambda: self._open_rules(state))
+        try:
+            self._kept = await self._in_kernel(self._relays.held)
+        except OSError as error:
+            logger.warning("the former engine's relays are out of reach: %s", error)
         self._pool.start_refill()
 
     def _open_rules(self, state: BridgeState) -> None:
@@ -185,14 +195,23 @@ class BridgeNetwork:
             raise NotFound(f"endpoint {endpoint.endpoint_id} can't be adopted: {error.strerror or error}") from error
         self._interfaces.add(endpoint.host_interface)
         attachment = Attachment(endpoint, Sandbox(fd, endpoint.host_interface))
+        served = {key_of(port) for port in endpoint.ports} & self._kept.keys()
         for port in endpoint.ports:
             try:
-                attachment.reservations.append(self._ports.restore(port))
+                attachment.reservations.append(self._ports.restore(port, self._kept.pop(key_of(port), None)))
             except BindFailed as error:
                 logger.warning("container %s: %s", short_id(endpoint.container_id), error)
         self._attached[endpoint.endpoint_id] = attachment
-        attachment.start_relays()
+        await self._start_relays(attachment, served)
         return endpoint
+
+    async def _start_relays(self, attachment: Attachment, served: Collection[str] = ()) -> None:
+        try:
+            await self._in_kernel(lambda: attachment.start_relays(self._relays, served))
+        except OSError as error:
+            raise SystemFailure(
+                f"the ports of container {short_id(attachment.endpoint.container_id)} can't be served: {error}"
+            ) from error
 
     def _reopen(self, endpoint: Endpoint, pid: int) -> int:
         with RouteSocket() as host:
@@ -221,6 +240,11 @@ class BridgeNetwork:
         if rules is not None:
             elements = [element for attachment in self._attached.values() for element in attachment.elements]
             await self._in_kernel(lambda: rules.replace(elements))
+        ownerless, self._kept = self._kept, {}
+        for bound in ownerless.values():
+            bound.close()
+        if ownerless:
+            await self._in_kernel(lambda: self._relays.drop(ownerless))
         self._spawn(self._remove_strays())
 
     async def _remove_strays(self) -> None:
@@ -310,7 +334,7 @@ class BridgeNetwork:
             await self._in_kernel(lambda: self._configure(attachment, sandbox, state.gateway.ip))
         except OSError as error:
             raise SystemFailure(f"failed to set up the network of container {name}: {error.strerror or error}") from error
-        attachment.start_relays()
+        await self._start_relays(attachment)
 
     def _configure(self, attachment: Attachment, sandbox: Sandbox, gateway: IPv4Address) -> None:
         endpoint = attachment.endpoint
@@ -339,7 +363,10 @@ class BridgeNetwork:
     async def _withdraw(self, attachment: Attachment, after: asyncio.Task[None] | None) -> None:
         if after is not None:
             await asyncio.wait([after])
-        attachment.stop_relays()
+        try:
+            await self._in_kernel(lambda: attachment.stop_relays(self._relays))
+        except OSError as error:
+            logger.warning("the relays of %s: %s", short_id(attachment.endpoint.container_id), error)
         rules = self._rules
         if rules is not None and attachment.endpoint.ports:
             try:
@@ -391,7 +418,7 @@ class BridgeNetwork:
     # --- the end ---
 
     async def close(self, *, keep: bool = False) -> None:
-        """Ends the engine's part: sockets, relays, the pool. ``keep`` leaves interfaces, rules and bridge to running containers.
+        """Ends the engine's part: its sockets and the pool. ``keep`` leaves all that serves running containers.
 
         Without it everything that the network made is removed from the kernel. The network can't be used again.
         """
@@ -399,11 +426,11 @@ class BridgeNetwork:
         attachments = list(self._attached.values())
         self._attached.clear()
         for attachment in attachments:
-            attachment.stop_relays()
             for reservation in attachment.reservations:
                 self._ports.release(reservation)
         while self._tasks:
             await asyncio.wait(list(self._tasks))
+        await self._in_kernel(self._relays.close if keep else self._relays.end)
         sandboxes = [*spare, *(attachment.sandbox for attachment in attachments if attachment.sandbox is not None)]
         for sandbox in sandboxes:
             sandbox.close()

@@ -9,25 +9,23 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from ipaddress import ip_address
 
+from kitepy.engine.kernel.port_sockets import bind_port
 from kitepy.engine.kernel.sysctl import read_sysctl
 from kitepy.engine.model.errors import InvalidParameter
 from kitepy.engine.model.network import ANY_IPV4, ANY_IPV6, PortRequest, PublishedPort
 
-_SOCKET_TYPES = {
-    "tcp": (socket.SOCK_STREAM, socket.IPPROTO_TCP),
-    "udp": (socket.SOCK_DGRAM, socket.IPPROTO_UDP),
-    "sctp": (socket.SOCK_STREAM, socket.IPPROTO_SCTP),
-}
-_BACKLOG = 1024
 _FALLBACK_RANGE = (49153, 65535)
-# What a kernel without a protocol or an address family answers.
+# What a kernel without an address family answers.
 _FAMILY_MISSING = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL})
-_PROTOCOL_MISSING = frozenset({errno.EPROTONOSUPPORT, errno.ESOCKTNOSUPPORT})
+
+
+Binder = Callable[[str, str, int], socket.socket | None]
+"""Binds (protocol, address, port) where the ports are to appear; None or OSError as ``bind_port``."""
 
 
 class BindFailed(Exception):
@@ -81,38 +79,11 @@ def _show(host_ip: str, port: int) -> str:
     return f"[{host_ip}]:{port}" if ":" in host_ip else f"{host_ip}:{port}"
 
 
-def bind_port(protocol: str, host_ip: str, port: int) -> socket.socket | None:
-    """A non-blocking socket bound to the port, listening if the protocol connects. Raises OSError.
-
-    None when the kernel has no such protocol (SCTP is often missing): then only the translation rule stands for the port.
-    """
-    family = socket.AF_INET6 if ":" in host_ip else socket.AF_INET
-    kind, number = _SOCKET_TYPES[protocol]
-    try:
-        bound = socket.socket(family, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, number)
-    except OSError as error:
-        if error.errno in _PROTOCOL_MISSING:
-            return None
-        raise
-    try:
-        if family == socket.AF_INET6:
-            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        if kind == socket.SOCK_STREAM:
-            # Connections of an earlier listener in TIME_WAIT shall not keep the port; two listeners still collide.
-            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        bound.bind((host_ip, port))
-        if kind == socket.SOCK_STREAM:
-            bound.listen(_BACKLOG)
-    except OSError:
-        bound.close()
-        raise
-    return bound
-
-
 class PortReservations:
     """All host ports that one engine's network holds. Used from the event loop's thread only; calls don't block."""
 
-    def __init__(self) -> None:
+    def __init__(self, bind: Binder = bind_port) -> None:
+        self._bind = bind
         self._held: dict[tuple[str, int], int] = {}
         self._last_ephemeral = 0
 
@@ -133,10 +104,15 @@ class PortReservations:
             undo.pop_all()
         return [reservation for position in range(len(requests)) for reservation in results[position]]
 
-    def restore(self, port: PublishedPort) -> Reservation:
-        """Binds a port of an endpoint that outlived the engine. Raises BindFailed when somebody took it meanwhile."""
+    def restore(self, port: PublishedPort, kept: socket.socket | None = None) -> Reservation:
+        """Takes the port of an endpoint that outlived the engine: ``kept``, its socket, or binds it again.
+
+        Raises BindFailed when somebody took it meanwhile.
+        """
+        if kept is not None:
+            return self._hold(port, kept)
         try:
-            bound = bind_port(port.protocol, port.host_ip, port.host_port)
+            bound = self._bind(port.protocol, port.host_ip, port.host_port)
         except OSError as error:
             raise BindFailed(self._complaint(port.protocol, port.host_ip, port.host_port, error)) from error
         return self._hold(port, bound)
@@ -179,7 +155,7 @@ class PortReservations:
         with ExitStack() as undo:
             for address in addresses:
                 try:
-                    held = bind_port(request.protocol, address, port)
+                    held = self._bind(request.protocol, address, port)
                 except OSError as error:
                     if not request.host_ip and address == ANY_IPV6 and error.errno in _FAMILY_MISSING:
                         continue  # a host without IPv6: "every address" means the IPv4 ones

@@ -1,212 +1,397 @@
 """Carries connections from a host port to a container in user space, where address translation in the kernel can't.
 
-That is so for IPv6 clients of a container that has IPv4 only, for loopback when the kernel may not route it, and for
-everything when the engine was told to touch no rules. The container sees the bridge's address as its client.
+That is so for IPv6 clients of a container that has IPv4 only, for loopback when the kernel may not route it, for everything
+when the engine was told to touch no rules, and for every port of an engine without root, whose ports lie in another network
+namespace than its containers. The container sees the bridge's address as its client.
+
+TCP data never comes into this process: it is spliced from socket to pipe to socket. The relays share one epoll object, a
+``Reactor``; ``relay_server`` runs it in a process of its own, so that published ports outlive the engine.
 """
 
 from __future__ import annotations
 
-import asyncio
 import errno
-import logging
+import heapq
+import itertools
+import os
+import select
 import socket
 import struct
+import time
+from collections import deque
 from collections.abc import Callable
-from typing import Protocol
-
-logger = logging.getLogger(__name__)
 
 Target = tuple[str, int]
+Handler = Callable[[int], None]
 
-_CHUNK_BYTES = 64 * 1024
 _ACCEPTS_AT_ONCE = 64
+_DATAGRAMS_AT_ONCE = 64
 _CONNECT_TIMEOUT_S = 10.0
 _RETRY_ACCEPT_S = 0.5
+_PIPE_BYTES = 256 * 1024
+_ROUNDS_AT_ONCE = 16
 _OUT_OF_RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+_EDGES = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
+_SPLICE = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
+_IP_PKTINFO = 8
+_IPV6_RECVPKTINFO = 49
+_IPV6_PKTINFO = 50
+_ANCILLARY_BYTES = 128
 
 
-class Relay(Protocol):
-    """Serves one bound socket until it is closed; the socket itself belongs to the caller."""
+class Reactor:
+    """Who wants to hear of which descriptor, who has more to do at once, and what is to be done at a later time."""
 
-    def start(self) -> None:
-        """Begins to serve."""
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.clock = clock
+        self._epoll = select.epoll()
+        self._handlers: dict[int, Handler] = {}
+        self._ready: dict[int, Callable[[], None]] = {}
+        self._timers: list[tuple[float, int, Callable[[], None]]] = []
+        self._numbers = itertools.count()
+
+    def watch(self, fd: int, events: int, handler: Handler) -> None:
+        """Call ``handler`` with the events of a descriptor."""
+        self._epoll.register(fd, events)
+        self._handlers[fd] = handler
+
+    def forget(self, fd: int) -> None:
+        """Before the descriptor is closed."""
+        if self._handlers.pop(fd, None) is not None:
+            self._epoll.unregister(fd)
+        self._ready.pop(fd, None)
+
+    def again(self, fd: int, work: Callable[[], None]) -> None:
+        """Come back to what was cut off, after the others had their turn."""
+        self._ready[fd] = work
+
+    def later(self, delay_s: float, work: Callable[[], None]) -> None:
+        """Once, not before the delay is over."""
+        heapq.heappush(self._timers, (self.clock() + delay_s, next(self._numbers), work))
+
+    def turn(self, timeout_s: float | None = None) -> None:
+        """Wait for something to do, and do it."""
+        for fd, events in self._epoll.poll(self._patience(timeout_s), 256):
+            handler = self._handlers.get(fd)
+            if handler is not None:  # else an earlier handler of this turn has closed it
+                handler(events)
+        for fd in list(self._ready):
+            work = self._ready.pop(fd, None)
+            if work is not None:
+                work()
+        now = self.clock()
+        while self._timers and self._timers[0][0] <= now:
+            heapq.heappop(self._timers)[2]()
 
     def close(self) -> None:
-        """Drops all connections. Idempotent."""
+        """Give the epoll object back."""
+        self._epoll.close()
 
-
-def make_relay(bound: socket.socket, target: Target) -> Relay | None:
-    """The relay for a socket, or None where there is none: SCTP is left to the kernel."""
-    if bound.proto == socket.IPPROTO_SCTP:
-        return None
-    return DatagramRelay(bound, target) if bound.type == socket.SOCK_DGRAM else StreamRelay(bound, target)
+    def _patience(self, timeout_s: float | None) -> float | None:
+        if self._ready:
+            return 0
+        waits = [] if timeout_s is None else [timeout_s]
+        if self._timers:
+            waits.append(max(0.0, self._timers[0][0] - self.clock()))
+        return min(waits) if waits else None
 
 
 class StreamRelay:
-    """TCP, with each direction closed on its own, and at most ``limit`` connections at once; more wait in the backlog."""
+    """TCP, with each direction closed on its own, and at most ``limit`` connections at once; more wait in the backlog.
 
-    def __init__(self, listener: socket.socket, target: Target, *, limit: int = 1024) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._listener = listener
-        self._target = target
+    The listener belongs to the relay, which closes it.
+    """
+
+    def __init__(self, reactor: Reactor, listener: socket.socket, target: Target, *, limit: int = 1024) -> None:
+        self.socket = listener
+        self.target = target
+        self._reactor = reactor
         self._limit = limit
-        self._connections: set[asyncio.Task[None]] = set()
+        self._connections: set[_Connection] = set()
+        self._connecting: deque[tuple[float, _Connection]] = deque()
+        self._watches_connecting = False
         self._accepting = False
         self._closed = False
+        listener.setblocking(False)
+        self._resume()
 
     @property
     def connections(self) -> int:
         """How many are open."""
         return len(self._connections)
 
-    def start(self) -> None:
-        """Begins to accept."""
-        if not self._accepting and not self._closed:
-            self._loop.add_reader(self._listener.fileno(), self._accept)
-            self._accepting = True
-
     def close(self) -> None:
-        """Stops accepting and resets what is connected."""
-        self._closed = True
+        """Stop accepting, reset what is connected, close the listener. Idempotent."""
         self._pause()
-        for task in self._connections:
-            task.cancel()
+        self._closed = True
+        for connection in list(self._connections):
+            connection.abort()
+        self.socket.close()
+
+    def _resume(self) -> None:
+        if not self._accepting and not self._closed:
+            self._reactor.watch(self.socket.fileno(), select.EPOLLIN, self._accept)
+            self._accepting = True
 
     def _pause(self) -> None:
         if self._accepting:
-            self._loop.remove_reader(self._listener.fileno())
+            self._reactor.forget(self.socket.fileno())
             self._accepting = False
 
-    def _accept(self) -> None:
+    def _accept(self, _: int) -> None:
         for _ in range(_ACCEPTS_AT_ONCE):
             if len(self._connections) >= self._limit:
                 self._pause()
                 return
             try:
-                client, _ = self._listener.accept()
+                client, _ = self.socket.accept()
+                connection = _Connection(self._reactor, client, self.target, self._ended)
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError as error:
                 if error.errno not in _OUT_OF_RESOURCES:
                     raise
-                logger.warning("accepting on a published port failed: %s", error)
                 self._pause()
-                self._loop.call_later(_RETRY_ACCEPT_S, self.start)
+                self._reactor.later(_RETRY_ACCEPT_S, self._resume)
                 return
-            task = self._loop.create_task(self._serve(client))
-            self._connections.add(task)
-            task.add_done_callback(self._ended)
+            self._connections.add(connection)
+            self._connecting.append((self._reactor.clock() + _CONNECT_TIMEOUT_S, connection))
+            connection.connect()
+            if not self._watches_connecting:
+                self._give_up_connecting()
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._connections.discard(task)
-        self.start()
+    def _give_up_connecting(self) -> None:
+        """Abort what is not connected in time; all have the same time, so the first in the row is the first due."""
+        now = self._reactor.clock()
+        while self._connecting and (self._connecting[0][1].is_settled or self._connecting[0][0] <= now):
+            connection = self._connecting.popleft()[1]
+            if not connection.is_settled:
+                connection.abort()
+        self._watches_connecting = bool(self._connecting)
+        if self._connecting:
+            self._reactor.later(max(0.1, self._connecting[0][0] - now), self._give_up_connecting)
 
-    async def _serve(self, client: socket.socket) -> None:
-        upstream = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
-        complete = False
-        with client, upstream:
-            client.setblocking(False)
+    def _ended(self, connection: _Connection) -> None:
+        self._connections.discard(connection)
+        self._resume()
+
+
+class _Connection:
+    """A client, the connection to the container made for it, and a pipe for each direction."""
+
+    def __init__(self, reactor: Reactor, client: socket.socket, target: Target, on_end: Callable[[_Connection], None]) -> None:
+        self._reactor = reactor
+        self._on_end = on_end
+        self._client = client
+        self._closed = False
+        self._connected = False
+        self._pumps: tuple[_Pump, ...] = ()
+        try:
+            self._upstream = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
             try:
-                for end in (client, upstream):
-                    end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                async with asyncio.timeout(_CONNECT_TIMEOUT_S):
-                    await self._loop.sock_connect(upstream, self._target)
-                async with asyncio.TaskGroup() as directions:
-                    directions.create_task(self._pump(client, upstream))
-                    directions.create_task(self._pump(upstream, client))
-                complete = True
-            except* OSError as group:  # a timeout to connect is one too
-                logger.debug("relay to %s:%d: %s", *self._target, group.exceptions[0])
-            finally:
-                if not complete:
-                    _reset(client, upstream)
+                self._pumps = (_Pump(client, self._upstream), _Pump(self._upstream, client))
+            except OSError:
+                self._upstream.close()
+                raise
+        except OSError:
+            client.close()
+            raise
+        self._target = target
 
-    async def _pump(self, source: socket.socket, sink: socket.socket) -> None:
-        buffer = memoryview(bytearray(_CHUNK_BYTES))
-        while count := await self._loop.sock_recv_into(source, buffer):
-            await self._loop.sock_sendall(sink, buffer[:count])
-        sink.shutdown(socket.SHUT_WR)
+    @property
+    def is_settled(self) -> bool:
+        """Connected, or closed already."""
+        return self._connected or self._closed
+
+    def connect(self) -> None:
+        """Begin; a container that refuses makes the client see a reset."""
+        for end in (self._client, self._upstream):
+            end.setblocking(False)
+            end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        failure = self._upstream.connect_ex(self._target)
+        if failure not in (0, errno.EINPROGRESS):
+            self.abort()
+            return
+        self._reactor.watch(self._upstream.fileno(), _EDGES, self._on_upstream)
+
+    def abort(self) -> None:
+        """Make close() send RST: an aborted connection must not look like one that ended well."""
+        if not self._closed:
+            for end in (self._client, self._upstream):
+                end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+            self._close()
+
+    def _close(self) -> None:
+        self._closed = True
+        for end in (self._client, self._upstream):
+            self._reactor.forget(end.fileno())
+            end.close()
+        for pump in self._pumps:
+            pump.close()
+        self._on_end(self)
+
+    def _on_upstream(self, _: int) -> None:
+        if self._connected:
+            self._move()
+            return
+        if self._upstream.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            self.abort()
+            return
+        try:
+            self._upstream.getpeername()
+        except OSError:
+            return  # still connecting
+        self._connected = True
+        self._reactor.watch(self._client.fileno(), _EDGES, lambda _: self._move())
+        self._move()
+
+    def _move(self) -> None:
+        """Move until both directions would block. Descriptors report changes only, so nothing that can move may be left."""
+        if self._closed:
+            return
+        try:
+            for _ in range(_ROUNDS_AT_ONCE):
+                moved = [pump.move() for pump in self._pumps]  # both, even when the first has moved something
+                if not any(moved):
+                    break
+            else:
+                self._reactor.again(self._client.fileno(), self._move)
+                return
+        except OSError:
+            self.abort()
+            return
+        if all(pump.is_done for pump in self._pumps):
+            self._close()
 
 
-def _reset(*ends: socket.socket) -> None:
-    """Makes close() send RST: an aborted connection must not look like one that ended well."""
-    for end in ends:
-        end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+class _Pump:
+    """One direction of a connection."""
+
+    def __init__(self, source: socket.socket, sink: socket.socket) -> None:
+        self._source = source
+        self._sink = sink
+        self._read_fd, self._write_fd = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._pending_bytes = 0
+        self._at_end = False
+        self.is_done = False
+
+    def move(self) -> bool:
+        """Take what has come and give what can go; whether anything moved. Raises OSError when an end is broken."""
+        if self.is_done:
+            return False
+        moved = False
+        if not self._at_end and self._pending_bytes < _PIPE_BYTES:
+            try:
+                count = os.splice(self._source.fileno(), self._write_fd, _PIPE_BYTES - self._pending_bytes, flags=_SPLICE)
+            except BlockingIOError:
+                count = -1  # nothing has come, or the pipe has no slot left
+            if count == 0:
+                self._at_end = True
+            moved = count >= 0
+            self._pending_bytes += max(0, count)
+        if self._pending_bytes:
+            try:
+                count = os.splice(self._read_fd, self._sink.fileno(), self._pending_bytes, flags=_SPLICE)
+            except BlockingIOError:
+                return moved
+            self._pending_bytes -= count
+            moved = moved or count > 0
+        if self._at_end and not self._pending_bytes:
+            self._sink.shutdown(socket.SHUT_WR)
+            self.is_done = True
+        return moved
+
+    def close(self) -> None:
+        os.close(self._read_fd)
+        os.close(self._write_fd)
 
 
 class DatagramRelay:
-    """UDP: each client address gets its own socket towards the container until it has been silent for ``idle_s``."""
+    """UDP: each client address gets its own socket towards the container until it has been silent for ``idle_s``.
 
-    def __init__(self, bound: socket.socket, target: Target, *, idle_s: float = 90.0, limit: int = 1024) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._bound = bound
-        self._target = target
+    Answers leave from the address that the client wrote to, which on a socket bound to all addresses is not given.
+    """
+
+    def __init__(
+        self, reactor: Reactor, bound: socket.socket, target: Target, *, idle_s: float = 90.0, limit: int = 1024
+    ) -> None:
+        self.socket = bound
+        self.target = target
+        self._reactor = reactor
         self._idle_s = idle_s
         self._limit = limit
-        self._flows: dict[tuple[object, ...], _Flow] = {}
-        self._started = False
+        self._flows: dict[tuple[object, bytes], _Flow] = {}
+        bound.setblocking(False)
+        if bound.family == socket.AF_INET6:
+            bound.setsockopt(socket.IPPROTO_IPV6, _IPV6_RECVPKTINFO, 1)
+        else:
+            bound.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
+        reactor.watch(bound.fileno(), select.EPOLLIN, self._from_clients)
 
     @property
     def clients(self) -> int:
         """How many are remembered."""
         return len(self._flows)
 
-    def start(self) -> None:
-        """Begins to serve."""
-        self._loop.add_reader(self._bound.fileno(), self._from_clients)
-        self._started = True
-
     def close(self) -> None:
-        """Forgets all clients."""
-        if self._started:
-            self._loop.remove_reader(self._bound.fileno())
-            self._started = False
+        """Forget all clients and close the socket. Idempotent."""
         for flow in list(self._flows.values()):
             flow.close()
         self._flows.clear()
+        if self.socket.fileno() >= 0:
+            self._reactor.forget(self.socket.fileno())
+            self.socket.close()
 
-    def _from_clients(self) -> None:
-        for _ in range(_ACCEPTS_AT_ONCE):
+    def _from_clients(self, _: int) -> None:
+        for _ in range(_DATAGRAMS_AT_ONCE):
             try:
-                data, client = self._bound.recvfrom(65536)
-            except (BlockingIOError, InterruptedError):
+                data, ancillary, _, client = self.socket.recvmsg(65536, _ANCILLARY_BYTES)
+            except OSError:  # nothing left, or an ICMP answer to one of our datagrams
                 return
-            except OSError as error:  # an ICMP answer to one of our datagrams
-                logger.debug("published udp port: %s", error)
-                return
-            flow = self._flows.get(client)
-            if flow is None:
-                flow = self._open(client)
+            local = self._answer_from(ancillary)
+            flow = self._flows.get((client, local)) or self._open(client, local)
             if flow is not None:
                 flow.send(data)
 
-    def _open(self, client: tuple[object, ...]) -> _Flow | None:
+    def _answer_from(self, ancillary: list[tuple[int, int, bytes]]) -> bytes:
+        """The control message that makes an answer leave from where the client wrote to; empty when the kernel may choose."""
+        for level, kind, data in ancillary:
+            if level == socket.IPPROTO_IP and kind == _IP_PKTINFO:
+                _, _, destination = struct.unpack("@I4s4s", data[:12])
+                return struct.pack("@I4s4s", 0, destination, bytes(4))
+            if level == socket.IPPROTO_IPV6 and kind == _IPV6_PKTINFO:
+                return data[:16] + struct.pack("@I", 0) if not data.startswith(b"\xfe\x80") else data[:20]
+        return b""
+
+    def _open(self, client: tuple[object, ...], local: bytes) -> _Flow | None:
         if len(self._flows) >= self._limit:
             return None
         try:
-            flow = _Flow(self._loop, self._target, self._idle_s, lambda data: self._answer(client, data))
-        except OSError as error:
-            logger.debug("relay to %s:%d: %s", *self._target, error)
-            return None
-        flow.on_close = lambda: self._flows.pop(client, None)
-        self._flows[client] = flow
+            flow = _Flow(self._reactor, self.target, self._idle_s)
+        except OSError:
+            return None  # no route or no descriptor: this datagram is lost, as datagrams may be
+        flow.deliver = lambda data: self._answer(client, local, data)
+        flow.on_close = lambda: self._flows.pop((client, local), None)
+        self._flows[client, local] = flow
         return flow
 
-    def _answer(self, client: tuple[object, ...], data: bytes) -> None:
+    def _answer(self, client: tuple[object, ...], local: bytes, data: bytes) -> None:
+        is_ipv6 = self.socket.family == socket.AF_INET6
+        kind = (socket.IPPROTO_IPV6, _IPV6_PKTINFO) if is_ipv6 else (socket.IPPROTO_IP, _IP_PKTINFO)
         try:
-            self._bound.sendto(data, client)
-        except OSError as error:  # datagrams may get lost
-            logger.debug("published udp port: %s", error)
+            self.socket.sendmsg([data], [(*kind, local)] if local else [], 0, client)
+        except OSError:
+            return  # datagrams may get lost
 
 
 class _Flow:
     """One client's way to the container and back."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, target: Target, idle_s: float, deliver: Callable[[bytes], None]) -> None:
-        self._loop = loop
+    def __init__(self, reactor: Reactor, target: Target, idle_s: float) -> None:
+        self._reactor = reactor
         self._idle_s = idle_s
-        self._deliver = deliver
+        self.deliver: Callable[[bytes], None] = lambda _: None
         self.on_close: Callable[[], object] = lambda: None
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
         try:
@@ -214,38 +399,49 @@ class _Flow:
         except OSError:
             self._socket.close()
             raise
-        loop.add_reader(self._socket.fileno(), self._receive)
-        self._last_used = loop.time()
-        self._timer = loop.call_later(idle_s, self._expire)
+        reactor.watch(self._socket.fileno(), select.EPOLLIN, self._receive)
+        self._last_used = reactor.clock()
+        reactor.later(idle_s, self._expire)
 
     def close(self) -> None:
-        self._timer.cancel()
-        self._loop.remove_reader(self._socket.fileno())
-        self._socket.close()
+        if self._socket.fileno() >= 0:
+            self._reactor.forget(self._socket.fileno())
+            self._socket.close()
 
     def send(self, data: bytes) -> None:
-        self._last_used = self._loop.time()
+        self._last_used = self._reactor.clock()
         try:
             self._socket.send(data)
-        except OSError as error:  # datagrams may get lost
-            logger.debug("relay of a datagram: %s", error)
+        except OSError:
+            return  # datagrams may get lost
 
-    def _receive(self) -> None:
-        for _ in range(_ACCEPTS_AT_ONCE):
+    def _receive(self, _: int) -> None:
+        for _ in range(_DATAGRAMS_AT_ONCE):
             try:
                 data = self._socket.recv(65536)
-            except (BlockingIOError, InterruptedError):
+            except OSError:  # nothing left, or the container has no such port: ICMP says so
                 return
-            except OSError as error:  # the container has no such port: ICMP says so
-                logger.debug("relay of a datagram: %s", error)
-                return
-            self._last_used = self._loop.time()
-            self._deliver(data)
+            self._last_used = self._reactor.clock()
+            self.deliver(data)
 
     def _expire(self) -> None:
-        silent_s = self._loop.time() - self._last_used
+        if self._socket.fileno() < 0:
+            return
+        silent_s = self._reactor.clock() - self._last_used
         if silent_s < self._idle_s:
-            self._timer = self._loop.call_later(self._idle_s - silent_s, self._expire)
+            self._reactor.later(self._idle_s - silent_s, self._expire)
             return
         self.close()
         self.on_close()
+
+
+Relay = StreamRelay | DatagramRelay
+
+
+def make_relay(reactor: Reactor, bound: socket.socket, target: Target) -> Relay | None:
+    """The relay for a socket, or None where there is none: SCTP is left to the kernel."""
+    if bound.proto == socket.IPPROTO_SCTP:
+        return None
+    if bound.type == socket.SOCK_DGRAM:
+        return DatagramRelay(reactor, bound, target)
+    return StreamRelay(reactor, bound, target)

@@ -1,0 +1,133 @@
+"""The engine's side of the relay process (``relay_server``): start it when it is first needed, or find a former engine's.
+
+Calls block for as long as one packet there and back takes, and are made by one thread at a time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from kitepy.engine.kernel.packets import Message, receive, send
+from kitepy.engine.model.network import PublishedPort
+
+logger = logging.getLogger(__name__)
+
+_ANSWER_TIMEOUT_S = 10.0
+_PACKAGE_ROOT = Path(__file__).resolve().parents[3]
+_CODE = (
+    f"import sys; sys.path.insert(0, {str(_PACKAGE_ROOT)!r});"
+    " from kitepy.engine.network.relay_server import serve; serve(int(sys.argv[1]), sys.argv[2])"
+)
+
+
+def key_of(port: PublishedPort) -> str:
+    """The name of a published port among relays."""
+    return f"{port.protocol}/{port.host_ip}/{port.host_port}"
+
+
+class RelayProcess:
+    """All relays of one engine. Raises OSError when the process can't be started or doesn't answer."""
+
+    def __init__(self, exec_root: Path) -> None:
+        self._path = exec_root / "relay.sock"
+        self._lock = threading.Lock()
+        self._channel: socket.socket | None = None
+        self._child: subprocess.Popen[bytes] | None = None
+
+    def held(self) -> dict[str, socket.socket]:
+        """The sockets that a former engine's process serves, by key; the caller owns the copies. Empty when there is none."""
+        with self._lock:
+            channel = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
+            channel.settimeout(_ANSWER_TIMEOUT_S)
+            try:
+                channel.connect(str(self._path))
+            except (FileNotFoundError, ConnectionRefusedError):
+                channel.close()
+                return {}
+            self._channel = channel
+            found: dict[str, socket.socket] = {}
+            send(channel, {"op": "list"})
+            more: object = True
+            while more:
+                answer, fds = self._receive(channel)
+                keys = answer["keys"]
+                assert isinstance(keys, list)
+                found |= {str(key): socket.socket(fileno=fd) for key, fd in zip(keys, fds, strict=True)}
+                more = answer["more"]
+            return found
+
+    def serve(self, port: PublishedPort, bound: socket.socket, target: tuple[str, int]) -> None:
+        """Relay a bound socket to a container's address; the caller keeps its own copy."""
+        self._ask({"op": "serve", "key": key_of(port), "target": list(target)}, [bound.fileno()], start=True)
+
+    def drop(self, keys: Iterable[str]) -> None:
+        """Stop relaying; afterwards the process holds these sockets no more."""
+        for_one_packet = list(keys)
+        while part := for_one_packet[:500]:
+            del for_one_packet[:500]
+            self._ask({"op": "drop", "keys": part}, [], start=False)
+
+    def end(self) -> None:
+        """Stop the process, if there is one, and wait for its end when it is ours."""
+        try:
+            self._ask({"op": "end"}, [], start=False)
+        except OSError as error:
+            logger.warning("the relay process did not answer: %s", error)
+        self.close()
+        if self._child is not None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._child.wait(_ANSWER_TIMEOUT_S)
+
+    def close(self) -> None:
+        """Leave the process to itself: it goes on while it serves anything."""
+        with self._lock:
+            if self._channel is not None:
+                self._channel.close()
+                self._channel = None
+
+    def _ask(self, message: Message, fds: list[int], *, start: bool) -> None:
+        with self._lock:
+            if self._channel is None:
+                if not start:
+                    return
+                self._channel = self._start()
+            try:
+                send(self._channel, message, fds=fds)
+                self._receive(self._channel)
+            except OSError:
+                # What it served is lost; the next port gets a new process.
+                self._channel.close()
+                self._channel = None
+                raise
+
+    def _start(self) -> socket.socket:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            cache = ["-X", f"pycache_prefix={sys.pycache_prefix}"] if sys.pycache_prefix else []
+            self._child = subprocess.Popen(
+                [sys.executable, "-I", "-S", *cache, "-c", _CODE, str(theirs.fileno()), str(self._path)],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                start_new_session=True,
+                cwd="/",
+            )
+        ours.settimeout(_ANSWER_TIMEOUT_S)
+        return ours
+
+    @staticmethod
+    def _receive(channel: socket.socket) -> tuple[dict[str, Any], list[int]]:
+        received = receive(channel)
+        if received is None:
+            raise ConnectionResetError(os.strerror(104), "the relay process has ended")
+        message, _, fds = received
+        return message, fds
