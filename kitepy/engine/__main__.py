@@ -1,6 +1,7 @@
 """Entry point of ``kitepy-engine``: options, process id file, launcher; only then is anything heavy imported.
 
-The launcher must be forked while the process is small and has no thread: all containers are forked from it.
+An ordinary user's engine enters its namespaces before all else. Then the launcher is forked, while the process is small and has
+no thread: all containers are forked from it.
 """
 
 from __future__ import annotations
@@ -19,15 +20,21 @@ def main(argv: list[str] | None = None) -> int:
         print(f"kitepy-engine: {error}", file=sys.stderr)
         return 1
     from kitepy.engine.pidfile import PidFile
+    from kitepy.engine.rootless.holder import RootlessError
     from kitepy.engine.runtime.launcher import fork_launcher
 
     try:
         with PidFile(config.pidfile):
+            session = None
+            if os.getuid() != 0:
+                from kitepy.engine.rootless.entry import enter
+
+                session = enter(config.exec_root)
             launcher = fork_launcher()
             from kitepy.engine.daemon import run
 
-            return run(config, launcher)
-    except ConfigError as error:
+            return run(config, launcher, session)
+    except (ConfigError, RootlessError) as error:
         print(f"kitepy-engine: {error}", file=sys.stderr)
         return 1
 

@@ -16,11 +16,13 @@ from kitepy import __version__
 from kitepy.engine.builder.changes import apply_changes
 from kitepy.engine.config import EngineConfig
 from kitepy.engine.kernel import cgroups
+from kitepy.engine.kernel.port_sockets import bind_port
 from kitepy.engine.model.container_config import HostConfig, Ulimit
 from kitepy.engine.model.errors import EngineError, InvalidParameter, Unsupported
 from kitepy.engine.network.bridge import BridgeNetwork, BridgeSettings
 from kitepy.engine.network.naming import kernel_names
 from kitepy.engine.network.relay_process import RelayProcess
+from kitepy.engine.rootless.session import RootlessSession
 from kitepy.engine.runtime.client import Runtime
 from kitepy.engine.runtime.launcher import LauncherHandle
 from kitepy.engine.server.app import build_app
@@ -36,6 +38,7 @@ from kitepy.engine.services.containers import Containers
 from kitepy.engine.services.events import EventBus
 from kitepy.engine.services.execs import Execs
 from kitepy.engine.services.host_facts import read_host_facts
+from kitepy.engine.services.host_network import HostNetwork
 from kitepy.engine.services.images import ImageService
 from kitepy.engine.services.networks import NetworkService
 from kitepy.engine.services.seccomp_profiles import SeccompProfiles
@@ -67,8 +70,8 @@ _LEVELS = {
 }
 
 
-def run(config: EngineConfig, launcher: LauncherHandle) -> int:
-    """Run an engine until SIGTERM or SIGINT; gives the process's exit code."""
+def run(config: EngineConfig, launcher: LauncherHandle, session: RootlessSession | None = None) -> int:
+    """Run an engine until SIGTERM or SIGINT; gives the process's exit code. An engine without root has a ``session``."""
     logging.basicConfig(
         stream=sys.stderr,
         level=logging.DEBUG if config.debug else _LEVELS[config.log_level],
@@ -76,7 +79,7 @@ def run(config: EngineConfig, launcher: LauncherHandle) -> int:
     )
     _raise_file_limit()
     try:
-        asyncio.run(_serve(config, launcher))
+        asyncio.run(_serve(config, launcher, session))
     except EngineError as error:
         logger.critical("%s", error)
         return 1
@@ -93,11 +96,11 @@ def _raise_file_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-async def _serve(config: EngineConfig, launcher: LauncherHandle) -> None:
+async def _serve(config: EngineConfig, launcher: LauncherHandle, session: RootlessSession | None) -> None:
     hosts = [parse_host(text) for text in config.hosts]
     access = SocketAccess(config.socket_owner, _group_id(config.group))
     async with AsyncExitStack() as stack:
-        services, warm_up = await _compose(config, launcher, stack)
+        services, warm_up = await _compose(config, launcher, session, stack)
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -125,7 +128,9 @@ def _group_id(name: str | None) -> int | None:
 WarmUp = Callable[[], Coroutine[None, None, None]]
 
 
-async def _compose(config: EngineConfig, launcher: LauncherHandle, stack: AsyncExitStack) -> tuple[Services, WarmUp]:
+async def _compose(
+    config: EngineConfig, launcher: LauncherHandle, session: RootlessSession | None, stack: AsyncExitStack
+) -> tuple[Services, WarmUp]:
     """Make everything and bring it into the state of before; ``stack`` learns how to end it.
 
     The second result does what the first container or build would wait for otherwise; it can run beside requests.
@@ -146,17 +151,19 @@ async def _compose(config: EngineConfig, launcher: LauncherHandle, stack: AsyncE
     stack.push_async_callback(layers.close)
     overlays = OverlayStore(config.data_root, layers, workers)
 
+    outside = await asyncio.to_thread(session.status) if session is not None else None
     bridge = BridgeNetwork(
         kernel_names(config.data_root),
         BridgeSettings(
             gateway=config.bip,
-            mtu=config.mtu or None,
+            mtu=config.mtu or (outside.mtu if outside else None) or None,
             icc=config.icc,
             use_rules=config.iptables,
             forward=config.ip_forward,
             masquerade=config.ip_masq,
         ),
         RelayProcess(config.exec_root),
+        bind=session.bind if session is not None else bind_port,
     )
     runtime = Runtime(launcher, config.exec_root, cgroups.detect())
     stack.push_async_callback(_reap_launcher, launcher.pid)
@@ -192,6 +199,10 @@ async def _compose(config: EngineConfig, launcher: LauncherHandle, stack: AsyncE
         seccomp=seccomp,
         data_root=config.data_root,
         exec_root=config.exec_root,
+        host_network=HostNetwork(
+            (lambda: session.status().host_address) if session is not None else (lambda: str(bridge.gateway.ip)),
+            outside.dns if outside is not None else "",
+        ),
         dns=config.dns,
         dns_search=config.dns_search,
         dns_options=config.dns_opts,
@@ -237,7 +248,7 @@ async def _compose(config: EngineConfig, launcher: LauncherHandle, stack: AsyncE
     stack.push_async_callback(builds.close)
 
     await bridge.set_up()
-    stack.push_async_callback(_close_bridge, bridge, index)
+    stack.push_async_callback(_close_bridge, bridge, index, session)
     await runs.adopt_all()
     stack.push_async_callback(runs.shut_down, keep=config.live_restore, timeout_s=config.shutdown_timeout_s)
     await containers.finish_removals()
@@ -258,12 +269,13 @@ async def _compose(config: EngineConfig, launcher: LauncherHandle, stack: AsyncE
             insecure_registries=config.insecure_registries,
             live_restore=config.live_restore,
             uses_rules=config.iptables,
+            rootless=session is not None,
         ),
         SystemSources(
             containers=lambda: _counts(containers),
             images=images.count,
             event_listeners=lambda: events.listeners,
-            warnings=lambda: bridge.warnings,
+            warnings=lambda: (*bridge.warnings, *_outside_warnings(session)),
         ),
     )
 
@@ -293,9 +305,20 @@ async def _reap_launcher(pid: int) -> None:
     logger.warning("the launcher, process %d, does not end", pid)
 
 
-async def _close_bridge(bridge: BridgeNetwork, index: ContainerIndex) -> None:
+async def _close_bridge(bridge: BridgeNetwork, index: ContainerIndex, session: RootlessSession | None) -> None:
     """Leave the network in place for containers that go on running."""
-    await bridge.close(keep=any(record.state.status.has_process for record in index))
+    keep = any(record.state.status.has_process for record in index)
+    await bridge.close(keep=keep)
+    if session is not None:
+        if keep:
+            session.close()
+        else:
+            await asyncio.to_thread(session.end)
+
+
+def _outside_warnings(session: RootlessSession | None) -> tuple[str, ...]:
+    problem = session.status().problem if session is not None else ""
+    return (f"WARNING: containers reach no other network: {problem}",) if problem else ()
 
 
 def _name_of(index: ContainerIndex, container_id: str) -> str:

@@ -128,6 +128,11 @@ def set_not_dumpable() -> None:
     prctl(4, 0, name="PR_SET_DUMPABLE")
 
 
+def set_child_subreaper() -> None:
+    """PR_SET_CHILD_SUBREAPER: orphans among this process's descendants become its children rather than those of process 1."""
+    prctl(36, 1, name="PR_SET_CHILD_SUBREAPER")
+
+
 def set_no_new_privileges() -> None:
     """PR_SET_NO_NEW_PRIVS: exec never gains privileges again, for this process and its children."""
     prctl(38, 1, name="PR_SET_NO_NEW_PRIVS")

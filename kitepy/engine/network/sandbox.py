@@ -31,6 +31,7 @@ from kitepy.engine.kernel.netlink import (
 )
 from kitepy.engine.kernel.netns import in_new_namespace, open_current_namespace
 from kitepy.engine.kernel.sysctl import write_sysctl
+from kitepy.engine.kernel.user_namespaces import own_gid_map
 from kitepy.engine.network.bridge_link import quiet_ipv6
 
 logger = logging.getLogger(__name__)
@@ -43,9 +44,10 @@ INTERFACE = "eth0"
 SANDBOX_SYSCTLS = (
     ("net/ipv6/conf/default/disable_ipv6", "1"),
     ("net/ipv4/conf/default/arp_notify", "1"),
-    ("net/ipv4/ping_group_range", "0 2147483647"),
     ("net/ipv4/ip_unprivileged_port_start", "0"),
 )
+_LAST_GROUP = 2**31 - 1
+"""The highest that the kernel takes for ping_group_range."""
 _LINK_GONE = (errno.ENODEV,)
 
 
@@ -86,7 +88,9 @@ def _enter() -> tuple[int, RouteSocket]:
         fd = open_current_namespace()
         undo.callback(os.close, fd)
         inside = undo.enter_context(RouteSocket())
-        for name, value in SANDBOX_SYSCTLS:
+        # Every group may ping; in a user namespace the kernel takes groups only that exist there.
+        groups = ("net/ipv4/ping_group_range", f"0 {min(own_gid_map().last, _LAST_GROUP)}")
+        for name, value in (*SANDBOX_SYSCTLS, groups):
             try:
                 write_sysctl(name, value)
             except OSError as error:  # /proc/sys is read-only, or the kernel has no IPv6: conveniences, not safety

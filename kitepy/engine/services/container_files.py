@@ -8,7 +8,9 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from kitepy.engine.model.container import ContainerRecord
+from kitepy.engine.model.errors import InvalidParameter
 from kitepy.engine.services.container_request import parse_extra_host
+from kitepy.engine.services.host_network import HOST_NAME
 
 FALLBACK_NAMESERVERS = ("8.8.8.8", "8.8.4.4")
 """Used when the host names no server that a container could reach; the same as Docker's."""
@@ -29,9 +31,13 @@ def hosts_content(record: ContainerRecord, address: str, host_gateway: str, shar
     ``shared`` is the host's file, for a container that shares its network.
     """
     lines = list(_LOCAL_HOSTS) if shared is None else shared.splitlines()
-    for entry in record.host_config.extra_hosts or ():
-        name, target = parse_extra_host(entry)
+    extra = [parse_extra_host(entry) for entry in record.host_config.extra_hosts or ()]
+    for name, target in extra:
+        if target == "host-gateway" and not host_gateway:
+            raise InvalidParameter(f"unable to derive the address for host-gateway of {name}: this machine has no network")
         lines.append(f"{host_gateway if target == 'host-gateway' else target}\t{name}")
+    if address and host_gateway and all(name != HOST_NAME for name, _ in extra):
+        lines.append(f"{host_gateway}\t{HOST_NAME}")
     if address:
         full = record.config.hostname
         if record.config.domainname:

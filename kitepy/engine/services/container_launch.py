@@ -30,6 +30,7 @@ from kitepy.engine.services.container_files import (
 )
 from kitepy.engine.services.container_request import parse_network_mode, requested_ports
 from kitepy.engine.services.devices import devices_for
+from kitepy.engine.services.host_network import HostNetwork
 from kitepy.engine.services.log_options import log_target
 from kitepy.engine.services.process_spec import Surroundings, build_spec
 from kitepy.engine.services.root_files import read_root_file
@@ -63,6 +64,7 @@ class ContainerLauncher:
         seccomp: SeccompProfiles,
         data_root: Path,
         exec_root: Path,
+        host_network: HostNetwork,
         dns: tuple[str, ...] = (),
         dns_search: tuple[str, ...] = (),
         dns_options: tuple[str, ...] = (),
@@ -73,6 +75,7 @@ class ContainerLauncher:
         self.seccomp = seccomp
         self._data_root = data_root
         self._exec_root = exec_root
+        self._host_network = host_network
         self._dns = dns
         self._dns_search = dns_search
         self._dns_options = dns_options
@@ -190,13 +193,13 @@ class ContainerLauncher:
             hosts_content(
                 record,
                 record.endpoint.address if record.endpoint else "",
-                str(self._bridge.gateway.ip),
+                self._host_network.address(),
                 None if own_network else read_host_hosts(),
             ),
             hostname,
             resolv_content(
                 read_host_resolv(),
-                host.dns or self._dns,
+                host.dns or self._dns or ((self._host_network.nameserver,) if self._host_network.nameserver else ()),
                 host.dns_search or self._dns_search,
                 host.dns_options or self._dns_options,
                 own_network=own_network,
