@@ -53,6 +53,7 @@ from kitepy.engine.services.system import (
 from kitepy.engine.services.volumes import VolumeService
 from kitepy.engine.storage.content import ContentStore
 from kitepy.engine.storage.database import Database
+from kitepy.engine.storage.extract import OPAQUE_XATTR, USER_OPAQUE_XATTR
 from kitepy.engine.storage.images import ImageStore
 from kitepy.engine.storage.layers import LayerStore
 from kitepy.engine.storage.overlay import OverlayStore
@@ -147,9 +148,11 @@ async def _compose(
     stack.push_async_callback(workers.close)
     events = EventBus()
     content = ContentStore(config.data_root)
-    layers = LayerStore(config.data_root, database, content, workers)
+    # Root of a user namespace may not write overlay's usual marks.
+    opaque_xattr = OPAQUE_XATTR if session is None else USER_OPAQUE_XATTR
+    layers = LayerStore(config.data_root, database, content, workers, opaque_xattr=opaque_xattr)
     stack.push_async_callback(layers.close)
-    overlays = OverlayStore(config.data_root, layers, workers)
+    overlays = OverlayStore(config.data_root, layers, workers, user_xattrs=session is not None)
 
     outside = await asyncio.to_thread(session.status) if session is not None else None
     bridge = BridgeNetwork(

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import docker
+from support.ordinary_user import REPOSITORY, give_to_user, user_command
 
 START_TIMEOUT_S = 20.0
 STOP_TIMEOUT_S = 20.0
@@ -28,11 +29,20 @@ def unused_bip() -> str:
     return f"10.{200 + number // 250 % 50}.{number % 250}.1/24"
 
 
+ROOTLESS = os.environ.get("KITEPY_TEST_MODE") == "rootless"
+"""Whether engines are an ordinary user's unless a test says otherwise."""
+
+
 class EngineUnderTest:
     """An engine as a subprocess. Use it as a context manager, or ``start`` and ``stop`` it by hand."""
 
     def __init__(
-        self, *options: str, private_netns: bool = False, program: Sequence[str] = (sys.executable, "-m", "kitepy.engine")
+        self,
+        *options: str,
+        private_netns: bool = False,
+        program: Sequence[str] = (sys.executable, "-m", "kitepy.engine"),
+        rootless: bool = ROOTLESS,
+        tun_mode: str = "666",
     ) -> None:
         # Short, because a socket's path may have 107 bytes; on a disk, because overlayfs can't stack on every tmpfs.
         self.home = Path(tempfile.mkdtemp(prefix="ke-", dir="/var/tmp"))
@@ -42,6 +52,10 @@ class EngineUnderTest:
         self.pidfile = self.home / "pid"
         self.log = self.home / "log"
         self.private_netns = private_netns
+        self.rootless = rootless
+        self._tun_mode = tun_mode
+        if rootless:
+            give_to_user(self.home)
         self._options = options
         self._program = program
         self._bip = unused_bip()
@@ -69,6 +83,8 @@ class EngineUnderTest:
             *("--pidfile", str(self.pidfile), "--bip", self._bip),
             *self._options,
         ]
+        if self.rootless:
+            engine = user_command(self.home, engine, tun_mode=self._tun_mode)
         if self.private_netns:
             return ["unshare", "--net", "--", "sh", "-c", 'ip link set lo up && exec "$@"', "sh", *engine]
         return engine
@@ -77,7 +93,9 @@ class EngineUnderTest:
         """Start it and wait until it answers; gives the seconds that took."""
         began = time.monotonic()
         with self.log.open("ab") as log:
-            self._process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/")
+            self._process = subprocess.Popen(
+                self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", env=self._environment()
+            )
         deadline = began + START_TIMEOUT_S
         while not self.answers():
             if self._process.poll() is not None:
@@ -87,6 +105,11 @@ class EngineUnderTest:
                 raise AssertionError(f"the engine did not answer within {START_TIMEOUT_S} s:\n{self.log_tail()}")
             time.sleep(0.01)
         return time.monotonic() - began
+
+    @staticmethod
+    def _environment() -> dict[str, str]:
+        """The engine of this checkout, also where another one is installed."""
+        return {**os.environ, "PYTHONPATH": str(REPOSITORY)}
 
     def answers(self) -> bool:
         """Whether it answers a ping."""
@@ -221,7 +244,7 @@ class EngineUnderTest:
 
     def _interfaces(self) -> list[str]:
         """Interfaces with this engine's address; in a network namespace of its own they end with it."""
-        if self.private_netns:
+        if self.private_netns or self.rootless:
             return []
         lines = subprocess.run(
             ["ip", "-o", "-4", "address", "show"], capture_output=True, text=True, check=True

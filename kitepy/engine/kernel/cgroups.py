@@ -151,12 +151,16 @@ def read_pids(directory: str) -> list[int]:
 
 def detect() -> CgroupDriver:
     """The driver for this machine: v2 when ``/sys/fs/cgroup`` is the unified hierarchy, else v1 with what is mounted."""
+    from kitepy.engine.kernel.cgroups_none import NoCgroups
     from kitepy.engine.kernel.cgroups_v1 import CgroupV1, find_hierarchies
     from kitepy.engine.kernel.cgroups_v2 import CgroupV2, find_unified
+    from kitepy.engine.kernel.user_namespaces import in_user_namespace
 
     with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
         mountinfo = file.read()
     hierarchies = find_hierarchies(mountinfo)
+    if in_user_namespace():
+        return NoCgroups("it runs without root, and no control group is delegated to it; see `kitepy doctor`")
     if hierarchies:
         return CgroupV1(hierarchies)
     root = find_unified(mountinfo)

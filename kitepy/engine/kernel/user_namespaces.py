@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 _WHOLE_RANGE = 2**32 - 1
 
 
@@ -46,12 +44,17 @@ class IdMap:
 
 def own_uid_map(pid: int | str = "self") -> IdMap:
     """The map of a process's user namespace as seen from ours."""
-    return IdMap.parse(Path(f"/proc/{pid}/uid_map").read_text(encoding="ascii"))
+    return _read_map(f"/proc/{pid}/uid_map")
 
 
 def own_gid_map(pid: int | str = "self") -> IdMap:
     """The same for group ids."""
-    return IdMap.parse(Path(f"/proc/{pid}/gid_map").read_text(encoding="ascii"))
+    return _read_map(f"/proc/{pid}/gid_map")
+
+
+def _read_map(path: str) -> IdMap:
+    with open(path, encoding="ascii") as file:
+        return IdMap.parse(file.read())
 
 
 def in_user_namespace() -> bool:

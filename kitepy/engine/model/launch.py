@@ -29,6 +29,8 @@ class OverlayRoot:
     """Overlay's work directory, on the same file system as ``upper``."""
     volatile: bool = False
     """Skip syncing: for mounts whose content is thrown away or hashed at once (``--rm``, build steps)."""
+    user_xattrs: bool = False
+    """Overlay keeps its marks in ``user.overlay.*``, as it must where nobody may write ``trusted.*``."""
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from kitepy.engine.kernel.processes import start_ticks
+
 _NAME = "helpers.json"
 
 
@@ -21,12 +23,8 @@ class ProcessMark:
     @classmethod
     def of(cls, pid: int) -> ProcessMark | None:
         """The process with this number, or None when there is none."""
-        try:
-            text = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
-        except (FileNotFoundError, ProcessLookupError):
-            return None
-        fields = text.rpartition(")")[2].split()
-        return None if fields[0] == "Z" else cls(pid, int(fields[19]))
+        started = start_ticks(pid)
+        return None if started is None else cls(pid, started)
 
     def is_alive(self) -> bool:
         """Whether it still runs."""

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from kitepy.engine.kernel import packets
 from kitepy.engine.kernel.cgroups import CgroupDriver
+from kitepy.engine.kernel.processes import kill_if_same
 from kitepy.engine.model.errors import Conflict, EngineError, StartFailed, SystemFailure, Unsupported
 from kitepy.engine.model.launch import ExitReason, ExitStatus, LaunchRequest
 from kitepy.engine.runtime import channel
@@ -163,7 +164,11 @@ class Runtime:
         """A container whose monitor was killed can't be ruled or logged any more: end what is left of it."""
         status = _read_json(state_dir / "status.json") or {}
         path = str(status.get("cgroup_path") or f"/kitepy/{container_id}")
-        self._cgroups.kill(path)
+        if self._cgroups.version:
+            self._cgroups.kill(path)
+        else:
+            # Only process 1 is known; with it goes everything in its PID namespace.
+            kill_if_same(int(str(status.get("pid") or 0)), int(str(status.get("pid_started") or 0)))
         for _ in range(100):
             try:
                 self._cgroups.remove(path)
@@ -454,6 +459,7 @@ def _launch_message(
             "upper": overlay.upper,
             "work": overlay.work,
             "volatile": overlay.volatile,
+            "user_xattrs": overlay.user_xattrs,
         },
         "log": {
             "driver": request.log.driver,

@@ -7,6 +7,7 @@ import time
 
 from kitepy.engine.kernel import namespaces
 from kitepy.engine.kernel.packets import Message
+from kitepy.engine.kernel.processes import start_ticks
 from kitepy.engine.runtime.children import Child
 from kitepy.engine.runtime.init import Machine
 from kitepy.engine.runtime.plan import Plan
@@ -28,6 +29,7 @@ class Container:
         """What the engine is told, and finds in ``status.json``."""
         return {
             "pid": self.first.pid,
+            "pid_started": start_ticks(self.first.pid) or 0,
             "monitor_pid": os.getpid(),
             "started_at_ns": self._started_at_ns,
             "cgroup_path": self.plan.cgroup_path,

@@ -115,5 +115,5 @@ def find_machine() -> Machine:
     from kitepy.engine.runtime.init import Machine
 
     driver = detect()
-    hierarchies = driver.hierarchies if isinstance(driver, CgroupV1) else None
+    hierarchies = driver.hierarchies if isinstance(driver, CgroupV1) else None if driver.version else {}
     return Machine(driver, hierarchies, last_capability())

@@ -57,6 +57,8 @@ def run_monitor(request: Message, fds: list[int], seccomp_program: bytes, machin
             syscalls.ignore_signal(number)
         os.setsid()
         syscalls.set_name("kitepy-monitor")
+        if not machine.driver.version:
+            syscalls.set_child_subreaper()  # without control groups the container's processes are found by descent
         _leave_engine_stdio(str(request["state_dir"]))
         _run(_Start(request, fds, seccomp_program, machine))
         code = 0

@@ -311,7 +311,10 @@ class SetReadonly(Operation):
 
 
 class MakeDevice(Operation):
-    """Create a device node; one that is there already must be the same device."""
+    """Create a device node; one that is there already must be the same device.
+
+    A user namespace has no right to make nodes: there the host's node of the same path is mounted instead.
+    """
 
     fields = ("path", "mode", "device", "uid", "gid")
     path: str
@@ -331,10 +334,28 @@ class MakeDevice(Operation):
                 if stat.S_IFMT(found.st_mode) != stat.S_IFMT(self.mode) or found.st_rdev != self.device:
                     raise
                 return
+            except PermissionError:
+                self._bind(context)
+                return
             if self.uid or self.gid:
                 os.chown(name, self.uid, self.gid, dir_fd=parent_fd, follow_symlinks=False)
         finally:
             os.close(parent_fd)
+
+    def _bind(self, context: Context) -> None:
+        source_fd = os.open(self.path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)  # the host's tree is still in place
+        try:
+            found = os.fstat(source_fd)
+            if stat.S_IFMT(found.st_mode) != stat.S_IFMT(self.mode) or found.st_rdev != self.device:
+                raise OSError(19, f"{self.path} of the host is another device than the container is to get")
+            tree_fd = mounts.clone_tree(source_fd)
+            target_fd = open_or_create(context.root_fd, self.path, directory=False, follow=False)
+            mounts.set_attributes(tree_fd, add=mounts.ATTR_NOSUID | mounts.ATTR_NOEXEC, propagation=mounts.MS_PRIVATE)
+            mounts.attach_tree(tree_fd, target_fd, self.path)
+            os.close(target_fd)
+            os.close(tree_fd)
+        finally:
+            os.close(source_fd)
 
 
 class MakeLink(Operation):

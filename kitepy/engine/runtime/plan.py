@@ -120,7 +120,7 @@ class Launch:
         self.overlay = overlay
         self.has_netns_fd = has_netns_fd
         self.hierarchies = hierarchies
-        """Mount point by controller for cgroup v1, None for v2."""
+        """Mount point by controller for cgroup v1, None for v2, empty without any: then an empty directory is shown."""
 
 
 class Plan:
@@ -320,7 +320,8 @@ def overlay_options(overlay: Document) -> str:
         options += f",upperdir={overlay['upper']},workdir={overlay['work']}"
         if overlay.get("volatile"):
             options += ",volatile"
-    return f"{options},{_OVERLAY_FIXED}"
+    # With userxattr the kernel itself switches off what the other options do, and refuses to be told.
+    return f"{options},userxattr,index=off" if overlay.get("user_xattrs") else f"{options},{_OVERLAY_FIXED}"
 
 
 def _plan_bind(slot: int, target: str, options: list[str]) -> AttachBind:

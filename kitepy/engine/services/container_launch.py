@@ -12,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 
+from kitepy.engine.kernel.user_namespaces import in_user_namespace
 from kitepy.engine.model.container import ContainerRecord, MountKind
 from kitepy.engine.model.errors import InvalidParameter
 from kitepy.engine.model.ids import short_id
@@ -76,6 +77,7 @@ class ContainerLauncher:
         self._data_root = data_root
         self._exec_root = exec_root
         self._host_network = host_network
+        self._bind_devices = in_user_namespace()
         self._dns = dns
         self._dns_search = dns_search
         self._dns_options = dns_options
@@ -169,6 +171,7 @@ class ContainerLauncher:
                 hostname=hostname,
                 own_network=own_network,
                 devices=devices_for(host),
+                bind_devices=self._bind_devices,
                 namespace_paths=_namespace_paths(record, pid_of),
                 volume_paths=self._volume_paths(record),
             ),

@@ -64,6 +64,7 @@ def _device(path: str, target: str, access: str) -> HostDevice | None:
         return None
     return HostDevice(
         path=target,
+        source=path,
         kind=kind,
         major=os.major(status.st_rdev),
         minor=os.minor(status.st_rdev),

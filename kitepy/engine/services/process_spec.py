@@ -33,6 +33,8 @@ class HostDevice:
     """A device node of the host that a container gets."""
 
     path: str
+    """Where the container sees it."""
+    source: str
     kind: str
     """``c`` or ``b``."""
     major: int
@@ -56,6 +58,8 @@ class Surroundings:
     own_network: bool
     """False with the host's network: its /sys is then visible and its sysctls are out of reach."""
     devices: tuple[HostDevice, ...] = ()
+    bind_devices: bool = False
+    """Whether devices have to be mounted, because a user namespace can't make nodes."""
     namespace_paths: Mapping[str, str] = field(default_factory=dict)
     """Paths of namespaces to join, by OCI type (``pid``, ``ipc``, ``uts``)."""
     volume_paths: Mapping[str, str] = field(default_factory=dict)
@@ -101,7 +105,7 @@ def build_spec(record: ContainerRecord, around: Surroundings) -> dict[str, Any]:
         "linux": {
             "cgroupsPath": f"/kitepy/{record.id}",
             "namespaces": _namespaces(host, around),
-            "devices": [_device_document(device) for device in around.devices],
+            "devices": [] if around.bind_devices else [_device_document(device) for device in around.devices],
             "resources": build_resources(host, around.devices),
             "maskedPaths": [] if privileged else list(host.masked_paths or ()),
             "readonlyPaths": [] if privileged else list(host.readonly_paths or ()),
@@ -183,6 +187,10 @@ def _mounts(record: ContainerRecord, around: Surroundings) -> list[dict[str, Any
         _mount("/sys/fs/cgroup", "cgroup", "cgroup", sys_access, "nosuid", "noexec", "nodev"),
         _mount("/dev/mqueue", "mqueue", "mqueue", "nosuid", "noexec", "nodev"),
     ]
+    if around.bind_devices:
+        mounts += [
+            _mount(device.path, "bind", device.source, "bind", "rprivate", "nosuid", "noexec") for device in around.devices
+        ]
     taken = {point.destination for point in record.mounts}
     if host.ipc_mode == "host":
         mounts.append(_mount("/dev/shm", "bind", "/dev/shm", "rbind", "rprivate", "nosuid", "noexec", "nodev"))

@@ -13,19 +13,21 @@ from kitepy.engine.model.launch import OverlayRoot
 
 _MAX_BYTES = 4 * 1024 * 1024
 _OPAQUE = b"trusted.overlay.opaque"
+_USER_OPAQUE = b"user.overlay.opaque"
 
 
 def read_root_file(root: OverlayRoot, path: str) -> str:
     """The text of a regular file such as ``etc/passwd``; empty when the root has none."""
     layers = [root.upper, *root.lower] if root.upper is not None else list(root.lower)
+    opaque = _USER_OPAQUE if root.user_xattrs else _OPAQUE
     for layer in layers:
-        found = _look_up(root.base / layer, path.strip("/").split("/"))
+        found = _look_up(root.base / layer, path.strip("/").split("/"), opaque)
         if found is not None:
             return found
     return ""
 
 
-def _look_up(layer: Path, names: list[str]) -> str | None:
+def _look_up(layer: Path, names: list[str], opaque: bytes) -> str | None:
     """The text in this layer, "" when the layer hides it from those below, None when the layer says nothing."""
     try:
         directory = os.open(layer, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -42,15 +44,15 @@ def _look_up(layer: Path, names: list[str]) -> str | None:
                 return ""
             os.close(directory)
             directory = inner
-            hidden = hidden or _is_opaque(directory)
+            hidden = hidden or _is_opaque(directory, opaque)
         return _read_regular(directory, names[-1], hidden)
     finally:
         os.close(directory)
 
 
-def _is_opaque(directory: int) -> bool:
+def _is_opaque(directory: int, attribute: bytes) -> bool:
     try:
-        return os.getxattr(directory, _OPAQUE) == b"y"
+        return os.getxattr(directory, attribute) == b"y"
     except OSError:
         return False
 

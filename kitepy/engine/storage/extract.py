@@ -26,6 +26,7 @@ OPAQUE_MARKER = b".wh..wh..opq"
 _AUFS_PREFIX = b".wh..wh."
 OVERLAY_XATTRS = (b"trusted.overlay.", b"user.overlay.")
 OPAQUE_XATTR = "trusted.overlay.opaque"
+USER_OPAQUE_XATTR = "user.overlay.opaque"
 """Rootless mounts use ``user.overlay.opaque`` instead (mount option ``userxattr``)."""
 
 _MACHINE_TROUBLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ENOMEM, errno.EMFILE})

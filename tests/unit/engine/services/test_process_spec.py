@@ -203,7 +203,7 @@ def test_no_limit_of_processes_is_no_limit(limit: int | None) -> None:
 def test_devices_are_made_and_allowed() -> None:
     around = Surroundings(
         Path("/b"), Path("/c"), Account(), "box", own_network=True,
-        devices=(HostDevice("/dev/fuse", "c", 10, 229, 0o666, 0, 0, "rw"),),
+        devices=(HostDevice("/dev/fuse", "/dev/fuse", "c", 10, 229, 0o666, 0, 0, "rw"),),
     )  # fmt: skip
     linux = spec(around=around, device_cgroup_rules=["b 8:* r", "c 1:11 rw"])["linux"]
     assert linux["devices"][0]["path"] == "/dev/fuse"
