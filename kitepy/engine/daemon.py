@@ -19,6 +19,7 @@ from kitepy.engine.kernel import cgroups
 from kitepy.engine.kernel.port_sockets import bind_port
 from kitepy.engine.model.container_config import HostConfig, Ulimit
 from kitepy.engine.model.errors import EngineError, InvalidParameter, Unsupported
+from kitepy.engine.model.launch import OverlayFlavour
 from kitepy.engine.network.bridge import BridgeNetwork, BridgeSettings
 from kitepy.engine.network.naming import kernel_names
 from kitepy.engine.network.relay_process import RelayProcess
@@ -53,7 +54,6 @@ from kitepy.engine.services.system import (
 from kitepy.engine.services.volumes import VolumeService
 from kitepy.engine.storage.content import ContentStore
 from kitepy.engine.storage.database import Database
-from kitepy.engine.storage.extract import OPAQUE_XATTR, USER_OPAQUE_XATTR
 from kitepy.engine.storage.images import ImageStore
 from kitepy.engine.storage.layers import LayerStore
 from kitepy.engine.storage.overlay import OverlayStore
@@ -149,10 +149,10 @@ async def _compose(
     events = EventBus()
     content = ContentStore(config.data_root)
     # Root of a user namespace may not write overlay's usual marks.
-    opaque_xattr = OPAQUE_XATTR if session is None else USER_OPAQUE_XATTR
-    layers = LayerStore(config.data_root, database, content, workers, opaque_xattr=opaque_xattr)
+    flavour = OverlayFlavour.TRUSTED if session is None else OverlayFlavour.USER
+    layers = LayerStore(config.data_root, database, content, workers, flavour=flavour)
     stack.push_async_callback(layers.close)
-    overlays = OverlayStore(config.data_root, layers, workers, user_xattrs=session is not None)
+    overlays = OverlayStore(config.data_root, layers, workers)
 
     outside = await asyncio.to_thread(session.status) if session is not None else None
     bridge = BridgeNetwork(

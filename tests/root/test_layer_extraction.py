@@ -300,7 +300,9 @@ def test_a_bomb_ends_at_the_limit(tmp_path: Path) -> None:
             target.mkdir()
             job = "kitepy.engine.storage.jobs:unpack_layer"
             with pytest.raises(InvalidParameter, match=message):
-                await storage.workers.run(job, {"root": str(target), "limits": limits}, [os.open(archive, os.O_RDONLY)])
+                await storage.workers.run(
+                    job, {"root": str(target), "flavour": "trusted", "limits": limits}, [os.open(archive, os.O_RDONLY)]
+                )
             assert sum(file.stat().st_size for file in target.iterdir()) <= 3 << 20
 
     (tmp_path / "root").mkdir()
@@ -313,7 +315,7 @@ def test_a_bomb_without_files_ends_at_the_limit(tmp_path: Path) -> None:
 
     async def story(storage: Storage) -> None:
         (tmp_path / "target").mkdir()
-        params = {"root": str(tmp_path / "target"), "limits": {"max_bytes": 1 << 20}}
+        params = {"root": str(tmp_path / "target"), "flavour": "trusted", "limits": {"max_bytes": 1 << 20}}
         with pytest.raises(InvalidParameter, match="too large once uncompressed"):
             await storage.workers.run("kitepy.engine.storage.jobs:unpack_layer", params, [os.open(archive, os.O_RDONLY)])
 

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from pathlib import Path
 from typing import Any, TypeVar
 
+from kitepy.engine.model.launch import OverlayFlavour
 from kitepy.engine.model.oci import ImageConfig, digest_of
 from kitepy.engine.services.images import ImageService
 from kitepy.engine.services.volumes import VolumeService
@@ -28,7 +29,7 @@ Deadline_s = 60.0
 class Storage:
     """All stores and services over one data root; ``events`` and the hooks are plain attributes."""
 
-    def __init__(self, data_root: Path, boot_id: str | None = None) -> None:
+    def __init__(self, data_root: Path, boot_id: str | None = None, flavour: OverlayFlavour = OverlayFlavour.TRUSTED) -> None:
         self.root = data_root
         self.events: list[tuple[str, str, str]] = []
         self.attributes: list[dict[str, str]] = []
@@ -37,7 +38,7 @@ class Storage:
         self.database = Database(data_root / "state.db")
         self.content = ContentStore(data_root)
         self.workers = WorkerPool()
-        self.layers = LayerStore(data_root, self.database, self.content, self.workers, boot_id=boot_id)
+        self.layers = LayerStore(data_root, self.database, self.content, self.workers, boot_id=boot_id, flavour=flavour)
         self.overlays = OverlayStore(data_root, self.layers, self.workers)
         self.image_store = ImageStore(self.database, self.layers)
         self.images = ImageService(
@@ -63,11 +64,16 @@ class Storage:
         self.database.close()
 
 
-def with_storage(data_root: Path, story: Callable[[Storage], Awaitable[Result]], boot_id: str | None = None) -> Result:
+def with_storage(
+    data_root: Path,
+    story: Callable[[Storage], Awaitable[Result]],
+    boot_id: str | None = None,
+    flavour: OverlayFlavour = OverlayFlavour.TRUSTED,
+) -> Result:
     """Run a coroutine function on a data root, with a deadline."""
 
     async def main() -> Result:
-        storage = Storage(data_root, boot_id)
+        storage = Storage(data_root, boot_id, flavour)
         try:
             await storage.layers.reconcile()
             return await asyncio.wait_for(story(storage), Deadline_s)

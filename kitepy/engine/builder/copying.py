@@ -25,6 +25,7 @@ from kitepy.engine.builder.ownership import ModeChange, owner_in_root, parse_mod
 from kitepy.engine.builder.patterns import IgnoreRules
 from kitepy.engine.builder.selection import Chosen, ContentDigest, choose, copied_xattrs, open_chosen, walk
 from kitepy.engine.builder.trees import enter_target, open_tree
+from kitepy.engine.kernel.id_limits import IdLimits, own_id_limits
 from kitepy.engine.model.errors import InvalidParameter, SystemFailure
 from kitepy.engine.storage import extract
 from kitepy.engine.storage.compression import open_stream
@@ -58,10 +59,13 @@ def apply(_: JobContext, params: dict[str, Any]) -> dict[str, Any]:
         open_tree(group["tree"], os.path.join(params["scratch"], f"source{index}"))
         for index, group in enumerate(params["groups"])
     ]
+    ids = own_id_limits()
     enter_target(params["target"], os.path.join(params["scratch"], "target"))
+    owner = _owner(params["chown"], ids)
     copier = _Copier(
-        owner=_owner(params["chown"]),
-        archive_owner=_owner(params["chown"]) if params["chown"] else None,
+        owner=owner,
+        archive_owner=owner if params["chown"] else None,
+        ids=ids,
         keep_owner=bool(params["owners"]) and not params["chown"],
         mode=parse_mode(params["chmod"]) if params["chmod"] else None,
         excludes=excludes,
@@ -86,7 +90,7 @@ def apply(_: JobContext, params: dict[str, Any]) -> dict[str, Any]:
         kind = SystemFailure if error.errno in _MACHINE_TROUBLE else InvalidParameter
         where = f" ({error.filename})" if error.filename else ""
         raise kind(f"COPY failed: {error.strerror}{where}") from error
-    return {}
+    return {"warnings": copier.warnings}
 
 
 def is_archive(fd: int) -> bool:
@@ -109,12 +113,15 @@ class _Copier:
         *,
         owner: tuple[int, int],
         archive_owner: tuple[int, int] | None,
+        ids: IdLimits | None,
         keep_owner: bool,
         mode: ModeChange | None,
         excludes: IgnoreRules,
     ) -> None:
         self._owner = owner
         self._archive_owner = archive_owner
+        self._ids = ids
+        self.warnings: list[str] = []
         self._keep_owner = keep_owner
         self._mode = mode
         self._excludes = excludes
@@ -256,11 +263,14 @@ class _Copier:
     def _unpack(self, source_fd: int, destination: str) -> None:
         target = self._resolved(destination)
         self._make_directories(target)
-        options = extract.ExtractOptions(destination=os.fsencode(target), whiteouts=False, owner=self._archive_owner)
+        options = extract.ExtractOptions(
+            destination=os.fsencode(target), whiteouts=False, owner=self._archive_owner, ids=self._ids
+        )
         try:
-            extract.extract(lambda size: os.read(source_fd, size), options)
+            result = extract.extract(lambda size: os.read(source_fd, size), options)
         except InvalidParameter as error:
             raise InvalidParameter(f"ADD failed: {error}") from None
+        self.warnings += result.warnings
 
     def _owner_of(self, status: os.stat_result) -> tuple[int, int]:
         return (status.st_uid, status.st_gid) if self._keep_owner else self._owner
@@ -286,8 +296,11 @@ def _copy_data(source_fd: int, target_fd: int) -> None:
         pass
 
 
-def _owner(chown: str) -> tuple[int, int]:
+def _owner(chown: str, ids: IdLimits | None) -> tuple[int, int]:
     try:
-        return owner_in_root(chown) if chown else (0, 0)
+        owner = owner_in_root(chown) if chown else (0, 0)
     except ValueError as problem:
         raise InvalidParameter(f"--chown={chown}: {problem}") from None
+    if ids is not None and (unmapped := ids.problem(*owner)):
+        raise InvalidParameter(f"--chown={chown}: {unmapped}")
+    return owner

@@ -46,7 +46,7 @@ class StepRoot:
     def target(self) -> dict[str, Any]:
         """As worker jobs take it."""
         root = self.root
-        return {"base": str(root.base), "lower": list(root.lower), "upper": root.upper, "work": root.work}
+        return {"base": str(root.base), "lower": list(root.lower), "upper": root.upper, "work": root.work, **_flavour(root)}
 
     async def commit(self) -> ChainId:
         """Make what was written a layer."""
@@ -83,7 +83,9 @@ async def prepare_copy(solver: Solver, stage: Stage, state: StageState, copy: Co
                 "chown": copy.chown,
                 "chmod": copy.chmod,
             }
-            await run_job(tools, "copying:apply", job, copy.line)
+            result = await run_job(tools, "copying:apply", job, copy.line)
+            for warning in result["warnings"]:
+                await solver.output.note(f"[Warning] {warning}")
             return await step.commit()
 
     return Step(make, {"content": found["digest"]})
@@ -109,7 +111,11 @@ def prepare_workdir(solver: Solver, state: StageState, workdir: Workdir) -> Step
 def overlay_tree(tools: Tools, top: ChainId | None) -> dict[str, Any]:
     """Layers as worker jobs read them."""
     root = tools.overlays.read_only(top)
-    return {"base": str(root.base), "lower": list(root.lower)}
+    return {"base": str(root.base), "lower": list(root.lower), **_flavour(root)}
+
+
+def _flavour(root: OverlayRoot) -> dict[str, str]:
+    return {"flavour": root.flavour.value}
 
 
 async def _groups(solver: Solver, stage: Stage, copy: Copy, scratch: str) -> list[dict[str, Any]]:

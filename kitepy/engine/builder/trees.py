@@ -5,16 +5,16 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from kitepy.engine.kernel import overlay
+from kitepy.engine.model.launch import OverlayFlavour
 from kitepy.engine.storage import confinement
-
-# Layers must hold whole files under their own names, whatever the kernel's defaults are.
-_OPTIONS = "redirect_dir=off,metacopy=off"
 
 
 def open_tree(tree: dict[str, Any], mount_point: str) -> int:
     """A descriptor of a tree to read from.
 
-    ``tree`` is ``{"path": directory}``, or ``{"base": directory, "lower": [layer directories, topmost first]}``, which
+    ``tree`` is ``{"path": directory}``, or ``{"base": directory, "lower": [layer directories, topmost first],
+    "flavour": text}``, which
     gets mounted at ``mount_point`` when there are several layers.
     """
     path = tree.get("path")
@@ -24,7 +24,7 @@ def open_tree(tree: dict[str, Any], mount_point: str) -> int:
             path = os.path.join(tree["base"], lower[0])
         else:
             os.makedirs(mount_point, exist_ok=True)
-            _mount(tree["base"], mount_point, f"lowerdir={':'.join(lower)},{_OPTIONS}")
+            _mount(tree, mount_point)
             path = mount_point
     return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
@@ -32,16 +32,15 @@ def open_tree(tree: dict[str, Any], mount_point: str) -> int:
 def enter_target(target: dict[str, Any], mount_point: str) -> None:
     """Make an overlay with a writable directory on top the process's root.
 
-    ``target`` is ``{"base", "lower", "upper", "work"}``, all relative to the base.
+    ``target`` is ``{"base", "lower", "upper", "work", "flavour"}``, directories relative to the base.
     """
     os.makedirs(mount_point, exist_ok=True)
-    layers = f"lowerdir={':'.join(target['lower'])},upperdir={target['upper']},workdir={target['work']}"
-    _mount(target["base"], mount_point, f"{layers},volatile,{_OPTIONS}")
+    _mount(target, mount_point)
     confinement.chroot_into(mount_point)
 
 
-def _mount(base: str, mount_point: str, options: str) -> None:
-    # Layer names are relative to the base, which keeps 128 of them within the kernel's one page.
-    os.chdir(base)
-    confinement.mount_overlay(mount_point, options)
+def _mount(tree: dict[str, Any], mount_point: str) -> None:
+    user_xattrs = OverlayFlavour(tree["flavour"]).user_xattrs
+    options = overlay.options(tree["lower"], tree.get("upper"), tree.get("work"), volatile=True, user_xattrs=user_xattrs)
+    overlay.mount(mount_point, tree["base"], options)
     os.chdir("/")

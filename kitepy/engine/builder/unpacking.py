@@ -10,6 +10,7 @@ from typing import Any
 from kitepy.engine.builder.copying import is_archive
 from kitepy.engine.builder.parser import MAX_SIZE_BYTES
 from kitepy.engine.builder.patterns import IgnoreRules, clean, read_ignore_file
+from kitepy.engine.kernel.id_limits import own_id_limits
 from kitepy.engine.model.errors import InvalidParameter
 from kitepy.engine.storage import confinement, extract
 from kitepy.engine.storage.compression import open_stream
@@ -25,11 +26,12 @@ def unpack_context(context: JobContext, params: dict[str, Any]) -> dict[str, Any
     of files and directories left out). A body that is no archive is taken for a Dockerfile without a context.
     """
     spool_fd = context.fds[0]
+    ids = own_id_limits()
     confinement.chroot_into(params["root"])
     name = clean("/" + params["dockerfile"]).lstrip("/")
     if not _is_context(spool_fd):
         return {"dockerfile": _decode(_read_plain(spool_fd)), "name": name, "ignored": 0}
-    extract.extract(lambda size: os.read(spool_fd, size), extract.ExtractOptions(whiteouts=False, owner=(0, 0)))
+    extract.extract(lambda size: os.read(spool_fd, size), extract.ExtractOptions(whiteouts=False, owner=(0, 0), ids=ids))
     text = _read(name)
     if text is None and name == "Dockerfile":
         text = _read("dockerfile")

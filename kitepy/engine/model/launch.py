@@ -11,6 +11,25 @@ from enum import Enum
 from pathlib import Path
 
 
+class OverlayFlavour(Enum):
+    """How layers are joined, which decides how the marks of removed files are written, too."""
+
+    TRUSTED = "trusted"
+    """By the kernel, with marks in ``trusted.overlay.*``, which only root of the machine may write."""
+    USER = "user"
+    """By the kernel, with marks in ``user.overlay.*`` (mount option ``userxattr``): for root of a user namespace."""
+
+    @property
+    def opaque_xattr(self) -> str:
+        """The attribute of a directory that hides what layers below have under its name."""
+        return "trusted.overlay.opaque" if self is OverlayFlavour.TRUSTED else "user.overlay.opaque"
+
+    @property
+    def user_xattrs(self) -> bool:
+        """Whether the kernel has to be told of the marks' place."""
+        return self is OverlayFlavour.USER
+
+
 @dataclass(frozen=True)
 class OverlayRoot:
     """An overlay mount, described relative to one directory so that 128 layers fit into one page of mount options.
@@ -29,8 +48,7 @@ class OverlayRoot:
     """Overlay's work directory, on the same file system as ``upper``."""
     volatile: bool = False
     """Skip syncing: for mounts whose content is thrown away or hashed at once (``--rm``, build steps)."""
-    user_xattrs: bool = False
-    """Overlay keeps its marks in ``user.overlay.*``, as it must where nobody may write ``trusted.*``."""
+    flavour: OverlayFlavour = OverlayFlavour.TRUSTED
 
 
 @dataclass(frozen=True)

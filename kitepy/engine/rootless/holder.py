@@ -19,9 +19,9 @@ from typing import NoReturn
 
 from kitepy.engine.kernel import mounts, namespaces, syscalls
 from kitepy.engine.kernel.packets import receive, send
+from kitepy.engine.kernel.subordinate_ids import IdRange, free_range, parse_entries, plan_map, ranges_of
 from kitepy.engine.rootless.outside import Outside
 from kitepy.engine.rootless.state import HelperState, ProcessMark
-from kitepy.engine.rootless.subordinate_ids import IdRange, free_range, parse_entries, plan_map, ranges_of
 
 _MAP_TIMEOUT_S = 10.0
 _PAUSE_S = "2147483647"

@@ -459,7 +459,7 @@ def _launch_message(
             "upper": overlay.upper,
             "work": overlay.work,
             "volatile": overlay.volatile,
-            "user_xattrs": overlay.user_xattrs,
+            "flavour": overlay.flavour.value,
         },
         "log": {
             "driver": request.log.driver,

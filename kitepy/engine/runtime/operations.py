@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import stat
 
-from kitepy.engine.kernel import mounts, namespaces, syscalls, tty
+from kitepy.engine.kernel import mounts, namespaces, overlay, syscalls, tty
 from kitepy.engine.kernel.cgroups import CgroupDriver
 from kitepy.engine.kernel.paths import open_in_root, open_or_create
 
@@ -193,10 +193,9 @@ class MountOverlay(Operation):
     volatile_work: str | None
 
     def execute(self, context: Context) -> None:
-        os.chdir(self.base)
         if self.volatile_work is not None:
-            _remove_volatile_mark(f"{self.volatile_work}/work/incompat/volatile")
-        mounts.mount_overlay(self.target, self.options, mounts.MS_RDONLY if self.readonly else 0)
+            _remove_volatile_mark(f"{self.base}/{self.volatile_work}/work/incompat/volatile")
+        overlay.mount(self.target, self.base, self.options, readonly=self.readonly)
         context.root_fd = os.open(self.target, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
 

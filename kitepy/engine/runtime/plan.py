@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import stat
 
-from kitepy.engine.kernel import mounts
+from kitepy.engine.kernel import mounts, overlay
 from kitepy.engine.kernel.cgroups import PARENT
 from kitepy.engine.kernel.namespaces import CLONE_NEWCGROUP, CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWPID, FLAG_BY_OCI_TYPE
 from kitepy.engine.runtime.operations import (
@@ -99,7 +99,6 @@ _PROPAGATION = {
     "runbindable": (mounts.MS_UNBINDABLE, True),
 }
 _NO_MEANING_HERE = frozenset({"defaults", "bind", "rbind", "async", "nosymfollow"})
-_OVERLAY_FIXED = "index=off,metacopy=off,redirect_dir=off"
 
 
 class Launch:
@@ -309,19 +308,16 @@ def _plan_root(document: Document, launch: Launch) -> Operation:
     return MountOverlay(target, base, overlay_options(launch.overlay), not upper, volatile_work)
 
 
-def overlay_options(overlay: Document) -> str:
-    """The option string of an overlay mount.
-
-    Features that put extended attributes with overlay's own meaning into the upper directory are switched off whatever the
-    kernel's default is, so that the directory can become a layer as it is.
-    """
-    options = "lowerdir=" + ":".join(_texts(overlay.get("lower")))
-    if overlay.get("upper"):
-        options += f",upperdir={overlay['upper']},workdir={overlay['work']}"
-        if overlay.get("volatile"):
-            options += ",volatile"
-    # With userxattr the kernel itself switches off what the other options do, and refuses to be told.
-    return f"{options},userxattr,index=off" if overlay.get("user_xattrs") else f"{options},{_OVERLAY_FIXED}"
+def overlay_options(document: Document) -> str:
+    """The option string of an overlay mount."""
+    upper, work = document.get("upper"), document.get("work")
+    return overlay.options(
+        _texts(document.get("lower")),
+        str(upper) if upper else None,
+        str(work),
+        volatile=bool(document.get("volatile")),
+        user_xattrs=document.get("flavour") == "user",
+    )
 
 
 def _plan_bind(slot: int, target: str, options: list[str]) -> AttachBind:

@@ -79,6 +79,9 @@ class ImageArchives:
                         short = archived.document.diff_ids[index].removeprefix("sha256:")[:12]
                         yield {"status": "Loading layer", "progressDetail": {}, "id": short}
                     await spool.place(archived, index, descriptor)
+                for warning in spool.warnings:
+                    yield {"stream": f"Warning: {warning}\n"}
+                spool.warnings.clear()
                 for message in self._record(archived):
                     yield message
 
@@ -192,6 +195,8 @@ class _Spool:
     directory: Path = field(init=False)
     members: Members = field(default_factory=dict)
     unpacking: dict[str, asyncio.Task[Unplaced]] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+    """What of the layers placed so far could not be kept here, for people."""
 
     async def __aenter__(self) -> _Spool:
         self.directory = self.content.new_ingest_path()
@@ -244,6 +249,7 @@ class _Spool:
         source = member.path if member.path.exists() else blob
         task = self.unpacking.pop(member.digest, None)
         unplaced = await task if task is not None else await self.layers.unpack(source)
+        self.warnings += unplaced.warnings
         if unplaced.diff_id != diff_id:
             self.layers.discard(unplaced)
             raise InvalidParameter(f'invalid diffID for layer {index}: expected "{diff_id}", got "{unplaced.diff_id}"')

@@ -12,14 +12,12 @@ from pathlib import Path
 from kitepy.engine.model.launch import OverlayRoot
 
 _MAX_BYTES = 4 * 1024 * 1024
-_OPAQUE = b"trusted.overlay.opaque"
-_USER_OPAQUE = b"user.overlay.opaque"
 
 
 def read_root_file(root: OverlayRoot, path: str) -> str:
     """The text of a regular file such as ``etc/passwd``; empty when the root has none."""
     layers = [root.upper, *root.lower] if root.upper is not None else list(root.lower)
-    opaque = _USER_OPAQUE if root.user_xattrs else _OPAQUE
+    opaque = root.flavour.opaque_xattr
     for layer in layers:
         found = _look_up(root.base / layer, path.strip("/").split("/"), opaque)
         if found is not None:
@@ -27,7 +25,7 @@ def read_root_file(root: OverlayRoot, path: str) -> str:
     return ""
 
 
-def _look_up(layer: Path, names: list[str], opaque: bytes) -> str | None:
+def _look_up(layer: Path, names: list[str], opaque: str) -> str | None:
     """The text in this layer, "" when the layer hides it from those below, None when the layer says nothing."""
     try:
         directory = os.open(layer, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -50,7 +48,7 @@ def _look_up(layer: Path, names: list[str], opaque: bytes) -> str | None:
         os.close(directory)
 
 
-def _is_opaque(directory: int, attribute: bytes) -> bool:
+def _is_opaque(directory: int, attribute: str) -> bool:
     try:
         return os.getxattr(directory, attribute) == b"y"
     except OSError:

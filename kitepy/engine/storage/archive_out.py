@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from kitepy.engine.model.errors import SystemFailure
+from kitepy.engine.model.launch import OverlayFlavour
 from kitepy.engine.storage.extract import OPAQUE_MARKER, OVERLAY_XATTRS, WHITEOUT_PREFIX
 from kitepy.engine.storage.tar import BLOCK
 
@@ -24,7 +25,6 @@ _MAX_OCTAL_ID = 0o7777777
 _MAX_OCTAL_SIZE = 0o77777777777
 _MAGIC = b"ustar\x0000"
 _SKIPPED_XATTRS = (b"security.selinux", b"security.ima", b"security.evm", b"system.nfs")
-_UNFINISHED_COPIES = (b".redirect", b".metacopy")
 
 _Flags = {stat.S_IFDIR: b"5", stat.S_IFLNK: b"2", stat.S_IFCHR: b"3", stat.S_IFBLK: b"4", stat.S_IFIFO: b"6"}
 
@@ -151,14 +151,15 @@ def pack_directory(
     prefix: bytes = b"",
     include_root: bool = False,
     overlay: bool = True,
+    opaque_xattr: str = OverlayFlavour.TRUSTED.opaque_xattr,
 ) -> Packed:
     """Pack what is below a directory of the current root (the caller has chrooted).
 
     ``prefix`` is put before every name, e.g. ``b"app/"``. ``include_root`` adds an entry for the directory itself.
-    ``overlay`` translates overlay's marks of an upper directory.
+    ``overlay`` translates overlay's marks of an upper directory; ``opaque_xattr`` is the one that the overlay wrote.
     """
     writer = TarWriter(write)
-    packer = _Packer(writer, directory.rstrip(b"/") + b"/", prefix, overlay)
+    packer = _Packer(writer, directory.rstrip(b"/") + b"/", prefix, os.fsencode(opaque_xattr) if overlay else b"")
     if include_root:
         packer.add(b"")
     packer.walk(b"")
@@ -167,11 +168,15 @@ def pack_directory(
 
 
 class _Packer:
-    def __init__(self, writer: TarWriter, base: bytes, prefix: bytes, overlay: bool) -> None:
+    def __init__(self, writer: TarWriter, base: bytes, prefix: bytes, opaque_xattr: bytes) -> None:
         self._writer = writer
         self._base = base
         self._prefix = prefix
-        self._overlay = overlay
+        self._overlay = bool(opaque_xattr)
+        self._opaque_xattr = opaque_xattr
+        # Never by the name's end alone: what a container calls user.overlay.x, overlay stores as user.overlay.overlay.x.
+        marks = opaque_xattr.removesuffix(b"opaque")
+        self._unfinished_copies = (marks + b"redirect", marks + b"metacopy") if opaque_xattr else ()
         self._links: dict[tuple[int, int], bytes] = {}
         self.size_bytes = 0
         self.entries = 0
@@ -254,9 +259,9 @@ class _Packer:
         for text in names:
             name = os.fsencode(text)
             if self._overlay and name.startswith(OVERLAY_XATTRS):
-                if name.endswith(b".opaque"):
+                if name == self._opaque_xattr:
                     opaque = os.getxattr(path, name, follow_symlinks=False) == b"y"
-                elif name.endswith(_UNFINISHED_COPIES):
+                elif name in self._unfinished_copies:
                     # Its content is in another layer under another name: packing it would lose data silently.
                     raise SystemFailure(f"can't pack {os.fsdecode(path)!r}, written with overlay's redirect_dir or metacopy")
             elif not name.startswith(_SKIPPED_XATTRS) and not name.startswith(OVERLAY_XATTRS):

@@ -11,17 +11,17 @@ import os
 import threading
 from typing import Any
 
+from kitepy.engine.kernel import overlay
 from kitepy.engine.kernel.paths import open_in_root
+from kitepy.engine.model.launch import OverlayFlavour
 from kitepy.engine.storage import confinement
 from kitepy.engine.storage.archive_out import pack_directory
 from kitepy.engine.storage.extract import ExtractOptions, extract
 from kitepy.engine.storage.zygote import JobContext
 
-_OPTIONS = "redirect_dir=off,metacopy=off"
-
 
 def populate_volume(context: JobContext, params: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG001 - a job's signature
-    """params: ``base``, ``lower`` (topmost first, relative to base), ``path``, ``volume``. Gives ``found``."""
+    """params: ``base``, ``lower`` (topmost first, relative to base), ``path``, ``volume``, ``flavour``. Gives ``found``."""
     lower = list(params["lower"])
     stage = os.path.join(params["base"], "tmp")
     confinement.mount_tmpfs(stage)
@@ -31,8 +31,8 @@ def populate_volume(context: JobContext, params: dict[str, Any]) -> dict[str, An
     if len(lower) == 1:
         confinement.bind_mount(os.path.join(params["base"], lower[0]), image)
     else:
-        os.chdir(params["base"])
-        confinement.mount_overlay(image, f"lowerdir={':'.join(lower)},{_OPTIONS}")
+        user_xattrs = OverlayFlavour(params["flavour"]).user_xattrs
+        overlay.mount(image, params["base"], overlay.options(lower, user_xattrs=user_xattrs))
     confinement.bind_mount(params["volume"], volume)
     confinement.chroot_into(stage)
     image_fd = os.open("/image", os.O_PATH | os.O_DIRECTORY)

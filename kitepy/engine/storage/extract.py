@@ -17,7 +17,9 @@ import stat
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from kitepy.engine.kernel.id_limits import IdLimits
 from kitepy.engine.model.errors import InvalidParameter, SystemFailure
+from kitepy.engine.model.launch import OverlayFlavour
 from kitepy.engine.storage import tar
 from kitepy.engine.storage.compression import Compression, Read, open_stream
 
@@ -25,9 +27,7 @@ WHITEOUT_PREFIX = b".wh."
 OPAQUE_MARKER = b".wh..wh..opq"
 _AUFS_PREFIX = b".wh..wh."
 OVERLAY_XATTRS = (b"trusted.overlay.", b"user.overlay.")
-OPAQUE_XATTR = "trusted.overlay.opaque"
-USER_OPAQUE_XATTR = "user.overlay.opaque"
-"""Rootless mounts use ``user.overlay.opaque`` instead (mount option ``userxattr``)."""
+OPAQUE_XATTR = OverlayFlavour.TRUSTED.opaque_xattr
 
 _MACHINE_TROUBLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ENOMEM, errno.EMFILE})
 _UNSUPPORTED_XATTR = frozenset({errno.ENOTSUP, errno.EPERM})
@@ -59,6 +59,8 @@ class ExtractOptions:
     owner: tuple[int, int] | None = None
     """Give everything to this user and group instead of the archive's."""
     limits: Limits = field(default_factory=Limits)
+    ids: IdLimits | None = None
+    """Set in a user namespace: not every owner can be, and device nodes can't be made at all."""
 
 
 @dataclass(frozen=True)
@@ -135,8 +137,21 @@ class _Extractor:
             try:
                 self._apply(entry)
             except OSError as error:
-                raise _translate(error, entry.name) from error
+                raise self._explained(error, entry) from error
         self._set_directory_times()
+
+    def _explained(self, error: OSError, entry: tar.Entry) -> InvalidParameter | SystemFailure:
+        if error.errno == errno.EINVAL and self._options.ids is not None:
+            problem = self._options.ids.problem(*(self._options.owner or (entry.uid, entry.gid)))
+            if problem is not None:
+                return InvalidParameter(f"cannot unpack '{_shown(entry.name)}': {problem}")
+        return _translate(error, entry.name)
+
+    def _warn(self, warning: str) -> None:
+        if len(self.warnings) < _MAX_WARNINGS:
+            self.warnings.append(warning)
+        elif len(self.warnings) == _MAX_WARNINGS:
+            self.warnings.append("and more of the kind")
 
     def _apply(self, entry: tar.Entry) -> None:
         name = clean_name(entry.name)
@@ -256,6 +271,9 @@ class _Extractor:
     def _node(self, path: bytes, entry: tar.Entry) -> None:
         node_type = {tar.CHARACTER: stat.S_IFCHR, tar.BLOCK_DEVICE: stat.S_IFBLK, tar.FIFO: stat.S_IFIFO}[entry.kind]
         device = os.makedev(entry.major, entry.minor) if entry.kind != tar.FIFO else 0
+        if self._options.ids is not None and entry.kind != tar.FIFO:
+            self._warn(f"device {_shown(entry.name)} is left out: an engine without root can't make devices")
+            return
         self._create(path, lambda: os.mknod(path, node_type | (entry.mode & 0o777), device))
         self._node_attributes(path, entry)
         if entry.mode & 0o7000:
@@ -305,8 +323,7 @@ class _Extractor:
         except OSError as error:
             if error.errno not in _UNSUPPORTED_XATTR:
                 raise
-            if len(self.warnings) < _MAX_WARNINGS:
-                self.warnings.append(f"attribute {_shown(name)} can't be kept: {error.strerror}")
+            self._warn(f"attribute {_shown(name)} can't be kept: {error.strerror}")
 
     def _create(self, path: bytes, make: _Maker) -> int:
         """Call ``make`` with the parents in place and nothing at the path."""

@@ -12,12 +12,14 @@ import shutil
 from collections.abc import Callable
 from typing import Any
 
+from kitepy.engine.kernel.id_limits import own_id_limits
 from kitepy.engine.model.errors import InvalidParameter
+from kitepy.engine.model.launch import OverlayFlavour
 from kitepy.engine.storage import tar
 from kitepy.engine.storage.archive_out import TarWriter, pack_directory
 from kitepy.engine.storage.compression import open_stream
 from kitepy.engine.storage.confinement import chroot_into
-from kitepy.engine.storage.extract import OPAQUE_XATTR, ExtractOptions, Limits, extract
+from kitepy.engine.storage.extract import ExtractOptions, Limits, extract
 from kitepy.engine.storage.zygote import JobContext
 
 _COPY_BYTES = 1 << 20
@@ -25,9 +27,13 @@ _MAX_MEMBERS = 200_000
 
 
 def unpack_layer(context: JobContext, params: dict[str, Any]) -> dict[str, Any]:
-    """fds: the archive. params: ``root``, optional ``opaque_xattr`` and ``limits``."""
+    """fds: the archive. params: ``root``, ``flavour``, optional ``limits``."""
+    options = ExtractOptions(
+        opaque_xattr=OverlayFlavour(params["flavour"]).opaque_xattr,
+        limits=Limits(**params.get("limits", {})),
+        ids=own_id_limits(),
+    )
     chroot_into(params["root"])
-    options = ExtractOptions(opaque_xattr=params.get("opaque_xattr", OPAQUE_XATTR), limits=Limits(**params.get("limits", {})))
     result = extract(_reader(context.fds[0]), options)
     return {
         "diff_id": result.diff_id,
@@ -40,9 +46,10 @@ def unpack_layer(context: JobContext, params: dict[str, Any]) -> dict[str, Any]:
 
 
 def pack_layer(context: JobContext, params: dict[str, Any]) -> dict[str, Any]:
-    """fds: the file to write. params: ``root``, ``include_root``."""
+    """fds: the file to write. params: ``root``, ``include_root``, ``flavour``."""
     chroot_into(params["root"])
-    packed = pack_directory(_writer(context.fds[0]), include_root=params["include_root"])
+    opaque_xattr = OverlayFlavour(params["flavour"]).opaque_xattr
+    packed = pack_directory(_writer(context.fds[0]), include_root=params["include_root"], opaque_xattr=opaque_xattr)
     return {"digest": packed.digest, "tar_bytes": packed.tar_bytes, "size_bytes": packed.size_bytes, "entries": packed.entries}
 
 

@@ -24,11 +24,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kitepy.engine.model.errors import EngineError, InvalidParameter
+from kitepy.engine.model.launch import OverlayFlavour
 from kitepy.engine.model.oci import EMPTY_LAYER, OCI_LAYER, ChainId, DiffId, Digest, chain_id
 from kitepy.engine.storage.background_sync import BackgroundSync
 from kitepy.engine.storage.content import ContentStore
 from kitepy.engine.storage.database import Database
-from kitepy.engine.storage.extract import OPAQUE_XATTR
 from kitepy.engine.storage.layer_index import Layer, LayerIndex, layer_of
 from kitepy.engine.storage.placement import spread_subdirectories
 from kitepy.engine.storage.worker import WorkerPool
@@ -51,6 +51,8 @@ class Unplaced:
     size_bytes: int
     has_root: bool
     compression: str
+    warnings: tuple[str, ...] = ()
+    """What of the archive could not be kept here."""
 
 
 class LayerStore(LayerIndex):
@@ -63,14 +65,15 @@ class LayerStore(LayerIndex):
         content: ContentStore,
         workers: WorkerPool,
         *,
-        opaque_xattr: str = OPAQUE_XATTR,
+        flavour: OverlayFlavour = OverlayFlavour.TRUSTED,
         boot_id: str | None = None,
     ) -> None:
         super().__init__(database)
         self._root = data_root
         self._content = content
         self._workers = workers
-        self._opaque_xattr = opaque_xattr
+        self.flavour = flavour
+        """How overlays of these layers have to be mounted."""
         self._boot_id = boot_id or Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         self._holders: list[Holder] = []
         self._held: dict[ChainId, int] = {}
@@ -113,14 +116,19 @@ class LayerStore(LayerIndex):
             diff = self._make_directory(number)
             fd = os.open(blob, os.O_RDONLY | os.O_CLOEXEC)
             job = "kitepy.engine.storage.jobs:unpack_layer"
-            result = await self._workers.run(job, {"root": str(diff), "opaque_xattr": self._opaque_xattr}, [fd])
+            result = await self._workers.run(job, {"root": str(diff), "flavour": self.flavour.value}, [fd])
         except BaseException:
             self._give_up(number)
             raise
         for warning in result["warnings"]:
             log.warning("layer %d: %s", number, warning)
         return Unplaced(
-            number, DiffId(result["diff_id"]), result["size_bytes"], bool(result["has_root"]), str(result["compression"])
+            number,
+            DiffId(result["diff_id"]),
+            result["size_bytes"],
+            bool(result["has_root"]),
+            str(result["compression"]),
+            tuple(result["warnings"]),
         )
 
     def place(
@@ -184,7 +192,9 @@ class LayerStore(LayerIndex):
             else:
                 fd = os.open(ingest, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
                 job = "kitepy.engine.storage.jobs:pack_layer"
-                packed = await self._workers.run(job, {"root": str(diff), "include_root": include_root}, [fd])
+                packed = await self._workers.run(
+                    job, {"root": str(diff), "include_root": include_root, "flavour": self.flavour.value}, [fd]
+                )
                 digest, size_bytes = Digest(packed["digest"]), int(packed["size_bytes"])
                 self._content.adopt(ingest, digest)
             if keep:

@@ -27,10 +27,8 @@ _STEP_PREFIX = "step-"
 class OverlayStore:
     """Makes and removes the directories behind ``OverlayRoot`` values."""
 
-    def __init__(self, data_root: Path, layers: LayerStore, workers: WorkerPool, *, user_xattrs: bool = False) -> None:
-        """``user_xattrs``: where overlay keeps its marks, see ``OverlayRoot``."""
+    def __init__(self, data_root: Path, layers: LayerStore, workers: WorkerPool) -> None:
         self._root = data_root
-        self._user_xattrs = user_xattrs
         self._layers = layers
         self._workers = workers
         for name in ("containers", "tmp"):
@@ -50,7 +48,7 @@ class OverlayStore:
 
     def read_only(self, top: ChainId | None) -> OverlayRoot:
         """The layers alone, e.g. to copy out of an image."""
-        return OverlayRoot(base=self._root, lower=self._lower(top), user_xattrs=self._user_xattrs)
+        return OverlayRoot(base=self._root, lower=self._lower(top), flavour=self._layers.flavour)
 
     def upper_path(self, root: OverlayRoot) -> Path:
         """Where the changes are, as an absolute path."""
@@ -91,7 +89,7 @@ class OverlayStore:
         return value
 
     def _value(self, name: str, top: ChainId | None, volatile: bool) -> OverlayRoot:
-        return OverlayRoot(self._root, self._lower(top), f"{name}/upper", f"{name}/work", volatile, self._user_xattrs)
+        return OverlayRoot(self._root, self._lower(top), f"{name}/upper", f"{name}/work", volatile, self._layers.flavour)
 
     def _lower(self, top: ChainId | None) -> tuple[str, ...]:
         if top is not None:

@@ -113,7 +113,7 @@ class VolumeStore:
         lower = list(root.lower)
         if root.upper is not None and any((root.base / root.upper).iterdir()):
             lower.insert(0, root.upper)
-        params = {"base": str(root.base), "lower": lower, "path": path, "volume": str(directory)}
+        params = {"base": str(root.base), "lower": lower, "path": path, "volume": str(directory), "flavour": root.flavour.value}
         result = await self._workers.run("kitepy.engine.storage.copy_up:populate_volume", params)
         if result["found"]:
             self._save(replace(volume, populated=True))
