@@ -5,11 +5,16 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kitepy import __version__
+
+if TYPE_CHECKING:
+    from kitepy.client.paths import EnginePaths
 
 _SUBCOMMANDS = ("demo", "engine")
 
@@ -30,7 +35,7 @@ def _app_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="kitepy",
         description="Containers on the desktop, with an engine of their own.",
-        epilog="Subcommands: kitepy engine start|stop|status, kitepy demo. See kitepy SUBCOMMAND --help.",
+        epilog="Subcommands: kitepy engine start|stop|status|reset, kitepy demo. See kitepy SUBCOMMAND --help.",
     )
     parser.add_argument("--version", action="version", version=f"kitepy {__version__}")
     parser.add_argument("--verbose", action="store_true", help="tell on standard error what the app does")
@@ -43,8 +48,9 @@ def _app_parser() -> argparse.ArgumentParser:
 def _subcommand_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="kitepy")
     subcommands = parser.add_subparsers(dest="subcommand", required=True)
-    engine = subcommands.add_parser("engine", help="start, stop or look at this user's engine")
-    engine.add_argument("action", choices=("start", "stop", "status"))
+    engine = subcommands.add_parser("engine", help="start, stop, look at or empty this user's engine")
+    engine.add_argument("action", choices=("start", "stop", "status", "reset"))
+    engine.add_argument("--yes", action="store_true", help="reset without asking: remove all images, containers and volumes")
     demo = subcommands.add_parser("demo", help="play the whole story on a virtual display, from a dropped folder to a page")
     demo.add_argument(
         "--screenshot", type=Path, default=Path("demo.png"), metavar="FILE", help="where the picture goes (demo.png)"
@@ -73,6 +79,16 @@ def _demo(options: argparse.Namespace) -> int:
     return play(screenshot=options.screenshot, folder=options.folder, keep=options.keep)
 
 
+def _reset(paths: EnginePaths, *, agreed: bool) -> int:
+    if not agreed:
+        print(f"This removes all images, containers and volumes in {paths.data_root}; there is no way back.")
+        if not sys.stdin.isatty() or input("Type yes to do it: ").strip() != "yes":
+            print("Nothing was removed. In scripts: kitepy engine reset --yes", file=sys.stderr)
+            return 1
+    places = ("--data-root", paths.data_root, "--exec-root", paths.exec_root, "--pidfile", paths.pidfile)
+    return subprocess.run([sys.executable, "-m", "kitepy.engine.reset", *map(str, places), "--yes"], check=False).returncode
+
+
 def _engine(options: argparse.Namespace) -> int:
     from kitepy.client.bundled import BundledEngine
     from kitepy.client.elevation import WHY
@@ -93,6 +109,8 @@ def _engine(options: argparse.Namespace) -> int:
                 stopped = bundled.stop_blocking()
                 print("The engine ended; its containers keep running." if stopped else "There is no engine to stop.")
                 return 0
+            case "reset":
+                return _reset(bundled.paths, agreed=options.yes)
             case _:
                 found = bundled.status()
                 print(f"{found.presence.value}: unix://{bundled.paths.socket}", found.detail)

@@ -166,7 +166,11 @@ class OpenBind(Operation):
     recursive: bool
 
     def execute(self, context: Context) -> None:
-        context.trees[self.slot] = mounts.clone_tree(syscalls.AT_FDCWD, self.source, recursive=self.recursive)
+        try:
+            context.trees[self.slot] = mounts.clone_tree(syscalls.AT_FDCWD, self.source, recursive=self.recursive)
+        except OSError as error:
+            # An engine without root has its user's rights over paths, and no others.
+            raise OSError(error.errno, f"error mounting {self.source!r}: {(error.strerror or '').lower()}") from error
 
 
 class IsolateMounts(Operation):

@@ -150,7 +150,13 @@ class ContainerCreation:
         elif point.kind is MountKind.BIND and not os.path.lexists(point.source):
             if not wanted.create_source:
                 raise InvalidParameter(f'invalid mount config for type "bind": bind source path does not exist: {point.source}')
-            await asyncio.to_thread(os.makedirs, point.source, 0o755, exist_ok=True)
+            try:
+                await asyncio.to_thread(os.makedirs, point.source, 0o755, exist_ok=True)
+            except OSError as error:
+                reason = (error.strerror or str(error)).lower()
+                raise InvalidParameter(
+                    f"error while creating mount source path '{point.source}': mkdir {error.filename}: {reason}"
+                ) from None
         return point
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from kitepy.engine.kernel.user_namespaces import in_user_namespace
+from kitepy.engine.kernel.id_limits import own_id_limits
 from kitepy.engine.model.container import ContainerRecord, MountKind
 from kitepy.engine.model.errors import InvalidParameter
 from kitepy.engine.model.ids import short_id
@@ -77,7 +77,8 @@ class ContainerLauncher:
         self._data_root = data_root
         self._exec_root = exec_root
         self._host_network = host_network
-        self._bind_devices = in_user_namespace()
+        self._ids = own_id_limits()
+        self._bind_devices = self._ids is not None
         self._dns = dns
         self._dns_search = dns_search
         self._dns_options = dns_options
@@ -103,7 +104,15 @@ class ContainerLauncher:
 
     def account(self, record: ContainerRecord, user: str | None = None) -> Account:
         """The identity that a ``--user`` value stands for in this container."""
-        return account_in(self.root(record), record, user)
+        return self._existing(account_in(self.root(record), record, user))
+
+    def _existing(self, account: Account) -> Account:
+        """The account, if processes can have its ids here; raises InvalidParameter."""
+        for gid in (account.gid, *account.additional_gids):
+            problem = self._ids.problem(account.uid, gid) if self._ids is not None else None
+            if problem is not None:
+                raise InvalidParameter(f"unable to find user: {problem}")
+        return account
 
     async def enter_network(self, record: ContainerRecord, pid_of: PidOf, undo: AsyncExitStack) -> NetworkSandbox:
         """Attach to the network that the container's mode names; ``undo`` learns how to leave it again."""
@@ -153,7 +162,7 @@ class ContainerLauncher:
         """
         root = root or self.root(record)
         directory = directory or self.directory(record.id)
-        account = account_in(root, record)
+        account = self._existing(account_in(root, record))
         bundle = self.bundle(record.id)
         hostname = self.hostname(peer or record)
         own_network = netns_fd is not None
