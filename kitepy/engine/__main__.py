@@ -14,11 +14,17 @@ from kitepy.engine.config import ConfigError, parse_config
 
 def main(argv: list[str] | None = None) -> int:
     """Run the engine until it is told to stop; gives the exit code."""
+    arguments = sys.argv[1:] if argv is None else argv
+    diagnose = [argument for argument in arguments if argument in ("--diagnose", "--diagnose=json")]
     try:
-        config = parse_config(sys.argv[1:] if argv is None else argv, uid=os.getuid(), environ=os.environ)
+        config = parse_config([word for word in arguments if word not in diagnose], uid=os.getuid(), environ=os.environ)
     except ConfigError as error:
         print(f"kitepy-engine: {error}", file=sys.stderr)
         return 1
+    if diagnose:
+        from kitepy.engine.rootless.diagnosis import diagnose as run_diagnosis
+
+        return run_diagnosis(config.data_root, os.environ, as_json=diagnose[-1].endswith("=json"))
     from kitepy.engine.pidfile import PidFile
     from kitepy.engine.rootless.holder import RootlessError
     from kitepy.engine.runtime.launcher import fork_launcher
