@@ -16,6 +16,7 @@ from kitepy import __version__
 from kitepy.engine.builder.changes import apply_changes
 from kitepy.engine.config import EngineConfig
 from kitepy.engine.kernel import cgroups
+from kitepy.engine.kernel.cgroups_none import NoCgroups
 from kitepy.engine.kernel.port_sockets import bind_port
 from kitepy.engine.model.container_config import HostConfig, Ulimit
 from kitepy.engine.model.errors import EngineError, InvalidParameter, Unsupported
@@ -168,7 +169,8 @@ async def _compose(
         RelayProcess(config.exec_root),
         bind=session.bind if session is not None else bind_port,
     )
-    runtime = Runtime(launcher, config.exec_root, cgroups.detect())
+    driver = cgroups.detect()
+    runtime = Runtime(launcher, config.exec_root, driver)
     stack.push_async_callback(_reap_launcher, launcher.pid)
     stack.push_async_callback(runtime.close)
 
@@ -260,7 +262,8 @@ async def _compose(
     volume_store.reconcile()
     await runs.start_wanted()
 
-    facts = await asyncio.to_thread(read_host_facts, config.data_root)
+    limits_problem = driver.reason if isinstance(driver, NoCgroups) else ""
+    facts = await asyncio.to_thread(read_host_facts, config.data_root, limits_problem=limits_problem)
     system = SystemInfo(
         facts,
         SystemSettings(

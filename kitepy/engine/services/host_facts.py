@@ -36,6 +36,8 @@ class HostFacts:
     cgroup_version: int
     controllers: frozenset[str]
     swap_accounting: bool
+    limits_problem: str
+    """Why no limit can be set at all; empty when control groups can be used."""
     ipv4_forwarding: bool
     file_system: str
     """Type of the file system that holds the data root, as ``docker info`` names it."""
@@ -46,10 +48,12 @@ class HostFacts:
         return _GO_ARCHITECTURES.get(self.machine, self.machine)
 
 
-def read_host_facts(data_root: Path, root: Path = Path("/")) -> HostFacts:
+def read_host_facts(data_root: Path, root: Path = Path("/"), *, limits_problem: str = "") -> HostFacts:
     """Look around below ``root``; what can't be read is left empty or zero."""
     release = _read_release(root)
     version, controllers, swap_accounting = _read_cgroups(root)
+    if limits_problem:
+        controllers, swap_accounting = frozenset(), False
     return HostFacts(
         name=platform.node(),
         kernel_version=os.uname().release,
@@ -61,6 +65,7 @@ def read_host_facts(data_root: Path, root: Path = Path("/")) -> HostFacts:
         cgroup_version=version,
         controllers=controllers,
         swap_accounting=swap_accounting,
+        limits_problem=limits_problem,
         ipv4_forwarding=_read_text(root / "proc/sys/net/ipv4/ip_forward").strip() == "1",
         file_system=_file_system_of(data_root, _read_text(root / "proc/self/mountinfo")),
     )

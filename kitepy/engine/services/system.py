@@ -111,7 +111,7 @@ class SystemInfo:
             "NGoroutines": threading.active_count(),
             "SystemTime": format_time(time.time_ns()),
             "LoggingDriver": "json-file",
-            "CgroupDriver": "cgroupfs",
+            "CgroupDriver": "none" if facts.limits_problem else "cgroupfs",
             "CgroupVersion": str(facts.cgroup_version),
             "NEventsListener": sources.event_listeners(),
             "KernelVersion": facts.kernel_version,
@@ -144,7 +144,7 @@ class SystemInfo:
             "SecurityOptions": self._security_options(),
             "CDISpecDirs": [],
             "FirewallBackend": {"Driver": "nftables" if settings.uses_rules else "none"},
-            "Warnings": list(sources.warnings()) or None,
+            "Warnings": [*sources.warnings(), *_limit_warnings(facts)] or None,
         }
 
     def _proxy(self, name: str) -> str:
@@ -215,6 +215,12 @@ def _limits(facts: HostFacts) -> dict[str, bool]:
         "PidsLimit": "pids" in controllers,
         "OomKillDisable": facts.cgroup_version == 1 and "memory" in controllers,
     }
+
+
+def _limit_warnings(facts: HostFacts) -> list[str]:
+    return (
+        [f"WARNING: containers run without limits, and can't be paused: {facts.limits_problem}"] if facts.limits_problem else []
+    )
 
 
 def _registry_config(settings: SystemSettings) -> dict[str, Any]:
