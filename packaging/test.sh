@@ -2,7 +2,7 @@
 # The checks of `make test`: lint, types, layers, then pytest. Arguments go to pytest; --lint-only stops before it.
 #
 # Tests that touch the kernel need root. An ordinary user's are run through sudo, in a second pytest after the others.
-# shellcheck disable=SC2086  # $pytest is a command with its arguments
+# shellcheck disable=SC2086  # $pytest and $as_root are commands with their arguments
 set -eu
 
 cd "$(dirname "$0")/.."
@@ -18,15 +18,19 @@ bin=.venv/bin
 # tests share an engine.
 pytest="$bin/python -m pytest -n ${KITEPY_TEST_WORKERS:-2} --dist loadfile"
 
+# The tests of the API run twice: against an engine with root, and against one of an ordinary user that the tests bring along.
+status=0
 if [ "$(id -u)" -eq 0 ]; then
-    exec $pytest "$@"
+    $pytest "$@" || status=$?
+    [ $# -ne 0 ] || KITEPY_TEST_MODE=rootless $pytest tests/api || status=$?
+    exit "$status"
 fi
 
-status=0
 $pytest -m 'not root' "$@" || status=$?
 if command -v sudo >/dev/null 2>&1; then
-    sudo env "CI=${CI:-}" PYTHONDONTWRITEBYTECODE=1 \
-        $pytest -m root "$@" || status=$?
+    as_root="sudo env CI=${CI:-} PYTHONDONTWRITEBYTECODE=1"
+    $as_root $pytest -m root "$@" || status=$?
+    [ $# -ne 0 ] || $as_root KITEPY_TEST_MODE=rootless $pytest -m root tests/api || status=$?
 else
     echo "kitepy: the tests that need root were NOT run: there is no sudo" >&2
     status=1

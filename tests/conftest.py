@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import docker
 import pytest
-from support.engine import EngineUnderTest
+from support.engine import ROOTLESS, EngineUnderTest, docker_info
 from support.images import load_busybox
+from support.ordinary_user import UID
 
 TESTS = Path(__file__).parent
 # Folders whose tests touch the kernel as root.
@@ -32,6 +35,36 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         if os.environ.get("CI") == "true":
             pytest.fail("this test needs root, and CI must run it as root", pytrace=False)
         pytest.skip("needs root: run `make test`, which uses sudo, or run pytest as root")
+
+
+NEEDS = {
+    "limits": "limits and pausing need control groups, and an ordinary user has none on this machine; `make test-vm` has them",
+    "root engine": "only an engine with root can do this, or the test looks at what only root can see",
+}
+"""Why a test with ``@pytest.mark.needs(…)`` does not run with an ordinary user's engine."""
+
+
+@pytest.fixture(autouse=True)
+def _needs(request: pytest.FixtureRequest) -> None:
+    """Skip, with the reason, what the engine under test can't do; the run lists the reasons."""
+    marker = request.node.get_closest_marker("needs")
+    if marker is None or not ROOTLESS:
+        return
+    if marker.args[0] == "limits" and docker_info(request.getfixturevalue("session_engine"))["CgroupDriver"] != "none":
+        return
+    pytest.skip(NEEDS[marker.args[0]])
+
+
+@pytest.fixture(name="tmp_path")
+def _tmp_path(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
+    """With an ordinary user's engine: a directory of that user, in a place that the user can reach."""
+    if not ROOTLESS or "session_engine" not in request.fixturenames:
+        yield tmp_path
+        return
+    directory = Path(tempfile.mkdtemp(prefix="kt-", dir="/var/tmp"))
+    os.chown(directory, UID, UID)
+    yield directory
+    shutil.rmtree(directory, ignore_errors=True)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

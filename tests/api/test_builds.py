@@ -133,6 +133,7 @@ END
     assert "runs 2\n" in text(build(client, dockerfile, {"a": "context\n"}, nocache=True))
 
 
+@pytest.mark.needs("limits")
 def test_limits_and_networks_reach_the_step(client: docker.DockerClient, busybox: str) -> None:
     dockerfile = (
         f"FROM {busybox}\nRUN cat /sys/fs/cgroup/memory/memory.limit_in_bytes /sys/fs/cgroup/memory.max 2>/dev/null || true\n"

@@ -204,6 +204,7 @@ def test_stop_uses_the_containers_own_signal_and_grace_period(run: Any, until: A
     assert own.wait()["StatusCode"] == 5
 
 
+@pytest.mark.needs("limits")
 def test_stop_works_on_a_paused_container(run: Any, until: Any) -> None:
     container = _ready(run(ENDS_ON_TERM), until)
     container.pause()
@@ -213,6 +214,7 @@ def test_stop_works_on_a_paused_container(run: Any, until: Any) -> None:
     assert container.wait()["StatusCode"] == 7
 
 
+@pytest.mark.needs("limits")
 def test_kill_works_on_a_paused_container(run: Any) -> None:
     container = run(["sleep", "60"])
     container.pause()
@@ -220,6 +222,7 @@ def test_kill_works_on_a_paused_container(run: Any) -> None:
     assert container.wait()["StatusCode"] == 137
 
 
+@pytest.mark.needs("limits")
 def test_pause_freezes_every_process_and_unpause_goes_on(api: Any, run: Any, until: Any) -> None:
     container = run("while :; do echo tick; sleep 0.02; done")
     until(lambda: b"tick" in container.logs())
@@ -394,6 +397,7 @@ def test_a_running_container_is_removed_only_by_force(api: Any, run: Any) -> Non
     assert api("DELETE", f"/containers/{container.id}?force=1").status == 404
 
 
+@pytest.mark.needs("limits")
 def test_a_paused_container_is_removed_by_force(api: Any, run: Any) -> None:
     container = run(["sleep", "60"])
     container.pause()
@@ -476,6 +480,7 @@ def test_prune_removes_what_does_not_run(api: Any, run: Any, contract: ApiContra
 # --- events ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.needs("limits")
 def test_the_events_of_a_life_come_in_order(client: docker.DockerClient, busybox: str) -> None:
     began = int(time.time()) - 1
     container = client.containers.create(busybox, ["sleep", "60"], name="life", labels={"l": "1"})

@@ -268,6 +268,7 @@ def _cgroup_value(container_id: str, controller: str, *names: str) -> str:
     raise AssertionError(f"none of {names} exists for {container_id}")
 
 
+@pytest.mark.needs("limits")
 def test_limits_reach_the_kernel(run: Any) -> None:
     container = run(["sleep", "60"], mem_limit="64m", nano_cpus=500_000_000, pids_limit=33, cpu_shares=256, cpuset_cpus="0")
     assert _cgroup_value(container.id, "memory", "memory.limit_in_bytes", "memory.max") == str(64 << 20)
@@ -277,11 +278,13 @@ def test_limits_reach_the_kernel(run: Any) -> None:
     assert quota.split()[0] == "50000"
 
 
+@pytest.mark.needs("limits")
 def test_a_limit_of_processes_holds(output: Any) -> None:
     text = output("for i in 1 2 3 4 5 6 7 8 9; do sleep 1 & done; wait", pids_limit=5)
     assert "can't fork" in text
 
 
+@pytest.mark.needs("limits")
 def test_a_process_that_eats_too_much_memory_is_killed_and_that_is_told(client: docker.DockerClient, run: Any) -> None:
     began = int(time.time()) - 1
     container = run(
@@ -294,6 +297,7 @@ def test_a_process_that_eats_too_much_memory_is_killed_and_that_is_told(client: 
     assert "oom" in [event["Action"] for event in past]
 
 
+@pytest.mark.needs("limits")
 def test_limits_can_be_changed_while_it_runs(run: Any) -> None:
     container = run(["sleep", "60"], mem_limit="64m")
     container.update(mem_limit="32m", memswap_limit="64m")

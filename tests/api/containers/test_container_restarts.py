@@ -10,7 +10,7 @@ from typing import Any
 
 import docker
 import pytest
-from support.engine import EngineUnderTest
+from support.engine import EngineUnderTest, docker_info
 from support.images import load_busybox
 
 ALWAYS = {"Name": "always"}
@@ -153,7 +153,9 @@ def test_after_a_crash_of_the_engine_nothing_is_lost(
     lives = run("i=0; while :; do echo $i; i=$((i+1)); sleep 0.01; done", name="lives", ports={"80/tcp": None})
     ends = run("sleep 0.4; echo bye; exit 9", name="ends")
     paused = run("sleep 600", name="paused")
-    paused.pause()
+    can_pause = docker_info(own_engine)["CgroupDriver"] != "none"
+    if can_pause:
+        paused.pause()
     address = _attrs(lives)["NetworkSettings"]["IPAddress"]
     pid = lives.attrs["State"]["Pid"]
     own_engine.kill()
@@ -167,8 +169,9 @@ def test_after_a_crash_of_the_engine_nothing_is_lost(
     assert (ended["State"]["Status"], ended["State"]["ExitCode"]) == ("exited", 9)
     assert ended["NetworkSettings"]["IPAddress"] == ""
     assert ends.logs() == b"bye\n"
-    assert _attrs(paused)["State"]["Status"] == "paused"
-    paused.unpause()
+    assert _attrs(paused)["State"]["Status"] == ("paused" if can_pause else "running")
+    if can_pause:
+        paused.unpause()
     lives.kill()
     assert lives.wait()["StatusCode"] == 137
     numbers = lives.logs().split()

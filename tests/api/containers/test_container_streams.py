@@ -189,6 +189,7 @@ def test_the_input_ends_for_the_process_when_its_only_client_leaves(api: Any, cl
     assert client.api.wait(container, timeout=10)["StatusCode"] == 6
 
 
+@pytest.mark.needs("limits")
 @pytest.mark.parametrize("state", ["paused"])
 def test_a_paused_container_cannot_be_attached_to(api: Any, run: Any, state: str) -> None:
     container = run(["sleep", "60"])
@@ -320,6 +321,7 @@ def test_an_exec_ends_with_its_container(client: docker.DockerClient, sleeper: A
     assert client.api.exec_inspect(made)["ExitCode"] == 137
 
 
+@pytest.mark.needs("limits")
 def test_a_paused_container_takes_no_exec(api: Any, sleeper: Any) -> None:
     sleeper.pause()
     answer = api("POST", f"/containers/{sleeper.id}/exec", {"Cmd": ["true"]})
