@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import os
 import subprocess
@@ -16,7 +17,7 @@ from kitepy import __version__
 if TYPE_CHECKING:
     from kitepy.client.paths import EnginePaths
 
-_SUBCOMMANDS = ("demo", "engine")
+_SUBCOMMANDS = ("demo", "doctor", "engine")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -25,20 +26,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     # By hand, since argparse can't tell a folder from a subcommand: ./demo is a folder, demo the subcommand.
     if arguments and arguments[0] in _SUBCOMMANDS:
         options = _subcommand_parser().parse_args(arguments)
-        return _demo(options) if options.subcommand == "demo" else _engine(options)
+        match options.subcommand:
+            case "demo":
+                return _demo(options)
+            case "doctor":
+                return _doctor(options)
+            case _:
+                return _engine(options)
     options = _app_parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO if options.verbose else logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    return _open_app(options.paths)
+    return _open_app(options.paths, options.engine)
 
 
 def _app_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="kitepy",
         description="Containers on the desktop, with an engine of their own.",
-        epilog="Subcommands: kitepy engine start|stop|status|reset, kitepy demo. See kitepy SUBCOMMAND --help.",
+        epilog="Subcommands: kitepy engine start|stop|status|reset, kitepy doctor, kitepy demo. See kitepy SUBCOMMAND --help.",
     )
     parser.add_argument("--version", action="version", version=f"kitepy {__version__}")
     parser.add_argument("--verbose", action="store_true", help="tell on standard error what the app does")
+    _add_mode(parser)
     parser.add_argument(
         "paths", nargs="*", metavar="PATH", type=Path, help="a folder with a Dockerfile, or a Dockerfile, to build"
     )
@@ -50,7 +58,10 @@ def _subcommand_parser() -> argparse.ArgumentParser:
     subcommands = parser.add_subparsers(dest="subcommand", required=True)
     engine = subcommands.add_parser("engine", help="start, stop, look at or empty this user's engine")
     engine.add_argument("action", choices=("start", "stop", "status", "reset"))
+    _add_mode(engine)
     engine.add_argument("--yes", action="store_true", help="reset without asking: remove all images, containers and volumes")
+    doctor = subcommands.add_parser("doctor", help="tell what keeps containers from running here, and what to do about it")
+    doctor.add_argument("--json", action="store_true", help="for programs: the findings as JSON")
     demo = subcommands.add_parser("demo", help="play the whole story on a virtual display, from a dropped folder to a page")
     demo.add_argument(
         "--screenshot", type=Path, default=Path("demo.png"), metavar="FILE", help="where the picture goes (demo.png)"
@@ -60,7 +71,15 @@ def _subcommand_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _open_app(paths: Sequence[Path]) -> int:
+def _add_mode(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--engine",
+        choices=("rootless", "root"),
+        help="whose rights the engine has this time: yours, or the administrator's through sudo or pkexec",
+    )
+
+
+def _open_app(paths: Sequence[Path], mode: str | None) -> int:
     if not any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM")):
         print("kitepy: there is no display here. `kitepy demo` plays the story on a virtual one.", file=sys.stderr)
         return 1
@@ -70,7 +89,7 @@ def _open_app(paths: Sequence[Path]) -> int:
         return 2
     from kitepy.gui.app import run
 
-    return run([str(path.resolve()) for path in paths])
+    return run([str(path.resolve()) for path in paths], engine_mode=mode or "")
 
 
 def _demo(options: argparse.Namespace) -> int:
@@ -93,9 +112,11 @@ def _engine(options: argparse.Namespace) -> int:
     from kitepy.client.bundled import BundledEngine
     from kitepy.client.elevation import WHY
     from kitepy.client.errors import EngineStartError
+    from kitepy.client.paths import EnginePaths
+    from kitepy.client.preferences import EngineMode
     from kitepy.client.probe import Presence
 
-    bundled = BundledEngine()
+    bundled = BundledEngine(EnginePaths.default(mode=EngineMode(options.engine) if options.engine else None))
     try:
         match options.action:
             case "start":
@@ -119,7 +140,32 @@ def _engine(options: argparse.Namespace) -> int:
                 print(f"version {found.version or 'of another engine'}, process {found.pid}")
                 return 0
     except EngineStartError as error:
+        if error.findings:
+            from kitepy.client.report import lines
+
+            print("kitepy: the engine can't run on this machine yet:\n", file=sys.stderr)
+            print("\n".join(lines(error.findings, blocking_only=True)), file=sys.stderr)
+            return 1
         print(f"kitepy: {error.reason}\n{error.hint}", file=sys.stderr)
         if error.log_tail:
             print(f"--- the engine's last lines\n{error.log_tail.rstrip()}", file=sys.stderr)
         return 1
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from kitepy.client.bundled import BundledEngine
+    from kitepy.client.errors import EngineStartError
+    from kitepy.client.report import document, report
+
+    bundled = BundledEngine()
+    try:
+        diagnosis = bundled.diagnose_blocking()
+    except EngineStartError as error:
+        print(f"kitepy: {error.reason}\n{error.hint}\n{error.log_tail}".rstrip(), file=sys.stderr)
+        return 1
+    found = bundled.status()
+    if options.json:
+        print(json.dumps(document(diagnosis, found, bundled.paths), indent=2))
+    else:
+        print(report(diagnosis, found, bundled.paths))
+    return 0 if diagnosis.can_run else 1

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Makes this checkout runnable: Debian packages that are missing, then .venv with kitepy and kitepy-engine in it.
+# Makes this checkout runnable: Debian packages that are missing, ids for the users inside containers where the account has
+# none, then .venv with kitepy and kitepy-engine in it.
 #
 #   packaging/install.sh          what the app and its engine need
 #   packaging/install.sh demo     and a virtual display, for `kitepy demo` on a machine without a screen
@@ -9,15 +10,16 @@
 # environment carries a stamp of everything it was made from.
 #
 #   PYTHON=…               interpreter for .venv (default: python3, else the newest one that is new enough)
-#   KITEPY_SKIP_PACKAGES=1 leave Debian packages alone (other distributions; containers prepared otherwise)
+#   KITEPY_SKIP_PACKAGES=1 leave Debian packages and ids alone (other distributions; containers prepared otherwise)
+#   KITEPY_ETC=…           where subuid, subgid and passwd are (default: /etc)
 set -eu
 
 cd "$(dirname "$0")/.."
 group=${1:-app}
 
 # "a|b" is one library that was renamed when Debian and Ubuntu moved to 64-bit time.
-# Engine: rules, system call filter, user namespaces, the starter image's only program.
-ENGINE_PACKAGES="libnftables1 libseccomp2 uidmap busybox-static iproute2"
+# Engine: rules, system call filter, ids and network of an engine without root, the starter image's only program.
+ENGINE_PACKAGES="libnftables1 libseccomp2 uidmap passt busybox-static iproute2"
 # Qt's own plugins for X11 and Wayland; the first window fails without any one of them.
 APP_PACKAGES="libgl1 libegl1 libglib2.0-0|libglib2.0-0t64 libdbus-1-3 libfontconfig1 libx11-xcb1 libxkbcommon-x11-0
     libxcb-cursor0 libxcb-icccm4 libxcb-keysyms1 libxcb-shape0 libbrotli1 libgssapi-krb5-2 libwayland-client0
@@ -93,6 +95,41 @@ install_packages() {
     apt_get install -y --no-install-recommends $wanted
 }
 
+# --- Ids for the users inside containers -------------------------------------------------------------------------------
+
+# Prints the first of 65,536 ids from 100,000 on that nobody has in either file.
+free_ids() {
+    cat "$etc/subuid" "$etc/subgid" 2>/dev/null | sort -t : -k 2,2n |
+        awk -F : 'BEGIN { first = 100000 } NF == 3 && $2 + 0 < first + 65536 && first < $2 + $3 { first = $2 + $3 } END { print first }'
+}
+
+has_ids() {
+    grep -q -E "^($user|$(id -u)):[0-9]+:[1-9]" "$etc/$1" 2>/dev/null
+}
+
+# An engine without root maps the users inside containers to ids that belong to this account alone; subuid(5).
+ensure_subordinate_ids() {
+    etc=${KITEPY_ETC:-/etc}
+    [ "$(id -u)" -ne 0 ] || return 0
+    user=$(id -un)
+    if has_ids subuid && has_ids subgid; then return 0; fi
+    first=$(free_ids)
+    options=
+    has_ids subuid || options="$options --add-subuids $first-$((first + 65535))"
+    has_ids subgid || options="$options --add-subgids $first-$((first + 65535))"
+    say "your account has no ids to lend to the users inside containers, so that they need no administrator rights."
+    if ! grep -q "^$user:" "$etc/passwd"; then
+        say "it is not in /etc/passwd, so nothing was changed; kitepy doctor tells the command."
+    elif ! command -v sudo >/dev/null 2>&1; then
+        say "there is no sudo. Run as root: touch $etc/subuid $etc/subgid; usermod$options $user"
+    else
+        say "giving it ids that nobody else has: sudo usermod$options $user"
+        [ -e "$etc/subuid" ] && [ -e "$etc/subgid" ] || sudo touch "$etc/subuid" "$etc/subgid"
+        # shellcheck disable=SC2086  # a list of options
+        sudo usermod $options "$user" || say "that did not work; kitepy doctor tells what is missing."
+    fi
+}
+
 # --- Python ----------------------------------------------------------------------------------------------------------
 
 usable() {
@@ -163,7 +200,10 @@ fetch_docker_cli() {
     say "Docker's command line could not be fetched; the tests that use it will say so"
 }
 
-[ "${KITEPY_SKIP_PACKAGES:-0}" = 1 ] || install_packages
+if [ "${KITEPY_SKIP_PACKAGES:-0}" != 1 ]; then
+    install_packages
+    ensure_subordinate_ids
+fi
 if [ "$group" = test ]; then
     install_environment '.[test]' test
     fetch_docker_cli

@@ -3,6 +3,7 @@
 from kitepy.client.api import EngineClient, LogChunk
 from kitepy.client.build_events import BuildDone, BuildEvent, BuildFailed, BuildOutput, BuildStep, BuildUpload
 from kitepy.client.bundled import BundledEngine, EngineInfo
+from kitepy.client.diagnosis import Diagnosis, Finding, Fix, Severity
 from kitepy.client.errors import (
     Cancelled,
     ClientError,
@@ -17,6 +18,7 @@ from kitepy.client.errors import (
 )
 from kitepy.client.paths import EnginePaths
 from kitepy.client.plans import ContainerPlan, PublishedPort
+from kitepy.client.preferences import EngineMode, prefer, preferred_mode
 from kitepy.client.stream import PumpedStream
 
 __all__ = [
@@ -31,11 +33,15 @@ __all__ = [
     "ClientError",
     "Conflict",
     "ContainerPlan",
+    "Diagnosis",
     "EngineClient",
     "EngineInfo",
+    "EngineMode",
     "EnginePaths",
     "EngineStartError",
     "EngineUnreachable",
+    "Finding",
+    "Fix",
     "Forbidden",
     "Invalid",
     "LogChunk",
@@ -43,5 +49,8 @@ __all__ = [
     "PublishedPort",
     "PumpedStream",
     "ServerFailure",
+    "Severity",
     "Unsupported",
+    "prefer",
+    "preferred_mode",
 ]

@@ -24,9 +24,11 @@ from pathlib import Path
 
 from kitepy import __version__
 from kitepy.client import elevation
+from kitepy.client.diagnosis import Diagnosis, diagnose
 from kitepy.client.elevation import Elevation
 from kitepy.client.errors import EngineStartError
 from kitepy.client.paths import SUN_PATH_MAX_BYTES, EnginePaths
+from kitepy.client.preferences import EngineMode
 from kitepy.client.probe import Presence, Probe, probe
 
 _log = logging.getLogger(__name__)
@@ -67,7 +69,7 @@ def engine_command(paths: EnginePaths, uid: int, python: str = sys.executable, e
         *("--pidfile", str(paths.pidfile)),
         "--live-restore",  # stopping the engine, to renew it for one, must not stop what the user runs
     ]
-    if uid != 0:
+    if uid != 0 and paths.mode is EngineMode.ROOT:
         command += ["--socket-owner", str(uid)]
     return [*command, *extra]
 
@@ -75,6 +77,7 @@ def engine_command(paths: EnginePaths, uid: int, python: str = sys.executable, e
 class BundledEngine:
     """The engine of this user, as a subprocess that outlives the app.
 
+    It runs with the user's own rights; through sudo or pkexec only where ``paths.mode`` says so.
     ``environment`` may carry ``KITEPY_ENGINE_ARGS``: further options for the engine, in shell syntax.
     """
 
@@ -91,6 +94,7 @@ class BundledEngine:
         self._environment = dict(os.environ) if environment is None else environment
         self._start_timeout_s = start_timeout_s
         self._uid = os.getuid()
+        self._diagnoses = command is None
         self._command = command or self._default_command
         self._elevate = elevate or self._default_elevation
         self._threads = ThreadPoolExecutor(1, thread_name_prefix="kitepy-bundled-engine")
@@ -110,6 +114,10 @@ class BundledEngine:
         """What is found on the socket now."""
         return probe(self.paths.socket)
 
+    async def diagnose(self) -> Diagnosis:
+        """What this machine lacks for an engine of this user; raises `EngineStartError` when that can't be told."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self.diagnose_blocking)
+
     # --- blocking, for the command line and the pool above ---------------------------------------------------------
 
     def ensure_running_blocking(self) -> EngineInfo:
@@ -120,7 +128,14 @@ class BundledEngine:
             if found.presence is Presence.HEALTHY and found.version == __version__:
                 return EngineInfo(adopted=True, pid=found.pid, version=found.version)
             self._make_room(found)
-            return self._start()
+            try:
+                return self._start()
+            except EngineStartError as error:
+                raise self._explained(error) from error
+
+    def diagnose_blocking(self) -> Diagnosis:
+        """`diagnose` for callers without an event loop."""
+        return diagnose(self.paths.data_root, self._environment)
 
     def stop_blocking(self) -> bool:
         """`stop` for callers without an event loop."""
@@ -198,11 +213,26 @@ class BundledEngine:
             case Presence.HEALTHY:
                 self.stop_blocking()
 
+    def _explained(self, error: EngineStartError) -> EngineStartError:
+        """The same failure by what this machine lacks, where that is the reason: more use than the end of a log."""
+        if not self._diagnoses or (self.paths.mode is EngineMode.ROOT and self._uid != 0):
+            return error
+        try:
+            found = self.diagnose_blocking()
+        except EngineStartError as silent:
+            _log.warning("no reason for the failed start was found: %s", silent)
+            return error
+        if found.can_run:
+            return error
+        first = found.blocking[0]
+        hint = first.fixes[0].command if first.fixes else error.hint
+        return EngineStartError(first.summary, hint, error.log_tail, found.findings)
+
     def _start(self) -> EngineInfo:
         way = self._elevate()
         if way is None:
             raise EngineStartError(
-                "Kitepy's engine must be started as root, and neither sudo nor pkexec can do that here. " + elevation.WHY,
+                "The engine is to be started as root, and neither sudo nor pkexec can do that here. " + elevation.WHY,
                 f"Start it once in a terminal, then retry: sudo {shlex.join(self._command(self.paths, self._uid))}",
             )
         if way.prefix:
@@ -289,6 +319,8 @@ class BundledEngine:
         return engine_command(paths, uid, extra=shlex.split(self._environment.get("KITEPY_ENGINE_ARGS", "")))
 
     def _default_elevation(self) -> Elevation | None:
+        if self.paths.mode is EngineMode.ROOTLESS:
+            return Elevation((), asks=False)
         has_display = bool(self._environment.get("DISPLAY") or self._environment.get("WAYLAND_DISPLAY"))
         return elevation.choose(self._uid, has_display, elevation.sudo_asks_nothing, elevation.find_program)
 

@@ -1,7 +1,6 @@
-"""Decides how an ordinary user's engine becomes root; it disappears once the engine runs without root.
+"""Decides how an engine gets root's rights for an ordinary user who chose that; usually an engine runs without them.
 
-Kitepy's engine makes namespaces, mounts and network interfaces, which this version does as root. Root's own app starts
-it directly; an ordinary user's goes through sudo when that asks nothing, else through pkexec, which asks on the desktop.
+It goes through sudo when that asks nothing, else through pkexec, which asks on the desktop.
 """
 
 from __future__ import annotations
@@ -11,10 +10,7 @@ import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 
-WHY = (
-    "Kitepy's engine needs administrator rights in this version, because it sets up namespaces, mounts and a network "
-    "for containers itself."
-)
+WHY = "You chose an engine with administrator rights: whoever uses it could take over this machine."
 
 
 @dataclass(frozen=True)

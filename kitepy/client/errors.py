@@ -17,6 +17,11 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from kitepy.client.diagnosis import Finding
+
 
 class ClientError(Exception):
     """Base of every error of a request; ``str(error)`` is one sentence for the user."""
@@ -58,14 +63,15 @@ class EngineStartError(Exception):
     """The bundled engine could not be started.
 
     ``reason`` is one sentence, ``hint`` the next step (a sentence or an exact command), ``log_tail`` the last lines the
-    engine wrote, or an empty string.
+    engine wrote, or an empty string. ``findings`` is what a look at the machine found, when that explains the failure.
     """
 
-    def __init__(self, reason: str, hint: str, log_tail: str = "") -> None:
+    def __init__(self, reason: str, hint: str, log_tail: str = "", findings: tuple[Finding, ...] = ()) -> None:
         super().__init__(reason)
         self.reason = reason
         self.hint = hint
         self.log_tail = log_tail
+        self.findings = findings
 
 
 _KIND_BY_STATUS: dict[int, type[ClientError]] = {

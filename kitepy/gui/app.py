@@ -43,8 +43,11 @@ APP_ID = "io.github.kitepy.Kitepy"
 _FIRST_PAINT_PATIENCE_S = 1.0
 
 
-def run(argv: list[str], *, engine_paths: EnginePaths | None = None) -> int:
-    """Opens the app and gives its exit code when it ends; `argv` are paths to build, without the program's name."""
+def run(argv: list[str], *, engine_paths: EnginePaths | None = None, engine_mode: str = "") -> int:
+    """Opens the app and gives its exit code when it ends; `argv` are paths to build, without the program's name.
+
+    `engine_mode` ("rootless" or "root") counts this time instead of what the user prefers.
+    """
     app = make_application()
     paths = [str(Path(path).absolute()) for path in argv if not path.startswith("-")]
     instance = SingleInstance(socket_path(dict(os.environ), os.getuid()), app)
@@ -61,7 +64,7 @@ def run(argv: list[str], *, engine_paths: EnginePaths | None = None) -> int:
 
     loop = qasync.QEventLoop(app)
     with loop:
-        code: int = loop.run_until_complete(_live(desk, instance, paths, engine_paths))
+        code: int = loop.run_until_complete(_live(desk, instance, paths, engine_paths, engine_mode))
     return code
 
 
@@ -204,13 +207,16 @@ class Session:
             _log.info("no starter image: %s", error)
 
 
-async def _live(desk: Desk, instance: SingleInstance, paths: list[str], engine_paths: EnginePaths | None) -> int:
+async def _live(
+    desk: Desk, instance: SingleInstance, paths: list[str], engine_paths: EnginePaths | None, engine_mode: str
+) -> int:
     import asyncio
 
-    from kitepy.client import EnginePaths
+    from kitepy.client import EngineMode, EnginePaths
     from kitepy.gui.gateway.engine import EngineGateway
 
-    session = Session(desk, EngineGateway(engine_paths or EnginePaths.default()))
+    mode = EngineMode(engine_mode) if engine_mode else None
+    session = Session(desk, EngineGateway(engine_paths or EnginePaths.default(mode=mode)))
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, session.end)

@@ -17,7 +17,7 @@ import pytest
 from support.fake_engine import FakeEngine
 
 from kitepy import __version__
-from kitepy.client import BundledEngine, EnginePaths, EngineStartError
+from kitepy.client import BundledEngine, EngineMode, EnginePaths, EngineStartError
 from kitepy.client.bundled import engine_command
 from kitepy.client.elevation import Elevation, choose
 from kitepy.client.probe import Presence, kitepy_version, probe
@@ -145,7 +145,7 @@ def test_a_socket_path_that_the_kernel_can_t_take_is_explained(home: Path) -> No
 
 def test_without_a_way_to_root_the_exact_command_is_given(paths: EnginePaths) -> None:
     engine = BundledEngine(paths, command=lambda where, uid: engine_command(where, uid), elevate=lambda: None)
-    with pytest.raises(EngineStartError, match="started as root") as caught:
+    with pytest.raises(EngineStartError, match="to be started as root") as caught:
         asyncio.run(engine.ensure_running())
     assert f"sudo {sys.executable} " in caught.value.hint
     assert f" -m kitepy.engine -H unix://{paths.socket}" in caught.value.hint
@@ -160,9 +160,10 @@ def test_two_apps_at_once_start_one_engine(paths: EnginePaths) -> None:
     asyncio.run(both())
 
 
-def test_root_s_engine_has_plain_places_and_a_user_s_carry_the_id() -> None:
+def test_root_s_engine_has_plain_places_and_one_on_a_user_s_behalf_carries_the_id() -> None:
     root = EnginePaths.default({"HOME": "/root"}, uid=0)
-    user = EnginePaths.default({"HOME": "/home/ada", "XDG_STATE_HOME": "/home/ada/state"}, uid=1000)
+    environment = {"HOME": "/home/ada", "XDG_STATE_HOME": "/home/ada/state"}
+    user = EnginePaths.default(environment, uid=1000, mode=EngineMode.ROOT)
     assert str(root.socket) == "/run/kitepy/engine.sock"
     assert str(root.log) == "/root/.local/state/kitepy/engine.log"
     assert str(user.socket) == "/run/kitepy-1000/engine.sock"
@@ -170,13 +171,13 @@ def test_root_s_engine_has_plain_places_and_a_user_s_carry_the_id() -> None:
 
 
 def test_a_user_s_engine_is_told_whose_the_socket_is() -> None:
-    paths = EnginePaths.default({"HOME": "/home/ada"}, uid=1000)
+    paths = EnginePaths.default({"HOME": "/home/ada"}, uid=1000, mode=EngineMode.ROOT)
     assert engine_command(paths, 1000, python="py")[-2:] == ["--socket-owner", "1000"]
     assert "--socket-owner" not in engine_command(paths, 0)
 
 
 def test_an_engine_that_is_root_for_a_user_writes_no_files_among_the_user_s() -> None:
-    user = engine_command(EnginePaths.default({"HOME": "/home/ada"}, uid=1000), 1000, python="py")
+    user = engine_command(EnginePaths.default({"HOME": "/home/ada"}, uid=1000, mode=EngineMode.ROOT), 1000, python="py")
     assert user[:5] == ["py", "-X", "pycache_prefix=/var/cache/kitepy-1000", "-m", "kitepy.engine"]
     root = engine_command(EnginePaths.default({"HOME": "/root"}, uid=0), 0, python="py")
     assert root[:3] == ["py", "-m", "kitepy.engine"]

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[3]
 
 # Installed: everything but two libraries, one of which goes by a newer name on this pretended release.
 DPKG_QUERY = """#!/bin/sh
-for name in libnftables1 libseccomp2 uidmap busybox-static iproute2 libgl1 libegl1 libdbus-1-3 libfontconfig1 \\
+for name in libnftables1 libseccomp2 uidmap passt busybox-static iproute2 libgl1 libegl1 libdbus-1-3 libfontconfig1 \\
     libx11-xcb1 libxkbcommon-x11-0 libxcb-cursor0 libxcb-icccm4 libxcb-keysyms1 libxcb-shape0 libbrotli1 libgssapi-krb5-2 \\
     libwayland-client0 libwayland-cursor0 fonts-dejavu-core $(cat "$CALLS.installed" 2>/dev/null); do echo "installed $name"; done
 echo "config-files libglib2.0-0"
@@ -42,7 +42,13 @@ class Machine:
         self.program(self.bin / "apt-cache", APT_CACHE)
         self.program(self.bin / "apt-get", RECORD)
         self.program(self.bin / "sudo", SUDO)
-        self.program(self.bin / "id", "#!/bin/sh\necho 1000\n")
+        self.program(self.bin / "id", "#!/bin/sh\ncase $1 in -un) echo ada ;; *) echo 1000 ;; esac\n")
+        self.program(self.bin / "usermod", RECORD)
+        self.etc = root / "etc"
+        self.etc.mkdir()
+        (self.etc / "passwd").write_text("ada:x:1000:1000::/home/ada:/bin/sh\n")
+        for name in ("subuid", "subgid"):
+            (self.etc / name).write_text("ada:100000:65536\n")
         self.program(self.bin / "python3", PYTHON)
         for name in ("python", "kitepy"):
             self.program(self.checkout / ".venv" / "bin" / name, PYTHON)
@@ -54,10 +60,11 @@ class Machine:
         path.chmod(0o755)
 
     def install(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        places = {"CALLS": str(self.calls_file), "KITEPY_ETC": str(self.etc), "PATH": f"{self.bin}:/usr/bin:/bin"}
         system = {name: os.environ[name] for name in ("HOME",) if name in os.environ}
         return subprocess.run(
             [str(self.checkout / "packaging" / "install.sh"), *arguments],
-            env={**system, "PATH": f"{self.bin}:/usr/bin:/bin", "CALLS": str(self.calls_file), **environment},
+            env={**system, **places, **environment},
             capture_output=True,
             text=True,
             timeout=30,
@@ -146,3 +153,32 @@ def test_an_unknown_group_is_refused(machine: Machine) -> None:
     done = machine.install("everything")
     assert done.returncode != 0
     assert "use app, demo or test" in done.stderr
+
+
+def test_an_account_without_ids_for_containers_is_given_a_range_that_nobody_has(machine: Machine) -> None:
+    machine.have_everything()
+    (machine.etc / "subuid").write_text("bob:165536:65536\neve:100000:65536\n")
+    (machine.etc / "subgid").unlink()
+    done = machine.install()
+    assert done.returncode == 0, done.stderr
+    assert "usermod --add-subuids 231072-296607 --add-subgids 231072-296607 ada" in machine.calls()
+    assert "sudo usermod --add-subuids 231072-296607" in done.stdout, "it is said before it is done"
+    assert (machine.etc / "subgid").exists(), "usermod refuses a file that is not there"
+
+
+def test_only_the_file_that_lacks_ids_gets_some_and_an_entry_by_number_counts(machine: Machine) -> None:
+    machine.have_everything()
+    (machine.etc / "subuid").write_text("1000:100000:65536\n")
+    (machine.etc / "subgid").write_text("ada2:100000:65536\n")
+    machine.install()
+    assert [call for call in machine.calls() if call.startswith("usermod")] == ["usermod --add-subgids 165536-231071 ada"]
+
+
+def test_an_account_of_a_directory_service_is_left_alone(machine: Machine) -> None:
+    machine.have_everything()
+    (machine.etc / "passwd").write_text("root:x:0:0::/root:/bin/sh\n")
+    (machine.etc / "subuid").write_text("")
+    done = machine.install()
+    assert done.returncode == 0, done.stderr
+    assert "kitepy doctor" in done.stdout
+    assert not [call for call in machine.calls() if call.startswith(("usermod", "sudo usermod"))]
