@@ -18,6 +18,8 @@ TESTS = Path(__file__).parent
 # Folders whose tests touch the kernel as root.
 ROOT_FOLDERS = {"root", "e2e"}
 ROOTLESS_FOLDERS = {"unit", "gui"}
+# Workers are processes of their own: they have to be this checkout's, also where another one is installed.
+os.environ["PYTHONPATH"] = str(TESTS.parent)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -40,7 +40,7 @@ def main(argv: list[str] | None = None) -> int:
             from kitepy.engine.daemon import run
 
             return run(config, launcher, session)
-    except (ConfigError, RootlessError) as error:
+    except (ConfigError, RootlessError, OSError) as error:
         print(f"kitepy-engine: {error}", file=sys.stderr)
         return 1
 

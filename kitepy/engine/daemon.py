@@ -58,6 +58,7 @@ from kitepy.engine.storage.database import Database
 from kitepy.engine.storage.images import ImageStore
 from kitepy.engine.storage.layers import LayerStore
 from kitepy.engine.storage.overlay import OverlayStore
+from kitepy.engine.storage.probe import check_file_system, choose_flavour
 from kitepy.engine.storage.worker import WorkerPool
 from kitepy.engine.volume.store import VolumeStore
 
@@ -142,6 +143,9 @@ async def _compose(
     for directory, mode in ((config.data_root, 0o711), (config.exec_root, 0o711)):
         directory.mkdir(mode=mode, parents=True, exist_ok=True)
         (directory / "containers").mkdir(mode=0o711, exist_ok=True)
+    # Root of a user namespace may not write overlay's usual marks.
+    flavour, overlay_problem = OverlayFlavour.TRUSTED if session is None else OverlayFlavour.USER, ""
+    await asyncio.to_thread(check_file_system, config.data_root, flavour)
     default_ulimits = tuple(Ulimit(name=limit.name, soft=limit.soft, hard=limit.hard) for limit in config.default_ulimits)
     database = Database(config.data_root / "state.db")
     stack.callback(database.close)
@@ -149,8 +153,10 @@ async def _compose(
     stack.push_async_callback(workers.close)
     events = EventBus()
     content = ContentStore(config.data_root)
-    # Root of a user namespace may not write overlay's usual marks.
-    flavour = OverlayFlavour.TRUSTED if session is None else OverlayFlavour.USER
+    if session is not None:
+        flavour, overlay_problem = await choose_flavour(config.data_root, workers)
+    if overlay_problem:
+        logger.warning("overlays are served by fuse-overlayfs, which is slower: the kernel refuses them: %s", overlay_problem)
     layers = LayerStore(config.data_root, database, content, workers, flavour=flavour)
     stack.push_async_callback(layers.close)
     overlays = OverlayStore(config.data_root, layers, workers)
@@ -276,12 +282,13 @@ async def _compose(
             live_restore=config.live_restore,
             uses_rules=config.iptables,
             rootless=session is not None,
+            overlay=flavour,
         ),
         SystemSources(
             containers=lambda: _counts(containers),
             images=images.count,
             event_listeners=lambda: events.listeners,
-            warnings=lambda: (*bridge.warnings, *_outside_warnings(session)),
+            warnings=lambda: (*bridge.warnings, *_outside_warnings(session), *_overlay_warnings(overlay_problem)),
         ),
     )
 
@@ -325,6 +332,12 @@ async def _close_bridge(bridge: BridgeNetwork, index: ContainerIndex, session: R
 def _outside_warnings(session: RootlessSession | None) -> tuple[str, ...]:
     problem = session.status().problem if session is not None else ""
     return (f"WARNING: containers reach no other network: {problem}",) if problem else ()
+
+
+def _overlay_warnings(problem: str) -> tuple[str, ...]:
+    if not problem:
+        return ()
+    return (f"WARNING: fuse-overlayfs serves the containers' files, which is slow: the kernel refuses overlays: {problem}",)
 
 
 def _name_of(index: ContainerIndex, container_id: str) -> str:

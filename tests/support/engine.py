@@ -43,6 +43,7 @@ class EngineUnderTest:
         program: Sequence[str] = (sys.executable, "-m", "kitepy.engine"),
         rootless: bool = ROOTLESS,
         tun_mode: str = "666",
+        data_on_overlay: bool = False,
     ) -> None:
         # Short, because a socket's path may have 107 bytes; on a disk, because overlayfs can't stack on every tmpfs.
         self.home = Path(tempfile.mkdtemp(prefix="ke-", dir="/var/tmp"))
@@ -54,6 +55,7 @@ class EngineUnderTest:
         self.private_netns = private_netns
         self.rootless = rootless
         self._tun_mode = tun_mode
+        self._data_on_overlay = data_on_overlay
         if rootless:
             give_to_user(self.home)
         self._options = options
@@ -84,7 +86,8 @@ class EngineUnderTest:
             *self._options,
         ]
         if self.rootless:
-            engine = user_command(self.home, engine, tun_mode=self._tun_mode)
+            overlay = self.data_root if self._data_on_overlay else None
+            engine = user_command(self.home, engine, tun_mode=self._tun_mode, overlay=overlay)
         if self.private_netns:
             return ["unshare", "--net", "--", "sh", "-c", 'ip link set lo up && exec "$@"', "sh", *engine]
         return engine

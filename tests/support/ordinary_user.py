@@ -24,11 +24,18 @@ SUBIDS = "1000000:10000,1200000:55536"
 
 
 def user_command(
-    home: Path, command: Sequence[str], *, subids: str = SUBIDS, tun_mode: str = "666", python: str = sys.executable
+    home: Path,
+    command: Sequence[str],
+    *,
+    subids: str = SUBIDS,
+    tun_mode: str = "666",
+    overlay: Path | None = None,
+    python: str = sys.executable,
 ) -> list[str]:
     """The command line that runs another as the user."""
+    under = () if overlay is None else ("--overlay", str(overlay))
     script = str(Path(__file__).resolve())
-    return [python, script, "--home", str(home), "--subids", subids, "--tun-mode", tun_mode, "--", *command]
+    return [python, script, "--home", str(home), "--subids", subids, "--tun-mode", tun_mode, *under, "--", *command]
 
 
 def give_to_user(path: Path) -> None:
@@ -42,6 +49,7 @@ def main() -> None:
     parser.add_argument("--home", type=Path, required=True)
     parser.add_argument("--subids", default=SUBIDS)
     parser.add_argument("--tun-mode", default="666")
+    parser.add_argument("--overlay", type=Path, help="a directory to cover with an overlay, on which no other can write")
     parser.add_argument("command", nargs="+")
     given = parser.parse_args()
 
@@ -53,6 +61,8 @@ def main() -> None:
     mounts.set_propagation("/", mounts.MS_REC | mounts.MS_PRIVATE)
     _show_user(home, given.subids)
     _show_tun(int(given.tun_mode, 8))
+    if given.overlay is not None:
+        _mount_overlay(given.overlay)
     for needed in (sys.base_prefix, sys.prefix, str(REPOSITORY)):
         _make_reachable(os.path.realpath(needed))
     runtime = home / "run"
@@ -98,6 +108,22 @@ def _show_tun(mode: int) -> None:
     _attach(mounts.new_filesystem("tmpfs", "tmpfs", [("mode", "755")], 0), "/dev/net")
     os.mknod("/dev/net/tun", stat.S_IFCHR, os.makedev(10, 200))
     os.chmod("/dev/net/tun", mode)
+    if os.path.exists("/dev/fuse"):
+        # Open to everybody on every distribution.
+        os.mknod("/dev/net/.fuse", stat.S_IFCHR, os.makedev(10, 229))
+        os.chmod("/dev/net/.fuse", 0o666)
+        _bind("/dev/net/.fuse", "/dev/fuse")
+
+
+def _mount_overlay(path: Path) -> None:
+    from kitepy.engine.kernel import overlay
+
+    parts = [path.with_name(f"{path.name}-{part}") for part in ("lower", "upper", "work")]
+    for directory in (path, *parts):
+        directory.mkdir(exist_ok=True)
+        give_to_user(directory)
+    lower, upper, work = map(str, parts)
+    overlay.mount(str(path), "/", overlay.options([lower], upper, work))
 
 
 def _make_reachable(path: str) -> None:

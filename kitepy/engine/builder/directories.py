@@ -9,7 +9,9 @@ from typing import Any
 
 from kitepy.engine.builder.ownership import owner_in_root
 from kitepy.engine.builder.trees import enter_target
+from kitepy.engine.kernel.fuse_overlay import MARKERS
 from kitepy.engine.model.errors import InvalidParameter
+from kitepy.engine.model.launch import OverlayFlavour
 from kitepy.engine.storage import confinement
 from kitepy.engine.storage.zygote import JobContext
 
@@ -38,10 +40,11 @@ def make_directory(_: JobContext, params: dict[str, Any]) -> dict[str, Any]:
 def tidy(_: JobContext, params: dict[str, Any]) -> dict[str, Any]:
     """Remove empty mount points that a step's runner had to make, and directories that changed in nothing.
 
-    params: ``base``, ``lower`` (topmost first), ``upper``, and the ``paths`` that were mounted on.
+    params: ``base``, ``lower`` (topmost first), ``upper``, ``flavour``, and the ``paths`` that were mounted on.
     """
     lower_fds = [os.open(os.path.join(params["base"], name), os.O_RDONLY | os.O_DIRECTORY) for name in params["lower"]]
     confinement.chroot_into(os.path.join(params["base"], params["upper"]))
+    markers = MARKERS if params["flavour"] == OverlayFlavour.FUSE.value else frozenset()
     candidates: set[str] = set()
     for path in params["paths"]:
         path = path.strip("/")
@@ -49,18 +52,24 @@ def tidy(_: JobContext, params: dict[str, Any]) -> dict[str, Any]:
             candidates.add(path)
             path = posixpath.dirname(path)
     for path in sorted(candidates, key=lambda name: -name.count("/")):
-        _tidy_one(path, lower_fds)
+        _tidy_one(path, lower_fds, markers)
     return {}
 
 
-def _tidy_one(path: str, lower_fds: list[int]) -> None:
+def _tidy_one(path: str, lower_fds: list[int], markers: frozenset[str]) -> None:
     ours = _look(None, path)
     if ours is None:
         return
     before = _look_through(lower_fds, path)
     if stat.S_ISREG(ours.st_mode) and ours.st_size == 0 and before is None:
         os.unlink(f"/{path}")
-    elif stat.S_ISDIR(ours.st_mode) and (before is None or _same_attributes(ours, before)) and not os.listdir(f"/{path}"):
+    elif (
+        stat.S_ISDIR(ours.st_mode)
+        and (before is None or _same_attributes(ours, before))
+        and set(os.listdir(f"/{path}")) <= markers
+    ):
+        for name in os.listdir(f"/{path}"):
+            os.unlink(f"/{path}/{name}")
         os.rmdir(f"/{path}")
 
 

@@ -6,7 +6,6 @@ import os
 from typing import Any
 
 from kitepy.engine.kernel import overlay
-from kitepy.engine.model.launch import OverlayFlavour
 from kitepy.engine.storage import confinement
 
 
@@ -40,7 +39,6 @@ def enter_target(target: dict[str, Any], mount_point: str) -> None:
 
 
 def _mount(tree: dict[str, Any], mount_point: str) -> None:
-    user_xattrs = OverlayFlavour(tree["flavour"]).user_xattrs
-    options = overlay.options(tree["lower"], tree.get("upper"), tree.get("work"), volatile=True, user_xattrs=user_xattrs)
-    overlay.mount(mount_point, tree["base"], options)
+    base, flavour = tree["base"], tree["flavour"]
+    overlay.mount_layers(mount_point, base, tree["lower"], tree.get("upper"), tree.get("work"), flavour=flavour)
     os.chdir("/")

@@ -9,6 +9,8 @@ import os
 from collections.abc import Sequence
 
 from kitepy.engine.kernel import mounts
+from kitepy.engine.kernel.fuse_overlay import FuseServer
+from kitepy.engine.kernel.fuse_overlay import options as fuse_options
 
 _FIXED = "index=off,metacopy=off,redirect_dir=off"
 # With userxattr the kernel itself switches off what the other options do, and refuses to be told.
@@ -29,6 +31,21 @@ def options(
         if volatile:
             text += ",volatile"
     return f"{text},{_USER if user_xattrs else _FIXED}"
+
+
+def mount_layers(
+    target: str, base: str, lower: Sequence[str], upper: str | None = None, work: str | None = None, *, flavour: str
+) -> None:
+    """Mount layers in one of the ways that ``OverlayFlavour`` names, for a process that ends soon: writing may skip syncing."""
+    if flavour == "fuse":
+        FuseServer(base, fuse_options(lower, upper, work)).mount(target, readonly=not upper)
+    else:
+        mount(target, base, options(lower, upper, work, volatile=True, user_xattrs=flavour == "user"))
+
+
+def unmount(target: str) -> None:
+    """Take an overlay away at once."""
+    mounts.unmount_detached(target)
 
 
 def mount(target: str, base: str, option_text: str, *, readonly: bool = False) -> None:

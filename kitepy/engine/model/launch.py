@@ -18,6 +18,9 @@ class OverlayFlavour(Enum):
     """By the kernel, with marks in ``trusted.overlay.*``, which only root of the machine may write."""
     USER = "user"
     """By the kernel, with marks in ``user.overlay.*`` (mount option ``userxattr``): for root of a user namespace."""
+    FUSE = "fuse"
+    """By fuse-overlayfs(1), for root of a user namespace whose kernel doesn't let it. Layers look as with ``USER``; what is
+    written on top has marks of that program's own, so it is packed and unpacked to become a layer."""
 
     @property
     def opaque_xattr(self) -> str:

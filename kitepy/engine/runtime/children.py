@@ -7,6 +7,7 @@ import select
 from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_SEQPACKET, socket, socketpair
 
 from kitepy.engine.kernel import namespaces
+from kitepy.engine.kernel.fuse_overlay import FuseServer
 from kitepy.engine.kernel.packets import Message, receive
 from kitepy.engine.runtime.init import Machine, run_exec_process, run_first_process
 from kitepy.engine.runtime.plan import Plan
@@ -83,7 +84,15 @@ def new_socketpair() -> tuple[socket, socket]:
     return socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC)
 
 
-def spawn_first_process(plan: Plan, machine: Machine, netns_fd: int | None, seccomp_program: bytes, *, open_stdin: bool) -> Child:
+def spawn_first_process(
+    plan: Plan,
+    machine: Machine,
+    netns_fd: int | None,
+    seccomp_program: bytes,
+    fuse: FuseServer | None = None,
+    *,
+    open_stdin: bool,
+) -> Child:
     """Fork process 1; it goes through the plan on its own."""
     ours, theirs = new_socketpair()
     stdio: tuple[int, int, int] | None = None
@@ -93,7 +102,7 @@ def spawn_first_process(plan: Plan, machine: Machine, netns_fd: int | None, secc
     cgroup_fd = machine.driver.spawn_fd(plan.cgroup_path)
     pid, pidfd = namespaces.fork_with_pidfd(cgroup_fd)
     if not pid:
-        run_first_process(plan, machine, theirs, stdio, netns_fd, seccomp_program, in_cgroup=cgroup_fd is not None)
+        run_first_process(plan, machine, theirs, stdio, netns_fd, seccomp_program, fuse, in_cgroup=cgroup_fd is not None)
     theirs.close()
     if cgroup_fd is not None:
         os.close(cgroup_fd)

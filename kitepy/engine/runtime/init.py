@@ -11,6 +11,7 @@ from _socket import socket
 
 from kitepy.engine.kernel import namespaces, syscalls
 from kitepy.engine.kernel.cgroups import CgroupDriver
+from kitepy.engine.kernel.fuse_overlay import FuseServer
 from kitepy.engine.kernel.packets import Message, send
 from kitepy.engine.kernel.paths import open_in_root
 from kitepy.engine.kernel.tty import open_pair, set_size
@@ -46,6 +47,7 @@ def run_first_process(
     stdio: tuple[int, int, int] | None,
     netns_fd: int | None,
     seccomp_program: bytes,
+    fuse: FuseServer | None,
     *,
     in_cgroup: bool,
 ) -> None:
@@ -56,6 +58,7 @@ def run_first_process(
     step = ""
     try:
         context = Context(machine.driver, netns_fd)
+        context.fuse = fuse
         os.umask(0)
         for operation in plan.operations:
             if in_cgroup and isinstance(operation, JoinCgroup):

@@ -26,6 +26,7 @@ import time
 from _socket import AF_UNIX, SOCK_SEQPACKET, socket
 
 from kitepy.engine.kernel import namespaces, syscalls
+from kitepy.engine.kernel.fuse_overlay import FuseServer
 from kitepy.engine.kernel.packets import Message, decode_json, encode_json, error_text, send
 from kitepy.engine.model.errors import Unsupported
 from kitepy.engine.runtime import attach as streams
@@ -165,13 +166,17 @@ class _Start:
         return NoLog()
 
     def _fork(self, *, open_stdin: bool) -> Child:
+        # Outside of the container's processes, which must not see or end it.
+        fuse = FuseServer(*self._plan.fuse) if self._plan.fuse is not None else None
         if self._plan.pid_namespace == "":
             namespaces.unshare(namespaces.CLONE_NEWPID)
         elif self._plan.pid_namespace is not None:
             fd = os.open(self._plan.pid_namespace, os.O_RDONLY | os.O_CLOEXEC)
             namespaces.setns(fd, namespaces.CLONE_NEWPID)
             os.close(fd)
-        first = spawn_first_process(self._plan, self._machine, self._netns_fd, self._program, open_stdin=open_stdin)
+        first = spawn_first_process(self._plan, self._machine, self._netns_fd, self._program, fuse, open_stdin=open_stdin)
+        if fuse is not None:
+            fuse.release()
         if self._netns_fd is not None:
             os.close(self._netns_fd)
         return first

@@ -11,6 +11,7 @@ import stat
 
 from kitepy.engine.kernel import mounts, namespaces, overlay, syscalls, tty
 from kitepy.engine.kernel.cgroups import CgroupDriver
+from kitepy.engine.kernel.fuse_overlay import FuseServer
 from kitepy.engine.kernel.paths import open_in_root, open_or_create
 
 _NULL_DEVICE = os.makedev(1, 3)
@@ -27,6 +28,7 @@ class Context:
     def __init__(self, driver: CgroupDriver, netns_fd: int | None) -> None:
         self.driver = driver
         self.netns_fd = netns_fd
+        self.fuse: FuseServer | None = None
         self.root_fd = -1
         self.trees: dict[int, int] = {}
         self.null_tree_source = -1
@@ -209,6 +211,19 @@ def _remove_volatile_mark(directory: str) -> None:
         os.rmdir(directory)
     except FileNotFoundError:
         return
+
+
+class MountFuseOverlay(Operation):
+    """Mount the layers with the process that the monitor prepared to serve them."""
+
+    fields = ("target", "readonly")
+    target: str
+    readonly: bool
+
+    def execute(self, context: Context) -> None:
+        assert context.fuse is not None
+        context.fuse.mount(self.target, readonly=self.readonly)
+        context.root_fd = os.open(self.target, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
 class BindRoot(Operation):

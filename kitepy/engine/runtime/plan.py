@@ -11,6 +11,7 @@ import stat
 
 from kitepy.engine.kernel import mounts, overlay
 from kitepy.engine.kernel.cgroups import PARENT
+from kitepy.engine.kernel.fuse_overlay import options as fuse_options
 from kitepy.engine.kernel.namespaces import CLONE_NEWCGROUP, CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWPID, FLAG_BY_OCI_TYPE
 from kitepy.engine.runtime.operations import (
     AttachBind,
@@ -23,6 +24,7 @@ from kitepy.engine.runtime.operations import (
     MakeWorkingDirectory,
     MaskPath,
     MountFilesystem,
+    MountFuseOverlay,
     MountOverlay,
     NewKeyring,
     OpenBind,
@@ -127,6 +129,7 @@ class Plan:
 
     __slots__ = (
         "cgroup_path",
+        "fuse",
         "operations",
         "parent_namespaces",
         "pid_namespace",
@@ -141,6 +144,8 @@ class Plan:
         self.resources: Document = {}
         self.pid_namespace: str | None = None
         """``""``: a new PID namespace, a path: that one, None: the host's. Decided before the fork, so the monitor does it."""
+        self.fuse: tuple[str, str] | None = None
+        """Base directory and options of the process that has to serve the root file system."""
         self.operations: list[Operation] = []
         self.process: Document = {}
         self.terminal = False
@@ -274,7 +279,7 @@ def _plan_root_and_mounts(document: Document, launch: Launch, own_flags: int, pl
             attributes, _, data = split_options(options)
             mounting.append(MountFilesystem(kind, str(entry.get("source") or kind), target, data, attributes))
             own_dev = own_dev or target == "/dev"
-    operations = [*opening, IsolateMounts(), _plan_root(document, launch), *mounting]
+    operations = [*opening, IsolateMounts(), _plan_root(document, launch, plan), *mounting]
     linux = _part(document, "linux")
     devices = linux.get("devices")
     wanted = [*(DEFAULT_DEVICES if own_dev else ()), *(devices if isinstance(devices, list) else [])]
@@ -292,7 +297,7 @@ def _plan_root_and_mounts(document: Document, launch: Launch, own_flags: int, pl
     return operations
 
 
-def _plan_root(document: Document, launch: Launch) -> Operation:
+def _plan_root(document: Document, launch: Launch, plan: Plan) -> Operation:
     path = _part(document, "root").get("path") or "rootfs"
     target = os.path.join(launch.bundle, str(path))
     if launch.overlay is None:
@@ -304,6 +309,9 @@ def _plan_root(document: Document, launch: Launch) -> Operation:
         return BindRoot(os.path.join(base, str(upper)), target, False)  # overlay wants a lower layer; "FROM scratch" has none
     if len(lower) == 1 and not upper:
         return BindRoot(os.path.join(base, lower[0]), target, True)  # overlay refuses a single layer
+    if launch.overlay.get("flavour") == "fuse":
+        plan.fuse = base, fuse_options(lower, str(upper) if upper else None, str(launch.overlay.get("work")))
+        return MountFuseOverlay(target, not upper)
     volatile_work = launch.overlay.get("work") if launch.overlay.get("volatile") else None
     return MountOverlay(target, base, overlay_options(launch.overlay), not upper, volatile_work)
 

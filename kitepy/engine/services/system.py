@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import kitepy
+from kitepy.engine.model.launch import OverlayFlavour
 from kitepy.engine.model.timestamps import format_time
 from kitepy.engine.services.host_facts import HostFacts
 
@@ -46,6 +47,7 @@ class SystemSettings:
     uses_rules: bool = True
     """Whether packet filter rules are set (``--iptables``)."""
     rootless: bool = False
+    overlay: OverlayFlavour = OverlayFlavour.TRUSTED
     runtime_name: str = "kitepy"
 
 
@@ -90,14 +92,8 @@ class SystemInfo:
             "ContainersPaused": counts.paused,
             "ContainersStopped": counts.stopped,
             "Images": sources.images(),
-            "Driver": "overlay2",
-            "DriverStatus": [
-                ["Backing Filesystem", facts.file_system or "unknown"],
-                ["Supports d_type", "true"],
-                ["Using metacopy", "false"],
-                ["Native Overlay Diff", "true"],
-                ["userxattr", "true" if settings.rootless else "false"],
-            ],
+            "Driver": "fuse-overlayfs" if settings.overlay is OverlayFlavour.FUSE else "overlay2",
+            "DriverStatus": _driver_status(settings.overlay, facts.file_system),
             "Plugins": {
                 "Volume": ["local"],
                 "Network": ["bridge", "host", "null"],
@@ -199,6 +195,19 @@ def _version_document(facts: HostFacts) -> dict[str, Any]:
         **common,
         "BuildTime": built,
     }
+
+
+def _driver_status(flavour: OverlayFlavour, file_system: str) -> list[list[str]]:
+    backing = ["Backing Filesystem", file_system or "unknown"]
+    if flavour is OverlayFlavour.FUSE:
+        return [backing]
+    return [
+        backing,
+        ["Supports d_type", "true"],
+        ["Using metacopy", "false"],
+        ["Native Overlay Diff", "true"],
+        ["userxattr", "true" if flavour.user_xattrs else "false"],
+    ]
 
 
 def _limits(facts: HostFacts) -> dict[str, bool]:

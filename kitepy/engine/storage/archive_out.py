@@ -14,6 +14,7 @@ import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from kitepy.engine.kernel.fuse_overlay import MARKERS
 from kitepy.engine.model.errors import SystemFailure
 from kitepy.engine.model.launch import OverlayFlavour
 from kitepy.engine.storage.extract import OPAQUE_MARKER, OVERLAY_XATTRS, WHITEOUT_PREFIX
@@ -24,6 +25,8 @@ _READ_BYTES = 1 << 20
 _MAX_OCTAL_ID = 0o7777777
 _MAX_OCTAL_SIZE = 0o77777777777
 _MAGIC = b"ustar\x0000"
+_FUSE_XATTRS = (b"user.fuseoverlayfs.", b"user.containers.")
+_FUSE_MARKERS = frozenset(map(os.fsencode, MARKERS))
 _SKIPPED_XATTRS = (b"security.selinux", b"security.ima", b"security.evm", b"system.nfs")
 
 _Flags = {stat.S_IFDIR: b"5", stat.S_IFLNK: b"2", stat.S_IFCHR: b"3", stat.S_IFBLK: b"4", stat.S_IFIFO: b"6"}
@@ -151,15 +154,15 @@ def pack_directory(
     prefix: bytes = b"",
     include_root: bool = False,
     overlay: bool = True,
-    opaque_xattr: str = OverlayFlavour.TRUSTED.opaque_xattr,
+    flavour: OverlayFlavour = OverlayFlavour.TRUSTED,
 ) -> Packed:
     """Pack what is below a directory of the current root (the caller has chrooted).
 
     ``prefix`` is put before every name, e.g. ``b"app/"``. ``include_root`` adds an entry for the directory itself.
-    ``overlay`` translates overlay's marks of an upper directory; ``opaque_xattr`` is the one that the overlay wrote.
+    ``overlay`` translates overlay's marks of an upper directory; ``flavour`` is the overlay's.
     """
     writer = TarWriter(write)
-    packer = _Packer(writer, directory.rstrip(b"/") + b"/", prefix, os.fsencode(opaque_xattr) if overlay else b"")
+    packer = _Packer(writer, directory.rstrip(b"/") + b"/", prefix, flavour if overlay else None)
     if include_root:
         packer.add(b"")
     packer.walk(b"")
@@ -168,12 +171,13 @@ def pack_directory(
 
 
 class _Packer:
-    def __init__(self, writer: TarWriter, base: bytes, prefix: bytes, opaque_xattr: bytes) -> None:
+    def __init__(self, writer: TarWriter, base: bytes, prefix: bytes, flavour: OverlayFlavour | None) -> None:
         self._writer = writer
         self._base = base
         self._prefix = prefix
-        self._overlay = bool(opaque_xattr)
-        self._opaque_xattr = opaque_xattr
+        self._overlay = flavour is not None
+        self._fuse = flavour is OverlayFlavour.FUSE
+        self._opaque_xattr = opaque_xattr = os.fsencode(flavour.opaque_xattr) if flavour and not self._fuse else b""
         # Never by the name's end alone: what a container calls user.overlay.x, overlay stores as user.overlay.overlay.x.
         marks = opaque_xattr.removesuffix(b"opaque")
         self._unfinished_copies = (marks + b"redirect", marks + b"metacopy") if opaque_xattr else ()
@@ -192,7 +196,10 @@ class _Packer:
                 stack.append(self._children(name + b"/"))
 
     def _children(self, relative: bytes) -> Iterator[bytes]:
-        return iter([relative + name for name in sorted(os.listdir(self._base + relative))])
+        names = sorted(os.listdir(self._base + relative))
+        if self._fuse:
+            names = [name for name in names if name not in _FUSE_MARKERS]
+        return iter([relative + name for name in names])
 
     def add(self, name: bytes) -> bool:
         """Write one entry; True when it is a directory to go into."""
@@ -208,7 +215,13 @@ class _Packer:
             parent, slash, last = stored_name.rpartition(b"/")
             self._writer.header(parent + slash + WHITEOUT_PREFIX + last, b"0", mode=0, mtime_s=mtime_s)
             return False
+        if self._fuse and kind == stat.S_IFREG and stored_name.rpartition(b"/")[2].startswith(WHITEOUT_PREFIX):
+            # Where fuse-overlayfs can't make the device it makes the file that the archive needs; containers can't.
+            self._writer.header(stored_name, b"0", mode=0, mtime_s=mtime_s)
+            return False
         xattrs, opaque = self._xattrs(path)
+        if self._fuse and kind == stat.S_IFDIR:
+            opaque = any(os.path.lexists(path + b"/" + name) for name in _FUSE_MARKERS)
         if kind == stat.S_IFREG:
             self._add_file(path, stored_name, found, xattrs)
             return False
@@ -264,6 +277,8 @@ class _Packer:
                 elif name in self._unfinished_copies:
                     # Its content is in another layer under another name: packing it would lose data silently.
                     raise SystemFailure(f"can't pack {os.fsdecode(path)!r}, written with overlay's redirect_dir or metacopy")
+            elif self._fuse and name.startswith(_FUSE_XATTRS):
+                continue
             elif not name.startswith(_SKIPPED_XATTRS) and not name.startswith(OVERLAY_XATTRS):
                 kept[name] = os.getxattr(path, name, follow_symlinks=False)
         return kept, opaque

@@ -13,7 +13,6 @@ from typing import Any
 
 from kitepy.engine.kernel import overlay
 from kitepy.engine.kernel.paths import open_in_root
-from kitepy.engine.model.launch import OverlayFlavour
 from kitepy.engine.storage import confinement
 from kitepy.engine.storage.archive_out import pack_directory
 from kitepy.engine.storage.extract import ExtractOptions, extract
@@ -31,8 +30,7 @@ def populate_volume(context: JobContext, params: dict[str, Any]) -> dict[str, An
     if len(lower) == 1:
         confinement.bind_mount(os.path.join(params["base"], lower[0]), image)
     else:
-        user_xattrs = OverlayFlavour(params["flavour"]).user_xattrs
-        overlay.mount(image, params["base"], overlay.options(lower, user_xattrs=user_xattrs))
+        overlay.mount_layers(image, params["base"], lower, flavour=params["flavour"])
     confinement.bind_mount(params["volume"], volume)
     confinement.chroot_into(stage)
     image_fd = os.open("/image", os.O_PATH | os.O_DIRECTORY)

@@ -56,6 +56,8 @@ class ExtractOptions:
     whiteouts: bool = True
     """Translate whiteouts (layers); False leaves ``.wh.`` files as they are (ADD)."""
     opaque_xattr: str = OPAQUE_XATTR
+    whiteout_files: bool = False
+    """Where devices for whiteouts can't be made, keep the archive's files, which fuse-overlayfs understands."""
     owner: tuple[int, int] | None = None
     """Give everything to this user and group instead of the archive's."""
     limits: Limits = field(default_factory=Limits)
@@ -124,6 +126,7 @@ class _Extractor:
         self._base = options.destination.rstrip(b"/") + b"/"
         self._directory_times: dict[bytes, int] = {}
         self._always_chown = False
+        self._hidden_by_file: set[bytes] = set()
         self.size_bytes = 0
         self.entries = 0
         self.has_root = False
@@ -187,6 +190,8 @@ class _Extractor:
             self._node(path, entry)
         else:
             raise InvalidParameter(f"entry '{_shown(name)}' in archive has an unknown type: {chr(kind)!r}")
+        if self._hidden_by_file and os.path.lexists(path):
+            self._show_again(name)
 
     def _file(self, path: bytes, entry: tar.Entry) -> None:
         self.size_bytes += entry.apparent_size
@@ -302,11 +307,27 @@ class _Extractor:
             existing = os.lstat(path)
         except FileNotFoundError:
             self._make_parents(path)
-            os.mknod(path, stat.S_IFCHR, 0)
+            try:
+                os.mknod(path, stat.S_IFCHR, 0)
+            except PermissionError:
+                if not self._options.whiteout_files:
+                    raise
+                os.close(os.open(directory + marker, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+                self._hidden_by_file.add(path)
             return
         # What the same layer brings is not hidden by its own whiteout, only what lies below.
         if stat.S_ISDIR(existing.st_mode):
             self._set_opaque(path)
+
+    def _show_again(self, name: bytes) -> None:
+        """Take back whiteouts that were written as files where the same layer brings something in their place."""
+        path = self._base + name
+        for hidden in [hidden for hidden in self._hidden_by_file if path == hidden or path.startswith(hidden + b"/")]:
+            self._hidden_by_file.discard(hidden)
+            parent, _, last = hidden.rpartition(b"/")
+            os.unlink(parent + b"/" + WHITEOUT_PREFIX + last)
+            if stat.S_ISDIR(os.lstat(hidden).st_mode):
+                self._set_opaque(hidden)
 
     def _set_opaque(self, path: bytes) -> None:
         os.setxattr(path, self._options.opaque_xattr, b"y", follow_symlinks=False)

@@ -28,8 +28,10 @@ _MAX_MEMBERS = 200_000
 
 def unpack_layer(context: JobContext, params: dict[str, Any]) -> dict[str, Any]:
     """fds: the archive. params: ``root``, ``flavour``, optional ``limits``."""
+    flavour = OverlayFlavour(params["flavour"])
     options = ExtractOptions(
-        opaque_xattr=OverlayFlavour(params["flavour"]).opaque_xattr,
+        opaque_xattr=flavour.opaque_xattr,
+        whiteout_files=flavour is OverlayFlavour.FUSE,
         limits=Limits(**params.get("limits", {})),
         ids=own_id_limits(),
     )
@@ -48,8 +50,8 @@ def unpack_layer(context: JobContext, params: dict[str, Any]) -> dict[str, Any]:
 def pack_layer(context: JobContext, params: dict[str, Any]) -> dict[str, Any]:
     """fds: the file to write. params: ``root``, ``include_root``, ``flavour``."""
     chroot_into(params["root"])
-    opaque_xattr = OverlayFlavour(params["flavour"]).opaque_xattr
-    packed = pack_directory(_writer(context.fds[0]), include_root=params["include_root"], opaque_xattr=opaque_xattr)
+    flavour = OverlayFlavour(params["flavour"])
+    packed = pack_directory(_writer(context.fds[0]), include_root=params["include_root"], flavour=flavour)
     return {"digest": packed.digest, "tar_bytes": packed.tar_bytes, "size_bytes": packed.size_bytes, "entries": packed.entries}
 
 

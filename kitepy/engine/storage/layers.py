@@ -178,8 +178,8 @@ class LayerStore(LayerIndex):
     async def commit_directory(self, parent: ChainId | None, diff: Path, *, keep: bool = False) -> Layer:
         """Make an overlay upper directory, which must not be mounted any more, the layer on top of ``parent``.
 
-        The directory is moved; if this fails it is left where it was. With ``keep`` (``docker commit``) it is copied
-        and may be mounted.
+        The directory is moved, or copied with ``OverlayFlavour.FUSE``; if this fails it is left where it was. With ``keep``
+        (``docker commit``) it is copied and may be mounted.
         """
         below = self.get(parent) if parent is not None else None
         include_root = _root_attributes(diff) != self._root_of(below)
@@ -197,7 +197,7 @@ class LayerStore(LayerIndex):
                 )
                 digest, size_bytes = Digest(packed["digest"]), int(packed["size_bytes"])
                 self._content.adopt(ingest, digest)
-            if keep:
+            if keep or self.flavour is OverlayFlavour.FUSE:
                 self._give_up(number)
                 return await self.extract(parent, self._content.path(digest), blob_digest=digest, media_type=OCI_LAYER)
             os.rename(diff, self._make_directory(number))
