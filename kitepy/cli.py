@@ -18,12 +18,15 @@ if TYPE_CHECKING:
     from kitepy.client.paths import EnginePaths
 
 _SUBCOMMANDS = ("demo", "doctor", "engine")
+_TLS = "tls"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; gives the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     # By hand, since argparse can't tell a folder from a subcommand: ./demo is a folder, demo the subcommand.
+    if arguments and arguments[0] == _TLS:
+        return _tls(arguments[1:])
     if arguments and arguments[0] in _SUBCOMMANDS:
         options = _subcommand_parser().parse_args(arguments)
         match options.subcommand:
@@ -42,7 +45,8 @@ def _app_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="kitepy",
         description="Containers on the desktop, with an engine of their own.",
-        epilog="Subcommands: kitepy engine start|stop|status|reset, kitepy doctor, kitepy demo. See kitepy SUBCOMMAND --help.",
+        epilog="Subcommands: kitepy engine start|stop|status|reset, kitepy doctor, kitepy tls, kitepy demo. "
+        "See kitepy SUBCOMMAND --help.",
     )
     parser.add_argument("--version", action="version", version=f"kitepy {__version__}")
     parser.add_argument("--verbose", action="store_true", help="tell on standard error what the app does")
@@ -77,6 +81,17 @@ def _add_mode(parser: argparse.ArgumentParser) -> None:
         choices=("rootless", "root"),
         help="whose rights the engine has this time: yours, or the administrator's through sudo or pkexec",
     )
+
+
+def _tls(arguments: Sequence[str]) -> int:
+    # Loaded for this subcommand alone: cryptography is slow to load.
+    from kitepy.client.tls_command import add_arguments, run
+
+    parser = argparse.ArgumentParser(
+        prog="kitepy tls", description="Certificates for an engine that other machines use through a TCP port."
+    )
+    add_arguments(parser)
+    return run(parser.parse_args(arguments))
 
 
 def _open_app(paths: Sequence[Path], mode: str | None) -> int:

@@ -67,8 +67,13 @@ class EngineConfig:
     """Name or number of the group that may use the unix sockets."""
     socket_owner: int | None = None
     """User id that owns the unix sockets, for an engine that is started as root on a user's behalf."""
+    tls_certificate: Path | None = None
+    """The certificate that TCP ports show, with ``tls_key``; None leaves them without encryption."""
+    tls_key: Path | None = None
+    tls_client_ca: Path | None = None
+    """Clients need a certificate of this authority; None lets in everyone."""
     insecure_tcp: bool = False
-    """``--tls=false`` was said in so many words: ports without encryption may be open to other machines."""
+    """``--tls=false`` or ``--tlsverify=false`` was said in so many words: ports may let in everyone who reaches them."""
     registry_mirrors: tuple[str, ...] = ()
     insecure_registries: tuple[str, ...] = ()
     default_ulimits: tuple[UlimitDefault, ...] = ()
@@ -92,6 +97,10 @@ def _path(value: object) -> Path:
     if not text.startswith("/"):
         raise ValueError("expected an absolute path")
     return Path(text)
+
+
+def _file(value: object) -> Path:
+    return Path(_text(value)).absolute()
 
 
 def _boolean(value: object) -> bool:
@@ -202,6 +211,11 @@ _OPTIONS = (
     _Option("pidfile", "pidfile", _path, "file for the engine's process id", "-p"),
     _Option("group", "group", _text, "group that may use the unix sockets", "-G"),
     _Option("socket-owner", "socket_owner", _between(0, 2**32 - 2), "user id that owns the unix sockets"),
+    _Option("tls", "tls", _boolean, "encrypt TCP ports; implied by --tlsverify; false allows ports without encryption"),
+    _Option("tlsverify", "tls_verify", _boolean, "encrypt TCP ports and let in only who has a certificate of the CA"),
+    _Option("tlscacert", "tls_ca", _file, "CA whose certificates clients must have (~/.docker/ca.pem)"),
+    _Option("tlscert", "tls_certificate", _file, "certificate of TCP ports (~/.docker/cert.pem)"),
+    _Option("tlskey", "tls_key", _file, "private key of TCP ports (~/.docker/key.pem)"),
     _Option("bip", "bip", _bip, "address and subnet of the default bridge"),
     _Option("bridge", "bridge", _text, "name of the default bridge, or none", "-b"),
     _Option("icc", "icc", _boolean, "let containers on the default bridge talk to each other"),
@@ -235,13 +249,9 @@ _OPTIONS = (
 )
 
 _REFUSED = {
-    "tlsverify": "the engine can't serve TLS yet; use a unix socket, or a loopback port through an SSH tunnel",
-    "tlscacert": "the engine can't serve TLS yet; use a unix socket, or a loopback port through an SSH tunnel",
-    "tlscert": "the engine can't serve TLS yet; use a unix socket, or a loopback port through an SSH tunnel",
-    "tlskey": "the engine can't serve TLS yet; use a unix socket, or a loopback port through an SSH tunnel",
     "ipv6": "the default bridge has no IPv6 yet",
 }
-_REFUSED_BOOLEANS = frozenset({"tlsverify", "ipv6"})
+_REFUSED_BOOLEANS = frozenset({"ipv6"})
 
 
 def parse_config(argv: Sequence[str], *, uid: int, environ: Mapping[str, str]) -> EngineConfig:
@@ -253,13 +263,11 @@ def parse_config(argv: Sequence[str], *, uid: int, environ: Mapping[str, str]) -
     config_file = given.pop("config-file", None)
     flags = {name: value for name, value in given.items() if value is not None}
     _refuse(flags)
-    insecure_tcp = _read_tls(flags)
     from_flags = _read_flags(flags)
     from_file = _read_file(Path(config_file) if config_file else None, uid)
-    if "tls" in from_file:
-        insecure_tcp = _read_tls({"tls": from_file.pop("tls")}) or insecure_tcp
     _check_conflicts(from_flags, from_file)
-    merged = {**_defaults(uid, environ), **_to_attributes(from_file), **_to_attributes(from_flags), "insecure_tcp": insecure_tcp}
+    merged = {**_defaults(uid, environ), **_to_attributes(from_file), **_to_attributes(from_flags)}
+    merged |= _tls_of(merged, environ)
     _check_labels(merged.get("labels", ()))
     return EngineConfig(**merged)
 
@@ -285,9 +293,6 @@ def _parser() -> argparse.ArgumentParser:
         else:
             settings["metavar"] = option.flag.rpartition("-")[2].upper()
         parser.add_argument(*names, **settings)
-    parser.add_argument(
-        "--tls", nargs="?", const="true", metavar="false", help="false allows ports without encryption to other machines"
-    )
     for name in _REFUSED:
         parser.add_argument(f"--{name}", dest=name, nargs="?", const="true", help=argparse.SUPPRESS)
     return parser
@@ -307,18 +312,28 @@ def _refuse(values: dict[str, Any]) -> None:
             raise ConfigError(f"--{name} is not supported: {reason}")
 
 
-def _read_tls(values: dict[str, Any]) -> bool:
-    """Whether unencrypted ports were allowed in so many words."""
-    if "tls" not in values:
-        return False
-    value = values.pop("tls")
-    try:
-        wanted = _boolean(value)
-    except ValueError as error:
-        raise ConfigError(f"invalid value {value!r} for --tls: {error}") from None
-    if wanted:
-        raise ConfigError(f"--tls is not supported: {_REFUSED['tlscert']}")
-    return True
+def _tls_of(merged: dict[str, Any], environ: Mapping[str, str]) -> dict[str, Any]:
+    """Attributes by dockerd's TLS options, which are taken out of ``merged``.
+
+    As there, saying ``--tlsverify`` at all turns TLS on, and missing file names stand for those of the docker command line.
+    """
+    tls, verify = merged.pop("tls", None), merged.pop("tls_verify", None)
+    ca, certificate, key = (merged.pop(name, None) for name in ("tls_ca", "tls_certificate", "tls_key"))
+    if tls is False and verify:
+        raise ConfigError("--tls=false contradicts --tlsverify")
+    if not tls and verify is None:
+        if ca or certificate or key:
+            raise ConfigError("--tlscacert, --tlscert and --tlskey need --tlsverify or --tls")
+        return {"insecure_tcp": tls is False}
+    directory = environ.get("DOCKER_CERT_PATH") or environ.get("DOCKER_CONFIG") or f"{environ.get('HOME') or ''}/.docker"
+    if ca and not verify:
+        raise ConfigError("--tlscacert verifies clients, which needs --tlsverify")
+    return {
+        "tls_certificate": certificate or Path(directory, "cert.pem"),
+        "tls_key": key or Path(directory, "key.pem"),
+        "tls_client_ca": (ca or Path(directory, "ca.pem")) if verify else None,
+        "insecure_tcp": verify is False or tls is False,
+    }
 
 
 def _read_flags(flags: Mapping[str, Any]) -> dict[str, Any]:
@@ -368,14 +383,12 @@ def _read_file(path: Path | None, uid: int) -> dict[str, Any]:
 def _read_keys(document: dict[str, Any]) -> dict[str, Any]:
     _refuse(document)
     options = {option.file_key: option for option in _OPTIONS}
-    unknown = sorted(key for key in document if key not in options and key != "tls")
+    unknown = sorted(key for key in document if key not in options)
     if unknown:
         raise ConfigError(f"the following directives don't match any configuration option: {', '.join(unknown)}")
     values: dict[str, Any] = {}
     for key, value in document.items():
-        if key == "tls":
-            values[key] = value
-        elif key == "default-ulimits":
+        if key == "default-ulimits":
             values[key] = _ulimits_of_file(value)
         else:
             values[key] = _checked(options[key], value, key)

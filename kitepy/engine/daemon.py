@@ -27,9 +27,10 @@ from kitepy.engine.network.relay_process import RelayProcess
 from kitepy.engine.rootless.session import RootlessSession
 from kitepy.engine.runtime.client import Runtime
 from kitepy.engine.runtime.launcher import LauncherHandle
-from kitepy.engine.server.app import build_app
+from kitepy.engine.server.app import build_app, protection_of
 from kitepy.engine.server.call import Services
-from kitepy.engine.server.listeners import SocketAccess, parse_host
+from kitepy.engine.server.listeners import SocketAccess, exposure_warnings, parse_host
+from kitepy.engine.server.tls import TlsFiles
 from kitepy.engine.services.builds import BuildService
 from kitepy.engine.services.container_creation import ContainerCreation
 from kitepy.engine.services.container_index import ContainerIndex
@@ -100,14 +101,15 @@ def _raise_file_limit() -> None:
 
 
 async def _serve(config: EngineConfig, launcher: LauncherHandle, session: RootlessSession | None) -> None:
-    hosts = [parse_host(text) for text in config.hosts]
+    tls = _tls_files(config)
+    hosts = [parse_host(text, tls=tls is not None) for text in config.hosts]
     access = SocketAccess(config.socket_owner, _group_id(config.group))
     async with AsyncExitStack() as stack:
         services, warm_up = await _compose(config, launcher, session, stack)
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        server = build_app(services, access=access, insecure_tcp=config.insecure_tcp)
+        server = build_app(services, access=access, tls=tls, insecure_tcp=config.insecure_tcp)
         await server.start(hosts)
         stack.push_async_callback(server.stop)
         logger.info("kitepy-engine %s is ready", __version__)
@@ -115,6 +117,17 @@ async def _serve(config: EngineConfig, launcher: LauncherHandle, session: Rootle
         stack.callback(warming.cancel)
         await stop.wait()
         logger.info("stopping")
+
+
+def _tls_files(config: EngineConfig) -> TlsFiles | None:
+    if config.tls_certificate is None or config.tls_key is None:
+        return None
+    return TlsFiles(config.tls_certificate, config.tls_key, config.tls_client_ca)
+
+
+def _exposure_warnings(config: EngineConfig) -> list[str]:
+    tls = _tls_files(config)
+    return exposure_warnings([parse_host(text, tls=tls is not None) for text in config.hosts], protection_of(tls))
 
 
 def _group_id(name: str | None) -> int | None:
@@ -288,7 +301,12 @@ async def _compose(
             containers=lambda: _counts(containers),
             images=images.count,
             event_listeners=lambda: events.listeners,
-            warnings=lambda: (*bridge.warnings, *_outside_warnings(session), *_overlay_warnings(overlay_problem)),
+            warnings=lambda: (
+                *bridge.warnings,
+                *_outside_warnings(session),
+                *_overlay_warnings(overlay_problem),
+                *_exposure_warnings(config),
+            ),
         ),
     )
 

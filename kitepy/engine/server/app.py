@@ -6,8 +6,9 @@ import asyncio
 import itertools
 import logging
 import re
+import resource
 import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from urllib.parse import unquote
 
@@ -17,13 +18,16 @@ from kitepy.engine.model.errors import EngineError
 from kitepy.engine.server.api_version import split_version
 from kitepy.engine.server.call import Call, ClientLeft, Route, Services
 from kitepy.engine.server.errors import UNEXPECTED, EdgeError, MethodNotAllowed, status_of
-from kitepy.engine.server.listeners import Host, SocketAccess, UnixHost, check_exposure, listen
+from kitepy.engine.server.gates import ConnectionGate, Limits, tcp_limits, unix_limits
+from kitepy.engine.server.listeners import Host, Protection, SocketAccess, UnixHost, check_exposure, listen
 from kitepy.engine.server.protocol import EdgeProtocol, EdgeServer
 from kitepy.engine.server.query import Query
 from kitepy.engine.server.raw_request import LONGEST_LINE
 from kitepy.engine.server.responses import error_response
 from kitepy.engine.server.router import Router
 from kitepy.engine.server.routes import archives, attaching, builds, clusters, containers, images, networks, system, volumes
+from kitepy.engine.server.tls import TlsContexts, TlsFiles
+from kitepy.engine.server.tls_connection import TlsConnection
 
 logger = logging.getLogger(__name__)
 
@@ -42,17 +46,52 @@ ROUTES: tuple[Route, ...] = (
 )
 
 
-def build_app(services: Services, *, access: SocketAccess | None = None, insecure_tcp: bool = False) -> Server:
-    """The server for these services; ``access`` says who may use its unix sockets, ``insecure_tcp`` allows open ports."""
-    return Server(services, access or SocketAccess(), insecure_tcp=insecure_tcp)
+def build_app(
+    services: Services,
+    *,
+    access: SocketAccess | None = None,
+    tls: TlsFiles | None = None,
+    insecure_tcp: bool = False,
+    limits: Callable[[Host], Limits] | None = None,
+) -> Server:
+    """The server for these services.
+
+    ``access`` says who may use its unix sockets, ``tls`` what its ports show and whom they let in, ``insecure_tcp`` allows
+    ports that let in everyone, and ``limits`` replaces the usual bounds of a listener.
+    """
+    return Server(services, access or SocketAccess(), tls=tls, insecure_tcp=insecure_tcp, limits=limits or usual_limits)
+
+
+def usual_limits(host: Host) -> Limits:
+    """The bounds of a listener in this process."""
+    open_files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return unix_limits(open_files) if isinstance(host, UnixHost) else tcp_limits(open_files)
+
+
+def protection_of(tls: TlsFiles | None) -> Protection:
+    """What the ports are protected by."""
+    if tls is None:
+        return Protection.NOTHING
+    return Protection.MUTUAL_TLS if tls.verifies_clients else Protection.ONE_SIDED_TLS
 
 
 class Server:
     """Answers on any number of hosts between ``start`` and ``stop``."""
 
-    def __init__(self, services: Services, access: SocketAccess, *, insecure_tcp: bool) -> None:
+    def __init__(
+        self,
+        services: Services,
+        access: SocketAccess,
+        *,
+        tls: TlsFiles | None,
+        insecure_tcp: bool,
+        limits: Callable[[Host], Limits],
+    ) -> None:
         self._services = services
         self._access = access
+        self._tls = tls
+        self._limits = limits
+        self._contexts: TlsContexts | None = None
         self._insecure_tcp = insecure_tcp
         self._router: Router[Route] = Router()
         for route in ROUTES:
@@ -70,7 +109,8 @@ class Server:
         """Listen on all hosts or, when one fails, on none; raises InvalidParameter or SystemFailure."""
         hosts = list(hosts)
         for host in hosts:
-            check_exposure(host, forced=self._insecure_tcp)
+            check_exposure(host, protection_of(self._tls), forced=self._insecure_tcp)
+        self._contexts = TlsContexts(self._tls) if self._tls is not None else None
         self._connections = EdgeServer(
             self.dispatch,
             handler_cancellation=True,
@@ -91,11 +131,18 @@ class Server:
     async def _serve(self, host: Host, listener: socket.socket) -> None:
         assert self._connections is not None
         loop = asyncio.get_running_loop()
+        connections, contexts, gate = self._connections, self._contexts, ConnectionGate(str(host), self._limits(host))
         if isinstance(host, UnixHost):
             self._sockets.append((host, host.path.stat().st_ino))
-            self._listeners.append(await loop.create_unix_server(self._connections, sock=listener))
+            self._listeners.append(await loop.create_unix_server(lambda: connections.protocol_for(gate), sock=listener))
+        elif contexts is None:
+            self._listeners.append(await loop.create_server(lambda: connections.protocol_for(gate), sock=listener))
         else:
-            self._listeners.append(await loop.create_server(self._connections, sock=listener))
+            self._listeners.append(
+                await loop.create_server(
+                    lambda: TlsConnection(contexts.current(), lambda: connections.protocol_for(gate), gate), sock=listener
+                )
+            )
         logger.info("listening on %s", host)
 
     async def stop(self, grace_s: float = 5.0) -> None:

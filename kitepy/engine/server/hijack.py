@@ -10,7 +10,6 @@ import asyncio
 import fcntl
 import logging
 import select
-import socket
 import termios
 from collections import deque
 from collections.abc import Callable
@@ -227,8 +226,8 @@ class _HangUpWatch:
         connection = transport.get_extra_info("socket")
         if connection is None or not isinstance(connection.fileno(), int) or connection.fileno() < 0 or self._epoll is not None:
             return
-        if connection.family != socket.AF_UNIX:
-            return  # TCP can't tell: the other side's close looks like its half-close
+        # TCP can't tell a close from a half-close; there a hang-up comes with the reset that follows what we send,
+        # keep-alive probes included.
         self._epoll = select.epoll()
         self._epoll.register(connection.fileno(), select.EPOLLHUP)
         asyncio.get_running_loop().add_reader(self._epoll.fileno(), self._on_hang_up)

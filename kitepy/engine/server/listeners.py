@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import errno
-import ipaddress
 import os
 import socket
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 
 from kitepy.engine.model.errors import InvalidParameter, SystemFailure
 
 _TCP_PORT = 2375
+_TLS_PORT = 2376
+_KEEPALIVE = ((socket.TCP_KEEPIDLE, 60), (socket.TCP_KEEPINTVL, 15), (socket.TCP_KEEPCNT, 4))
+"""A client that vanished without a word is noticed within two minutes."""
 _BACKLOG = 512
 _LONGEST_UNIX_PATH = 107
 
@@ -29,23 +33,13 @@ class UnixHost:
 
 @dataclass(frozen=True)
 class TcpHost:
-    """A TCP port, without encryption."""
+    """A TCP port."""
 
     address: str
     port: int
 
     def __str__(self) -> str:
         return f"tcp://[{self.address}]:{self.port}" if ":" in self.address else f"tcp://{self.address}:{self.port}"
-
-    @property
-    def is_loopback(self) -> bool:
-        """Whether only this machine can connect."""
-        if self.address == "localhost":
-            return True
-        try:
-            return ipaddress.ip_address(self.address).is_loopback
-        except ValueError:
-            return False
 
 
 Host = UnixHost | TcpHost
@@ -59,8 +53,8 @@ class SocketAccess:
     group_gid: int | None = None
 
 
-def parse_host(text: str) -> Host:
-    """Read one ``-H`` value; raises InvalidParameter."""
+def parse_host(text: str, *, tls: bool = False) -> Host:
+    """Read one ``-H`` value (``tls`` decides the port that is meant when none is given); raises InvalidParameter."""
     scheme, separator, rest = text.partition("://")
     if scheme == "unix" and separator:
         if not rest.startswith("/"):
@@ -69,13 +63,13 @@ def parse_host(text: str) -> Host:
             raise InvalidParameter(f"invalid host {text}: the path of a unix socket has at most {_LONGEST_UNIX_PATH} bytes")
         return UnixHost(Path(rest))
     if scheme == "tcp" and separator:
-        return _parse_tcp(text, rest)
+        return _parse_tcp(text, rest, _TLS_PORT if tls else _TCP_PORT)
     if scheme == "fd" and separator:
         raise InvalidParameter(f"invalid host {text}: sockets handed over by systemd are not possible yet")
     raise InvalidParameter(f"invalid host {text}: expected unix:///path or tcp://address:port")
 
 
-def _parse_tcp(text: str, rest: str) -> TcpHost:
+def _parse_tcp(text: str, rest: str, default_port: int) -> TcpHost:
     rest = rest.removesuffix("/")
     if rest.startswith("["):
         address, bracket, port_text = rest[1:].partition("]")
@@ -84,7 +78,7 @@ def _parse_tcp(text: str, rest: str) -> TcpHost:
     else:
         address, _, port_text = rest.partition(":")
         valid = ":" not in port_text
-    port = int(port_text) if port_text.isascii() and port_text.isdecimal() and len(port_text) < 6 else _TCP_PORT
+    port = int(port_text) if port_text.isascii() and port_text.isdecimal() and len(port_text) < 6 else default_port
     if not valid or "/" in rest or (port_text and (str(port) != port_text or port > 65535)):
         raise InvalidParameter(f"invalid host {text}: expected tcp://address:port")
     return TcpHost(address or "localhost", port)
@@ -152,6 +146,8 @@ def _listen_tcp(host: TcpHost) -> list[socket.socket]:
             listener = socket.socket(family, kind | socket.SOCK_CLOEXEC, protocol)
             listeners.append(listener)
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            for option, value in _KEEPALIVE:  # what accept(2) gives inherits them
+                listener.setsockopt(socket.IPPROTO_TCP, option, value)
             if family == socket.AF_INET6:
                 listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             listener.bind(address)
@@ -164,10 +160,41 @@ def _listen_tcp(host: TcpHost) -> list[socket.socket]:
     return listeners
 
 
-def check_exposure(host: Host, *, forced: bool) -> None:
-    """Refuse a port that other machines reach without encryption: whoever connects is root on this machine."""
-    if isinstance(host, TcpHost) and not host.is_loopback and not forced:
+class Protection(Enum):
+    """What stands between a TCP port and whoever reaches it."""
+
+    MUTUAL_TLS = "mutual TLS"
+    ONE_SIDED_TLS = "TLS without client certificates"
+    NOTHING = "no TLS"
+
+
+def check_exposure(host: Host, protection: Protection, *, forced: bool) -> None:
+    """Refuse a port that lets in whoever reaches it, other users of this machine included: all of them would be root."""
+    if not isinstance(host, TcpHost) or forced or protection is Protection.MUTUAL_TLS:
+        return
+    if protection is Protection.ONE_SIDED_TLS:
         raise InvalidParameter(
-            f"refusing to listen on {host} without TLS: everyone who reaches it would have root access to this machine; "
-            "use a unix socket, or a loopback address with an SSH tunnel"
+            f"refusing to listen on {host} without TLS client verification: everyone who reaches it would have root access "
+            "to this machine; use --tlsverify, or say --tlsverify=false to allow it nevertheless"
         )
+    raise InvalidParameter(
+        f"refusing to listen on {host} without TLS: everyone who reaches it would have root access to this machine; "
+        "use --tlsverify (`kitepy tls` makes the certificates), a unix socket, or say --tls=false to allow it nevertheless"
+    )
+
+
+_EXPOSED = """
+         Access to the remote API is equivalent to root access on the host. Refer
+         to the 'Docker daemon attack surface' section in the documentation for
+         more information: https://docs.docker.com/go/attack-surface/"""
+
+
+def exposure_warnings(hosts: Iterable[Host], protection: Protection) -> list[str]:
+    """What ``/info`` says about open ports, in the words of Docker's engine, which scripts look for."""
+    addresses = [str(host).removeprefix("tcp://") for host in hosts if isinstance(host, TcpHost)]
+    if protection is Protection.NOTHING:
+        return [f"[DEPRECATION NOTICE]: API is accessible on http://{at} without encryption.{_EXPOSED}" for at in addresses]
+    if protection is Protection.ONE_SIDED_TLS:
+        lacking = "without TLS client verification"
+        return [f"[DEPRECATION NOTICE]: API is accessible on https://{at} {lacking}.{_EXPOSED}" for at in addresses]
+    return []

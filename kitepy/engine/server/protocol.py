@@ -16,9 +16,13 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http import RawRequestMessage
 from aiohttp.web_protocol import RequestHandler
 
-from kitepy.engine.server.raw_request import NOT_RAW, UNFINISHED, end_of_raw_request
+from kitepy.engine.server.gates import ConnectionGate
+from kitepy.engine.server.raw_request import LONGEST_HEAD, NOT_RAW, UNFINISHED, end_of_raw_request
 
 _EARLY_LIMIT_BYTES = 256 * 1024
+_TOO_MANY = "the engine serves as many connections as it can; try again later"
+_TOO_SLOW = "the request's head did not arrive in time"
+_TOO_LONG = f"the request's head exceeds {LONGEST_HEAD} bytes"
 
 
 class EdgeProtocol(RequestHandler):
@@ -31,9 +35,12 @@ class EdgeProtocol(RequestHandler):
     _keepalive_handle: asyncio.Handle | None
     _task_handler: asyncio.Task[None] | None
 
-    def __init__(self, *args: Any, **options: Any) -> None:
+    def __init__(self, *args: Any, gate: ConnectionGate, **options: Any) -> None:
         super().__init__(*args, **options)
+        self._gate = gate
         self._head = bytearray()
+        self._head_bytes = 0
+        self._head_timer: asyncio.TimerHandle | None = None
         self._early: bytearray | None = None
         self._half_closed = False
         self.streaming = False
@@ -41,13 +48,53 @@ class EdgeProtocol(RequestHandler):
         self.payload: StreamReader | None = None
         """The body of the latest request."""
 
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        if not self._gate.enter(self):
+            self._refuse(503, "Service Unavailable", _TOO_MANY)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._gate.leave(self)
+        self._stop_head_timer()
+        super().connection_lost(exc)
+
     def data_received(self, data: bytes) -> None:
         if self._early is not None:
             self._keep_early(data)
         elif self._head or self._is_idle():
+            self._watch_head(len(data))
             self._begin_request(data)
+            if not self._is_idle():
+                self._head_bytes = 0
+                self._stop_head_timer()
+            elif self._head_bytes > LONGEST_HEAD:
+                self._refuse(431, "Request Header Fields Too Large", _TOO_LONG)
         else:
             super().data_received(data)
+
+    def _watch_head(self, size_bytes: int) -> None:
+        """The parser bounds each line of a head; the time and the size of the whole are bounded here."""
+        self._head_bytes += size_bytes
+        if self._head_timer is None:
+            self._head_timer = asyncio.get_running_loop().call_later(
+                self._gate.limits.head_timeout_s, self._refuse, 408, "Request Timeout", _TOO_SLOW
+            )
+
+    def _stop_head_timer(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _refuse(self, status: int, reason: str, text: str) -> None:
+        """Answer a connection on which no request was read, and close it."""
+        self._stop_head_timer()
+        if self.transport is None or self.transport.is_closing():
+            return
+        body = msgspec.json.encode({"message": text})
+        head = f"HTTP/1.1 {status} {reason}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+        assert isinstance(self.transport, asyncio.Transport)
+        self.transport.write(head.encode() + b"Connection: close\r\n\r\n" + body)
+        self.force_close()
 
     def _is_idle(self) -> bool:
         """Whether no request is being read or answered, so that what comes next begins one."""
@@ -144,8 +191,9 @@ class EdgeServer(web.Server):
             protocol.payload = payload
         return super()._make_request(message, payload, protocol, writer, task)
 
-    def __call__(self) -> EdgeProtocol:
-        return EdgeProtocol(self, loop=self._loop, **self._kwargs)
+    def protocol_for(self, gate: ConnectionGate) -> EdgeProtocol:
+        """A protocol for one more connection of the listener that ``gate`` belongs to."""
+        return EdgeProtocol(self, loop=self._loop, gate=gate, keepalive_timeout=gate.limits.idle_timeout_s, **self._kwargs)
 
 
 class TakenOver(web.StreamResponse):

@@ -21,17 +21,20 @@ _CHUNK_SIZE = re.compile(rb"([0-9a-fA-F]{1,7})[^\r\n]*\r\n")
 _BEGINNING = b"POST /"
 LONGEST_LINE = 1024 * 1024
 """Of a request line or header field: build arguments travel in the query, credentials of registries in a field."""
-_LONGEST_REQUEST = 2 * LONGEST_LINE
+LONGEST_HEAD = 2 * LONGEST_LINE
+"""Of all lines together."""
+_LONGEST_REQUEST = 64 * 1024
+"""Of a request for a conversation, body included; it is looked through anew with each piece that arrives."""
+_LONGEST_BEGINNING = 4 * 1024
+"""Within so many bytes the path has ended, if it is one of those that matter here."""
 
 
 def end_of_raw_request(data: bytes) -> int:
     """The length of the request that begins ``data`` if it is for a conversation, else NOT_RAW or UNFINISHED."""
     if not data.startswith(_BEGINNING):
         return UNFINISHED if data and _BEGINNING.startswith(data) else NOT_RAW
-    if b"\r\n" not in data:
-        return UNFINISHED if len(data) <= LONGEST_LINE else NOT_RAW
     if _REQUEST.match(data) is None:
-        return NOT_RAW
+        return NOT_RAW if b"\r\n" in data or b"?" in data or len(data) > _LONGEST_BEGINNING else UNFINISHED
     end = _end(data)
     return NOT_RAW if end == UNFINISHED and len(data) > _LONGEST_REQUEST else end
 

@@ -179,7 +179,7 @@ def test_a_name_may_come_with_the_slash_that_lists_show(edge: Any) -> None:
 
 def test_a_second_host_that_fails_takes_the_first_with_it(edge: Any, tmp_path: Path) -> None:
     async def start() -> None:
-        server = build_app(edge.services)
+        server = build_app(edge.services, insecure_tcp=True)
         await server.start([UnixHost(tmp_path / "t"), TcpHost("127.0.0.1", 0), UnixHost(edge.path)])
 
     with pytest.raises(SystemFailure, match="another program listens"):

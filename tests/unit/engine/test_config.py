@@ -120,7 +120,7 @@ def test_malformed_options_are_refused(argv: tuple[str, ...]) -> None:
         _parse(*argv)
 
 
-@pytest.mark.parametrize("argv", [("--tlsverify",), ("--tlscert", "x"), ("--tls",), ("--ipv6",)])
+@pytest.mark.parametrize("argv", [("--ipv6",)])
 def test_what_kitepy_cant_do_yet_is_said_clearly(argv: tuple[str, ...]) -> None:
     with pytest.raises(ConfigError, match="is not supported"):
         _parse(*argv)
@@ -130,7 +130,41 @@ def test_tls_false_allows_open_ports(tmp_path: Path) -> None:
     assert not _parse().insecure_tcp
     assert _parse("--tls=false").insecure_tcp
     assert _parse(file={"tls": False}, tmp_path=tmp_path).insecure_tcp
-    assert not _parse("--tlsverify=false", "--ipv6=false").insecure_tcp
+
+
+def test_tlsverify_turns_tls_on_with_the_files_of_the_docker_command_line(tmp_path: Path) -> None:
+    config = parse_config(["--tlsverify"], uid=1000, environ={"HOME": "/home/u"})
+    assert (config.tls_client_ca, config.tls_certificate, config.tls_key) == tuple(
+        Path("/home/u/.docker", name) for name in ("ca.pem", "cert.pem", "key.pem")
+    )
+    assert not config.insecure_tcp
+    config = parse_config(["--tlsverify"], uid=1000, environ={"HOME": "/home/u", "DOCKER_CERT_PATH": "/c"})
+    assert config.tls_key == Path("/c/key.pem")
+    named = {"tlsverify": True, "tlscacert": "/a", "tlscert": "/b", "tlskey": "/k"}
+    config = _parse(file=named, tmp_path=tmp_path)
+    assert (config.tls_client_ca, config.tls_certificate, config.tls_key) == (Path("/a"), Path("/b"), Path("/k"))
+
+
+def test_without_tlsverify_clients_are_not_verified_and_only_saying_so_allows_that() -> None:
+    silent, explicit = _parse("--tls", "--tlscert=/b", "--tlskey=/k"), _parse("--tlsverify=false", "--tlscert=/b", "--tlskey=/k")
+    assert silent.tls_client_ca is explicit.tls_client_ca is None
+    assert silent.tls_certificate == explicit.tls_certificate == Path("/b")
+    assert not silent.insecure_tcp
+    assert explicit.insecure_tcp
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (("--tls=false", "--tlsverify"), "contradicts"),
+        (("--tlscert=/b",), "need --tlsverify or --tls"),
+        (("--tls", "--tlscacert=/a"), "needs --tlsverify"),
+        (("--tls=maybe",), "true or false"),
+    ],
+)
+def test_tls_options_that_make_no_sense_are_refused(argv: tuple[str, ...], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        _parse(*argv)
 
 
 def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:

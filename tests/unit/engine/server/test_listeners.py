@@ -9,7 +9,16 @@ from pathlib import Path
 import pytest
 
 from kitepy.engine.model.errors import InvalidParameter, SystemFailure
-from kitepy.engine.server.listeners import SocketAccess, TcpHost, UnixHost, check_exposure, listen, parse_host
+from kitepy.engine.server.listeners import (
+    Protection,
+    SocketAccess,
+    TcpHost,
+    UnixHost,
+    check_exposure,
+    exposure_warnings,
+    listen,
+    parse_host,
+)
 
 
 @pytest.mark.parametrize(
@@ -35,12 +44,30 @@ def test_other_hosts_are_refused(text: str) -> None:
         parse_host(text)
 
 
-def test_an_open_port_without_tls_is_refused_unless_forced() -> None:
-    with pytest.raises(InvalidParameter, match="root access"):
-        check_exposure(TcpHost("0.0.0.0", 1), forced=False)
-    check_exposure(TcpHost("0.0.0.0", 1), forced=True)
-    check_exposure(TcpHost("::1", 1), forced=False)
-    check_exposure(TcpHost("localhost", 1), forced=False)
+def test_the_usual_port_of_tls_is_another() -> None:
+    assert parse_host("tcp://0.0.0.0", tls=True) == TcpHost("0.0.0.0", 2376)
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0", "127.0.0.1", "::1", "localhost"])
+def test_a_port_that_lets_in_everyone_is_refused_unless_forced(address: str) -> None:
+    """On a loopback address it lets in every user and every container with the machine's network."""
+    host = TcpHost(address, 1)
+    with pytest.raises(InvalidParameter, match=r"without TLS: .*root access"):
+        check_exposure(host, Protection.NOTHING, forced=False)
+    with pytest.raises(InvalidParameter, match=r"without TLS client verification: .*root access"):
+        check_exposure(host, Protection.ONE_SIDED_TLS, forced=False)
+    check_exposure(host, Protection.NOTHING, forced=True)
+    check_exposure(host, Protection.ONE_SIDED_TLS, forced=True)
+    check_exposure(host, Protection.MUTUAL_TLS, forced=False)
+
+
+def test_open_ports_are_warned_of_in_the_words_of_dockers_engine() -> None:
+    hosts = [UnixHost(Path("/s")), TcpHost("0.0.0.0", 2375)]
+    (warning,) = exposure_warnings(hosts, Protection.NOTHING)
+    assert warning.startswith("[DEPRECATION NOTICE]: API is accessible on http://0.0.0.0:2375 without encryption.\n  ")
+    (warning,) = exposure_warnings(hosts, Protection.ONE_SIDED_TLS)
+    assert "API is accessible on https://0.0.0.0:2375 without TLS client verification." in warning
+    assert exposure_warnings(hosts, Protection.MUTUAL_TLS) == []
 
 
 def test_a_unix_socket_is_only_for_its_owner(tmp_path: Path) -> None:
