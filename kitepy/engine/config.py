@@ -78,6 +78,8 @@ class EngineConfig:
     insecure_registries: tuple[str, ...] = ()
     default_ulimits: tuple[UlimitDefault, ...] = ()
     storage_opts: tuple[str, ...] = ()
+    userns_remap: str = ""
+    """Whose subordinate ids containers get, in dockerd's words; empty maps nothing."""
     live_restore: bool = False
     """Containers outlive a crash in any case; False stops them when the engine is stopped in order, as dockerd does."""
     shutdown_timeout_s: int = 15
@@ -244,6 +246,7 @@ _OPTIONS = (
         "default-ulimit", "default_ulimits", _ulimit, "resource limit for containers", key="default-ulimits", repeatable=True
     ),
     _Option("storage-opt", "storage_opts", _storage_opt, "option of the layer store", key="storage-opts", repeatable=True),
+    _Option("userns-remap", "userns_remap", _text, "user[:group] whose subordinate ids containers get, or default"),
     _Option("live-restore", "live_restore", _boolean, "keep containers running while the engine is stopped"),
     _Option("shutdown-timeout", "shutdown_timeout_s", _between(-1, 86_400), "seconds containers get to stop"),
 )
@@ -269,6 +272,8 @@ def parse_config(argv: Sequence[str], *, uid: int, environ: Mapping[str, str]) -
     merged = {**_defaults(uid, environ), **_to_attributes(from_file), **_to_attributes(from_flags)}
     merged |= _tls_of(merged, environ)
     _check_labels(merged.get("labels", ()))
+    if uid != 0 and merged.get("userns_remap"):
+        raise ConfigError("--userns-remap needs an engine that root starts: without root all containers are remapped anyway")
     return EngineConfig(**merged)
 
 

@@ -18,15 +18,18 @@ from kitepy.engine.config import EngineConfig
 from kitepy.engine.kernel import cgroups
 from kitepy.engine.kernel.cgroups_none import NoCgroups
 from kitepy.engine.kernel.port_sockets import bind_port
+from kitepy.engine.kernel.user_namespaces import in_user_namespace
 from kitepy.engine.model.container_config import HostConfig, Ulimit
 from kitepy.engine.model.errors import EngineError, InvalidParameter, Unsupported
 from kitepy.engine.model.launch import OverlayFlavour
 from kitepy.engine.network.bridge import BridgeNetwork, BridgeSettings
 from kitepy.engine.network.naming import kernel_names
 from kitepy.engine.network.relay_process import RelayProcess
+from kitepy.engine.rootless.remap import RemapError, find_mapping
 from kitepy.engine.rootless.session import RootlessSession
 from kitepy.engine.runtime.client import Runtime
 from kitepy.engine.runtime.launcher import LauncherHandle
+from kitepy.engine.runtime.user_networks import UserNetworks
 from kitepy.engine.server.app import build_app, protection_of
 from kitepy.engine.server.call import Services
 from kitepy.engine.server.listeners import SocketAccess, exposure_warnings, parse_host
@@ -44,6 +47,7 @@ from kitepy.engine.services.host_facts import read_host_facts
 from kitepy.engine.services.host_network import HostNetwork
 from kitepy.engine.services.images import ImageService
 from kitepy.engine.services.networks import NetworkService
+from kitepy.engine.services.remapping import Remapping
 from kitepy.engine.services.seccomp_profiles import SeccompProfiles
 from kitepy.engine.services.steps import Steps
 from kitepy.engine.services.system import (
@@ -153,8 +157,11 @@ async def _compose(
     """
     if config.bridge:
         raise Unsupported("--bridge is not supported by this version of Kitepy: it makes and names the default bridge itself")
-    for directory, mode in ((config.data_root, 0o711), (config.exec_root, 0o711)):
+    # Files in layers and volumes belong to root on the disk also where containers are remapped, set-user-ID programs included:
+    # only who may pass this directory can reach them.
+    for directory, mode in ((config.data_root, 0o710), (config.exec_root, 0o711)):
         directory.mkdir(mode=mode, parents=True, exist_ok=True)
+        directory.chmod(mode)
         (directory / "containers").mkdir(mode=0o711, exist_ok=True)
     # Root of a user namespace may not write overlay's usual marks.
     flavour, overlay_problem = OverlayFlavour.TRUSTED if session is None else OverlayFlavour.USER, ""
@@ -174,6 +181,12 @@ async def _compose(
     stack.push_async_callback(layers.close)
     overlays = OverlayStore(config.data_root, layers, workers)
 
+    driver = cgroups.detect()
+    runtime = Runtime(launcher, config.exec_root, driver)
+    stack.push_async_callback(_reap_launcher, launcher.pid)
+    stack.push_async_callback(runtime.close)
+    remapping = _remapping(config, launcher, stack)
+
     outside = await asyncio.to_thread(session.status) if session is not None else None
     bridge = BridgeNetwork(
         kernel_names(config.data_root),
@@ -186,13 +199,9 @@ async def _compose(
             masquerade=config.ip_masq,
         ),
         RelayProcess(config.exec_root),
+        make_namespace=remapping.make_network if remapping is not None else None,
         bind=session.bind if session is not None else bind_port,
     )
-    driver = cgroups.detect()
-    runtime = Runtime(launcher, config.exec_root, driver)
-    stack.push_async_callback(_reap_launcher, launcher.pid)
-    stack.push_async_callback(runtime.close)
-
     index = ContainerIndex(database)
     index.load()
     waits = ContainerWaits()
@@ -230,6 +239,7 @@ async def _compose(
         dns=config.dns,
         dns_search=config.dns_search,
         dns_options=config.dns_opts,
+        remapping=remapping,
     )
     runs = ContainerRuns(
         index=index,
@@ -245,7 +255,13 @@ async def _compose(
         runs=runs,
         launcher=container_launcher,
         creation=ContainerCreation(
-            index=index, images=images, layers=layers, overlays=overlays, volumes=volumes, default_ulimits=default_ulimits
+            index=index,
+            images=images,
+            layers=layers,
+            overlays=overlays,
+            volumes=volumes,
+            default_ulimits=default_ulimits,
+            remapped=remapping is not None,
         ),
         waits=waits,
         images=images,
@@ -296,6 +312,7 @@ async def _compose(
             uses_rules=config.iptables,
             rootless=session is not None,
             overlay=flavour,
+            remapped=remapping is not None,
         ),
         SystemSources(
             containers=lambda: _counts(containers),
@@ -325,6 +342,24 @@ async def _compose(
         networks=networks,
     )
     return services, warm_up
+
+
+def _remapping(config: EngineConfig, launcher: LauncherHandle, stack: AsyncExitStack) -> Remapping | None:
+    """What ``--userns-remap`` asks for; raises InvalidParameter and Unsupported where it can't be had."""
+    if not config.userns_remap:
+        return None
+    if in_user_namespace():
+        raise Unsupported("--userns-remap needs an engine with root of the machine, not of a user namespace")
+    try:
+        mapping = find_mapping(config.userns_remap)
+    except RemapError as error:
+        raise InvalidParameter(str(error)) from error
+    if mapping is None:
+        logger.warning("--userns-remap: root can't be remapped to itself, user namespaces are off")
+        return None
+    networks = UserNetworks(launcher.fd, *mapping)
+    stack.callback(networks.close)
+    return Remapping(*mapping, networks)
 
 
 async def _reap_launcher(pid: int) -> None:

@@ -173,6 +173,10 @@ class Lab:
         self._started.append(container)
         return container
 
+    def forget(self, container: RunningContainer) -> None:
+        """The test has let go of this one, and takes it up again or ends it by itself."""
+        self._started.remove(container)
+
     async def shell(self, script: str, document: Document | None = None, **request: Any) -> tuple[str, ExitStatus]:
         """Run a shell script in a new container; returns what it wrote to both streams, and how it ended."""
         described = make_document([]) if document is None else copy.deepcopy(document)

@@ -7,6 +7,7 @@ no effect. What to mount where is decided by ``runtime/plan.py``.
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 
 from kitepy.engine.kernel.syscalls import (
@@ -40,6 +41,8 @@ ATTR_ATIME_MASK = 0x70
 ATTR_NOATIME = 0x10
 ATTR_STRICTATIME = 0x20
 ATTR_NODIRATIME = 0x80
+
+_ATTR_IDMAP = 0x100000
 
 _AT_EMPTY_PATH = 0x1000
 _AT_RECURSIVE = 0x8000
@@ -120,6 +123,33 @@ def set_attributes(tree_fd: int, *, add: int = 0, clear: int = 0, propagation: i
     flags = _AT_EMPTY_PATH | (_AT_RECURSIVE if recursive else 0)
     empty = ctypes.c_char_p(b"")
     invoke(NR_MOUNT_SETATTR, "mount_setattr", None, tree_fd, empty, flags, ctypes.byref(attributes), ctypes.sizeof(attributes))
+
+
+def map_ids(tree_fd: int, user_namespace_fd: int, path: str) -> None:
+    """Show a detached mount's files with their ids mapped as by a user namespace (``MOUNT_ATTR_IDMAP`` of mount_setattr(2)).
+
+    On the disk the ids stay as they are: what is owned by 0 there appears as owned by the namespace's root, and the other way
+    round for what is written. Raises OSError with a message for people where the file system can't; ``path`` is for it.
+    """
+    attributes = _MountAttributes(_ATTR_IDMAP, 0, 0, user_namespace_fd)
+    empty = ctypes.c_char_p(b"")
+    try:
+        invoke(
+            NR_MOUNT_SETATTR,
+            "mount_setattr",
+            path,
+            tree_fd,
+            empty,
+            _AT_EMPTY_PATH,
+            ctypes.byref(attributes),
+            ctypes.sizeof(attributes),
+        )
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        raise OSError(
+            error.errno, f"the file system of {path} can't show mapped ids (an id-mapped mount), which remapped containers need"
+        ) from error
 
 
 def set_propagation(path: str, flags: int) -> None:

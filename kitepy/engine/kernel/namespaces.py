@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import os
 
 from kitepy.engine.kernel.syscalls import NR_CLONE3, NR_PIDFD_OPEN, NR_PIDFD_SEND_SIGNAL, invoke, libc_call
 
 CLONE_PIDFD = 0x00001000
+CLONE_PARENT = 0x00008000
 CLONE_NEWNS = 0x00020000
 CLONE_NEWCGROUP = 0x02000000
 CLONE_NEWUTS = 0x04000000
 CLONE_NEWIPC = 0x08000000
+CLONE_NEWUSER = 0x10000000
 CLONE_NEWUSER = 0x10000000
 CLONE_NEWPID = 0x20000000
 CLONE_NEWNET = 0x40000000
@@ -27,6 +30,7 @@ FLAG_BY_OCI_TYPE = {
 }
 
 _SIGCHLD = 17
+_NS_GET_USERNS = 0xB701
 
 
 class _CloneArguments(ctypes.Structure):
@@ -66,6 +70,26 @@ def fork_with_pidfd(cgroup_fd: int | None = None) -> tuple[int, int]:
     arguments = _CloneArguments(flags, ctypes.addressof(pidfd), 0, 0, _SIGCHLD, 0, 0, 0, 0, 0, cgroup_fd or 0)
     pid = invoke(NR_CLONE3, "clone3", None, ctypes.byref(arguments), ctypes.sizeof(arguments))
     return pid, (pidfd.value if pid else -1)
+
+
+def fork_sibling(flags: int) -> tuple[int, int]:
+    """Like ``fork_with_pidfd``, but the new process is a child of the caller's parent; ``flags`` are for new namespaces."""
+    pidfd = ctypes.c_int(-1)
+    # Such a child takes over its creator's signal and may not name one.
+    arguments = _CloneArguments(CLONE_PARENT | CLONE_PIDFD | flags, ctypes.addressof(pidfd), 0, 0, 0, 0, 0, 0, 0, 0, 0)
+    pid = invoke(NR_CLONE3, "clone3", None, ctypes.byref(arguments), ctypes.sizeof(arguments))
+    return pid, (pidfd.value if pid else -1)
+
+
+def owner_of(fd: int) -> int:
+    """A descriptor of the user namespace that a namespace belongs to (ioctl_ns(2))."""
+    return fcntl.ioctl(fd, _NS_GET_USERNS)
+
+
+def is_own(fd: int, name: str) -> bool:
+    """Whether a descriptor is of the namespace the caller is in; ``name`` as in ``/proc/self/ns``."""
+    found, own = os.fstat(fd), os.stat(f"/proc/self/ns/{name}")
+    return (found.st_dev, found.st_ino) == (own.st_dev, own.st_ino)
 
 
 def pidfd_open(pid: int) -> int:

@@ -210,3 +210,12 @@ def set_domain_name(name: str) -> None:
     """setdomainname(2), in the calling process's UTS namespace."""
     encoded = name.encode()
     libc_call("setdomainname", name, encoded, len(encoded))
+
+
+def set_filesystem_ids(uid: int, gid: int) -> None:
+    """setfsuid(2) and setfsgid(2): as whom the caller touches files. Leaving uid 0 takes capabilities for files away."""
+    for call, number in (("setfsgid", gid), ("setfsuid", uid)):
+        function = getattr(_libc, call)
+        function(number)
+        if function(-1) != number:  # they report nothing but the former id
+            raise PermissionError(1, f"{call} {number}: not permitted")

@@ -96,6 +96,8 @@ class MountPoint:
     """Fill an empty volume from the image on first use."""
     tmpfs_options: tuple[str, ...] = ()
     anonymous: bool = False
+    engine_owned: bool = False
+    """A bind mount of the engine's own files, as for build steps: a remapped container sees their ids as those of its image."""
 
 
 @dataclass(frozen=True)

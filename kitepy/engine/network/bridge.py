@@ -66,8 +66,20 @@ class BridgeSettings:
 class BridgeNetwork:
     """One bridge with its table of rules. Methods are coroutines of one event loop and may run concurrently."""
 
-    def __init__(self, names: KernelNames, settings: BridgeSettings, relays: RelayProcess, *, bind: Binder = bind_port) -> None:
-        """``bind`` holds a published port of the machine, which may be in another network namespace than the bridge."""
+    def __init__(
+        self,
+        names: KernelNames,
+        settings: BridgeSettings,
+        relays: RelayProcess,
+        *,
+        bind: Binder = bind_port,
+        make_namespace: Callable[[], int] | None = None,
+    ) -> None:
+        """``bind`` holds a published port of the machine, which may be in another network namespace than the bridge.
+
+        ``make_namespace`` gives the network namespaces of sandboxes where they are not the caller's own to make.
+        """
+        self._make_namespace = make_namespace
         self.names = names
         self.settings = settings
         self._kernel = ThreadPoolExecutor(3, thread_name_prefix="network")
@@ -268,8 +280,11 @@ class BridgeNetwork:
         mac: str | None = None,
         address: IPv4Address | None = None,
         name: str = "",
+        plain: bool = False,
     ) -> Endpoint:
         """A sandbox on this network with its ports published; ``name`` is the container's, for messages.
+
+        ``plain``: its namespace belongs to the engine's user namespace, whatever ``make_namespace`` gives.
 
         Raises InvalidParameter, Conflict (the address is in use) and SystemFailure (a port is taken, the kernel refused).
         """
@@ -289,7 +304,7 @@ class BridgeNetwork:
             host_interface="",
         )
         attachment = Attachment(endpoint)
-        steps = self._spawn(self._attach(attachment, ports, name or short_id(container_id)))
+        steps = self._spawn(self._attach(attachment, ports, name or short_id(container_id), plain=plain))
         try:
             await asyncio.shield(steps)
         except BaseException:
@@ -314,7 +329,7 @@ class BridgeNetwork:
                     raise
                 await asyncio.wait(list(self._removals.values()), return_when=asyncio.FIRST_COMPLETED)
 
-    async def _attach(self, attachment: Attachment, ports: Sequence[PortRequest], name: str) -> None:
+    async def _attach(self, attachment: Attachment, ports: Sequence[PortRequest], name: str, *, plain: bool) -> None:
         state, _ = self._ready()
         endpoint = attachment.endpoint
         try:
@@ -324,7 +339,7 @@ class BridgeNetwork:
                 f"driver failed programming external connectivity on endpoint {name} ({endpoint.endpoint_id}): {error}"
             ) from error
         try:
-            sandbox = await self._pool.take()
+            sandbox = await self._take_sandbox(plain=plain)
             attachment.sandbox = sandbox
             attachment.endpoint = replace(
                 endpoint,
@@ -398,13 +413,24 @@ class BridgeNetwork:
             logger.warning("removing interface %s: %s", name, error.strerror or error)
         self._interfaces.discard(name)
 
-    def _build_sandbox(self) -> Sandbox:
+    async def _take_sandbox(self, *, plain: bool) -> Sandbox:
+        if plain and self._make_namespace is not None:
+            return await self._in_kernel(lambda: self._build_sandbox(plain=True))
+        return await self._pool.take()
+
+    def _build_sandbox(self, *, plain: bool = False) -> Sandbox:
         """Runs on a thread of the executor."""
         state, _ = self._ready()
         name = self.names.new_veth()
         self._interfaces.add(name)
         try:
-            return build_sandbox(name, bridge_index=state.index, mtu=state.mtu, isolated=not self.settings.icc)
+            return build_sandbox(
+                name,
+                bridge_index=state.index,
+                mtu=state.mtu,
+                isolated=not self.settings.icc,
+                make_namespace=None if plain else self._make_namespace,
+            )
         except BaseException:
             self._interfaces.discard(name)
             raise

@@ -29,7 +29,7 @@ from kitepy.engine.kernel.netlink import (
     isolate_port,
     set_link,
 )
-from kitepy.engine.kernel.netns import in_new_namespace, open_current_namespace
+from kitepy.engine.kernel.netns import in_namespace, in_new_namespace, open_current_namespace
 from kitepy.engine.kernel.sysctl import write_sysctl
 from kitepy.engine.kernel.user_namespaces import own_gid_map
 from kitepy.engine.network.bridge_link import quiet_ipv6
@@ -100,10 +100,25 @@ def _enter() -> tuple[int, RouteSocket]:
     return fd, inside
 
 
-def build_sandbox(veth_name: str, *, bridge_index: int, mtu: int, isolated: bool) -> Sandbox:
-    """Makes a sandbox on a bridge. Blocks for a few milliseconds; raises OSError and leaves nothing behind then."""
+def _make_namespace(make: Callable[[], int] | None) -> tuple[int, RouteSocket]:
+    if make is None:
+        return in_new_namespace(_enter)
+    fd = make()
+    try:
+        return in_namespace(fd, _enter)
+    finally:
+        os.close(fd)
+
+
+def build_sandbox(
+    veth_name: str, *, bridge_index: int, mtu: int, isolated: bool, make_namespace: Callable[[], int] | None = None
+) -> Sandbox:
+    """Makes a sandbox on a bridge; ``make_namespace`` gives its network namespace where a plain one won't do.
+
+    Blocks for a few milliseconds; raises OSError and leaves nothing behind then.
+    """
     with ExitStack() as undo:
-        fd, inside = in_new_namespace(_enter)
+        fd, inside = _make_namespace(make_namespace)
         undo.callback(os.close, fd)
         undo.callback(inside.close)
         host = undo.enter_context(RouteSocket())
@@ -137,16 +152,16 @@ def remove_interface(name: str) -> None:
         host.execute([delete_link(name)], tolerate=_LINK_GONE)
 
 
-def build_isolated() -> int:
+def build_isolated(make_namespace: Callable[[], int] | None = None) -> int:
     """A namespace with nothing but loopback; returns its descriptor. Blocks for about a millisecond."""
-    fd, inside = in_new_namespace(_enter)
+    fd, inside = _make_namespace(make_namespace)
     inside.close()
     return fd
 
 
-async def create_isolated_sandbox() -> int:
+async def create_isolated_sandbox(make_namespace: Callable[[], int] | None = None) -> int:
     """The sandbox of a container without network: a descriptor of a namespace with only loopback, owned by the caller."""
-    return await asyncio.to_thread(build_isolated)
+    return await asyncio.to_thread(build_isolated, make_namespace)
 
 
 class SandboxPool:

@@ -9,6 +9,7 @@ from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_SEQPACKET, socket, socketpair
 from kitepy.engine.kernel import namespaces
 from kitepy.engine.kernel.fuse_overlay import FuseServer
 from kitepy.engine.kernel.packets import Message, receive
+from kitepy.engine.kernel.user_namespaces import create_user_namespace
 from kitepy.engine.runtime.init import Machine, run_exec_process, run_first_process
 from kitepy.engine.runtime.plan import Plan
 from kitepy.engine.runtime.process import Document
@@ -50,9 +51,40 @@ class Child:
             message, _, fds = received
             if "failed" in message:
                 return message, master_fd
-            master_fd = fds[0]
+            if "first" in message:
+                self._follow(message, fds)
+            else:
+                master_fd = fds[0]
         self.channel.close()
         return None, master_fd
+
+    def _follow(self, message: Message, fds: list[int]) -> None:
+        """The forked process has a successor in the container's PID namespace, and ends."""
+        self.reap()
+        os.close(self.pidfd)
+        self.pid, self.pidfd = int(str(message["first"])), fds[0]
+
+    def adopt_pid_namespace(self) -> None:
+        """Let the caller's further children be born in this one's PID namespace."""
+        try:
+            namespaces.setns(self.pidfd, namespaces.CLONE_NEWPID)
+        except ProcessLookupError:
+            return  # it has ended already: there will be no others
+
+    def _follow_untold(self) -> None:
+        """Take up a successor whose announcement was not read any more; the predecessor has ended."""
+        if self.channel is None or self.channel.fileno() < 0:
+            return
+        self.channel.setblocking(False)
+        try:
+            while (received := receive(self.channel)) is not None:
+                if "first" in received[0]:
+                    os.close(self.pidfd)
+                    self.pid, self.pidfd = int(str(received[0]["first"])), received[2][0]
+                    self.kill_and_reap()
+                    return
+        except (BlockingIOError, ConnectionResetError):
+            return
 
     def reap(self) -> int:
         """Wait for the end and give the exit code as a shell reports it."""
@@ -64,8 +96,13 @@ class Child:
         try:
             namespaces.pidfd_send_signal(self.pidfd, _SIGKILL)
         except ProcessLookupError:
-            return self.reap()
-        return self.reap()
+            return self._reap_all()
+        return self._reap_all()
+
+    def _reap_all(self) -> int:
+        code = self.reap()
+        self._follow_untold()
+        return code
 
 
 class ExecChild(Child):
@@ -84,6 +121,25 @@ def new_socketpair() -> tuple[socket, socket]:
     return socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC)
 
 
+def open_user_namespace(plan: Plan, netns_fd: int | None) -> int:
+    """The user namespace of a container to come, or -1 when it has none of its own.
+
+    A network namespace that was prepared for the container brings it along: who has no rights over the owner could neither
+    configure the network nor show it in /sys.
+    """
+    wanted = plan.user_namespace
+    if wanted is None:
+        return -1
+    if wanted.path:
+        return os.open(wanted.path, os.O_RDONLY | os.O_CLOEXEC)
+    if netns_fd is not None:
+        owner_fd = namespaces.owner_of(netns_fd)
+        if not namespaces.is_own(owner_fd, "user"):
+            return owner_fd
+        os.close(owner_fd)
+    return create_user_namespace(wanted.uids, wanted.gids)
+
+
 def spawn_first_process(
     plan: Plan,
     machine: Machine,
@@ -99,11 +155,24 @@ def spawn_first_process(
     kept = (-1, -1, -1)
     if not plan.terminal:
         stdio, kept = _make_pipes(open_stdin)
+    user_namespace_fd = open_user_namespace(plan, netns_fd)
     cgroup_fd = machine.driver.spawn_fd(plan.cgroup_path)
     pid, pidfd = namespaces.fork_with_pidfd(cgroup_fd)
     if not pid:
-        run_first_process(plan, machine, theirs, stdio, netns_fd, seccomp_program, fuse, in_cgroup=cgroup_fd is not None)
+        run_first_process(
+            plan,
+            machine,
+            theirs,
+            stdio,
+            netns_fd,
+            seccomp_program,
+            fuse,
+            in_cgroup=cgroup_fd is not None,
+            user_namespace_fd=user_namespace_fd,
+        )
     theirs.close()
+    if user_namespace_fd >= 0:
+        os.close(user_namespace_fd)
     if cgroup_fd is not None:
         os.close(cgroup_fd)
     for fd in stdio or ():
@@ -128,15 +197,14 @@ def spawn_exec(
     process: Document,
     machine: Machine,
     container_pidfd: int,
-    cgroup_path: str,
+    plan: Plan,
     seccomp_program: bytes,
-    seccomp_flags: list[str],
     fds: list[int],
     exec_id: str,
 ) -> ExecChild:
     """Fork a process that joins the container. ``fds`` are its stdin, stdout, stderr (closed here), or empty for a terminal."""
     ours, theirs = new_socketpair()
-    cgroup_fd = machine.driver.spawn_fd(cgroup_path)
+    cgroup_fd = machine.driver.spawn_fd(plan.cgroup_path)
     stdio = (fds[0], fds[1], fds[2]) if len(fds) == 3 else None
     try:
         pid, pidfd = namespaces.fork_with_pidfd(cgroup_fd)
@@ -147,9 +215,8 @@ def spawn_exec(
                 theirs,
                 stdio,
                 container_pidfd,
-                cgroup_path,
+                plan,
                 seccomp_program,
-                seccomp_flags,
                 in_cgroup=cgroup_fd is not None,
             )
     finally:

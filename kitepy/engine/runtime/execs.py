@@ -49,9 +49,8 @@ class Execs:
             process,
             self._container.machine,
             self._container.first.pidfd,
-            self._container.plan.cgroup_path,
+            self._container.plan,
             payload,
-            self._container.plan.seccomp_flags,
             fds,
             str(message["exec_id"]),
         )

@@ -7,6 +7,7 @@ succeeded.
 from __future__ import annotations
 
 import os
+import stat
 from _socket import socket
 
 from kitepy.engine.kernel import namespaces, syscalls
@@ -15,10 +16,11 @@ from kitepy.engine.kernel.fuse_overlay import FuseServer
 from kitepy.engine.kernel.packets import Message, send
 from kitepy.engine.kernel.paths import open_in_root
 from kitepy.engine.kernel.tty import open_pair, set_size
+from kitepy.engine.kernel.user_namespaces import become_root, enter_user_namespace
 from kitepy.engine.model.errors import Unsupported
 from kitepy.engine.runtime.operations import Context, JoinCgroup
 from kitepy.engine.runtime.plan import Plan
-from kitepy.engine.runtime.process import Document, ProcessError, become
+from kitepy.engine.runtime.process import Document, ProcessError, become, raise_hard_limits
 
 _EXEC_NAMESPACES = (
     namespaces.CLONE_NEWNS
@@ -50,6 +52,7 @@ def run_first_process(
     fuse: FuseServer | None,
     *,
     in_cgroup: bool,
+    user_namespace_fd: int = -1,
 ) -> None:
     """Confine the calling process as planned and become the container's process 1; never returns.
 
@@ -57,9 +60,10 @@ def run_first_process(
     """
     step = ""
     try:
-        context = Context(machine.driver, netns_fd)
+        context = Context(machine.driver, netns_fd, channel, user_namespace_fd)
         context.fuse = fuse
         os.umask(0)
+        give_stdio(plan, plan.process, stdio)
         for operation in plan.operations:
             if in_cgroup and isinstance(operation, JoinCgroup):
                 continue
@@ -80,9 +84,8 @@ def run_exec_process(
     channel: socket,
     stdio: tuple[int, int, int] | None,
     pidfd: int,
-    cgroup_path: str,
+    plan: Plan,
     seccomp_program: bytes,
-    seccomp_flags: list[str],
     *,
     in_cgroup: bool,
 ) -> None:
@@ -92,19 +95,38 @@ def run_exec_process(
     """
     try:
         if not in_cgroup:
-            machine.driver.join(cgroup_path)
-        syscalls.join_session_keyring("_ses.exec")
-        namespaces.setns(pidfd, _EXEC_NAMESPACES)
-        terminal = bool(process.get("terminal"))
-        if stdio is None:
-            stdio = _open_terminal(process, channel)
+            machine.driver.join(plan.cgroup_path)
         score = process.get("oomScoreAdj")
         if isinstance(score, int) and score:
             _write_oom_score(score)
-        become(process, seccomp_program, seccomp_flags, stdio, terminal, machine.last_capability)
+        if plan.user_namespace is None:
+            namespaces.setns(pidfd, _EXEC_NAMESPACES)
+        else:
+            give_stdio(plan, process, stdio)
+            raise_hard_limits(process.get("rlimits"))
+            enter_user_namespace(pidfd, _EXEC_NAMESPACES)
+            become_root()
+        syscalls.join_session_keyring("_ses.exec")
+        terminal = bool(process.get("terminal"))
+        if stdio is None:
+            stdio = _open_terminal(process, channel)
+        become(process, seccomp_program, plan.seccomp_flags, stdio, terminal, machine.last_capability)
     except BaseException as error:
         _report(channel, error, "")
     os._exit(255)
+
+
+def give_stdio(plan: Plan, process: Document, stdio: tuple[int, int, int] | None) -> None:
+    """Make pipes belong to the user of the process: from inside another user namespace nobody can."""
+    if plan.user_namespace is None or stdio is None:
+        return
+    uid, gid = plan.user_namespace.root
+    user = process.get("user")
+    if isinstance(user, dict) and user.get("uid"):
+        uid = plan.user_namespace.uids.outside(int(user["uid"])) or uid
+    for fd in stdio:
+        if stat.S_ISFIFO(os.fstat(fd).st_mode):
+            os.fchown(fd, uid, gid)
 
 
 def _write_oom_score(score: int) -> None:

@@ -75,6 +75,7 @@ def serve(fd: int) -> None:
     from kitepy.engine.kernel import namespaces, syscalls
     from kitepy.engine.kernel.packets import receive, send
     from kitepy.engine.runtime.monitor import run_monitor
+    from kitepy.engine.runtime.user_networks import PURPOSE, serve_request
 
     os.set_inheritable(fd, False)
     engine = socket(AF_UNIX, SOCK_SEQPACKET, 0, fd)
@@ -101,6 +102,8 @@ def serve(fd: int) -> None:
         else:
             if not pid:
                 engine.close()
+                if request.get("purpose") == PURPOSE:
+                    serve_request(request, fds)
                 run_monitor(request, fds, program, machine)
             os.close(pidfd)
         for received_fd in fds:

@@ -128,6 +128,8 @@ class _Start:
         if failure is not None:
             first.kill_and_reap()
             return failure
+        if self._plan.user_namespace is not None and self._plan.pid_namespace == "":
+            first.adopt_pid_namespace()
         container = Container(self._plan, self._machine, first, time.time_ns())
         monitor = Monitor(container, log, master_fd, open_stdin=open_stdin, stdin_once=bool(self._request.get("stdin_once")))
         monitor.open(self._starter, self._early_attachments)
@@ -168,9 +170,9 @@ class _Start:
     def _fork(self, *, open_stdin: bool) -> Child:
         # Outside of the container's processes, which must not see or end it.
         fuse = FuseServer(*self._plan.fuse) if self._plan.fuse is not None else None
-        if self._plan.pid_namespace == "":
+        if self._plan.pid_namespace == "" and self._plan.user_namespace is None:
             namespaces.unshare(namespaces.CLONE_NEWPID)
-        elif self._plan.pid_namespace is not None:
+        elif self._plan.pid_namespace:
             fd = os.open(self._plan.pid_namespace, os.O_RDONLY | os.O_CLOEXEC)
             namespaces.setns(fd, namespaces.CLONE_NEWPID)
             os.close(fd)

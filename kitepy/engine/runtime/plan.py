@@ -13,30 +13,39 @@ from kitepy.engine.kernel import mounts, overlay
 from kitepy.engine.kernel.cgroups import PARENT
 from kitepy.engine.kernel.fuse_overlay import options as fuse_options
 from kitepy.engine.kernel.namespaces import CLONE_NEWCGROUP, CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWPID, FLAG_BY_OCI_TYPE
-from kitepy.engine.runtime.operations import (
+from kitepy.engine.kernel.user_namespaces import IdMap
+from kitepy.engine.runtime.device_operations import MakeDevice, OpenTerminal
+from kitepy.engine.runtime.mount_operations import (
     AttachBind,
     BindRoot,
     IsolateMounts,
-    JoinCgroup,
-    JoinNamespace,
-    MakeDevice,
-    MakeLink,
-    MakeWorkingDirectory,
+    MapIds,
     MaskPath,
     MountFilesystem,
     MountFuseOverlay,
+    MountMappedOverlay,
     MountOverlay,
-    NewKeyring,
     OpenBind,
-    OpenTerminal,
-    Operation,
+    OpenMappedBind,
     PivotRoot,
     ProtectPath,
+    RaiseRoot,
+    SetReadonly,
+    SetRootPropagation,
+)
+from kitepy.engine.runtime.operations import (
+    BecomeNamespaceRoot,
+    EnterUserNamespace,
+    JoinCgroup,
+    JoinNamespace,
+    MakeLink,
+    MakeWorkingDirectory,
+    NewKeyring,
+    Operation,
+    RaiseLimits,
     SetDomainName,
     SetHostName,
     SetOomScore,
-    SetReadonly,
-    SetRootPropagation,
     SetSysctl,
     Unshare,
 )
@@ -124,6 +133,22 @@ class Launch:
         """Mount point by controller for cgroup v1, None for v2, empty without any: then an empty directory is shown."""
 
 
+class UserNamespace:
+    """The user namespace a container is to have: a new one, or the one at ``path``; the maps are known in both cases."""
+
+    __slots__ = ("gids", "path", "uids")
+
+    def __init__(self, uids: IdMap, gids: IdMap, path: str) -> None:
+        self.uids = uids
+        self.gids = gids
+        self.path = path
+
+    @property
+    def root(self) -> tuple[int, int]:
+        """What its root's user and group are called outside."""
+        return _outside(self.uids, 0), _outside(self.gids, 0)
+
+
 class Plan:
     """What is to be done by whom to start one container."""
 
@@ -137,6 +162,7 @@ class Plan:
         "resources",
         "seccomp_flags",
         "terminal",
+        "user_namespace",
     )
 
     def __init__(self) -> None:
@@ -149,6 +175,7 @@ class Plan:
         self.operations: list[Operation] = []
         self.process: Document = {}
         self.terminal = False
+        self.user_namespace: UserNamespace | None = None
         self.seccomp_flags: list[str] = []
 
     def describe(self) -> list[str]:
@@ -170,16 +197,40 @@ def make_plan(document: Document, launch: Launch) -> Plan:
     score = process.get("oomScoreAdj")
     if isinstance(score, int) and score:
         operations.append(SetOomScore(score))
-    operations.append(NewKeyring(f"_ses.{launch.container_id[:32]}"))
+    plan.user_namespace = _plan_user_namespace(linux)
     own_flags, joins, plan.pid_namespace = _plan_namespaces(linux, launch)
-    operations += joins
-    operations.append(Unshare(own_flags))
-    for key, kind in (("hostname", SetHostName), ("domainname", SetDomainName)):
-        name = document.get(key)
-        if isinstance(name, str) and name:
-            operations.append(kind(name))
-    operations += _plan_root_and_mounts(document, launch, own_flags, plan)
-    operations.append(PivotRoot())
+    tree = _Tree()
+    _plan_mounts(document, launch, own_flags, plan, tree)
+    keyring = NewKeyring(f"_ses.{launch.container_id[:32]}")
+    names = [
+        kind(name)
+        for kind, name in ((SetHostName, document.get("hostname")), (SetDomainName, document.get("domainname")))
+        if isinstance(name, str) and name
+    ]
+    if plan.user_namespace is None:
+        operations += [
+            keyring,
+            *joins,
+            Unshare(own_flags),
+            *names,
+            *tree.opening,
+            IsolateMounts(),
+            _plan_root(document, launch, plan),
+        ]
+    else:
+        limits = process.get("rlimits")
+        # What needs the host's root comes first, in a mount namespace that is left behind with its rights.
+        operations += [RaiseLimits(limits), *joins, Unshare(CLONE_NEWNS)] if limits else [*joins, Unshare(CLONE_NEWNS)]
+        operations += [*tree.opening, IsolateMounts(), *_plan_mapped_root(document, launch, plan, plan.user_namespace)]
+        operations += [
+            EnterUserNamespace(plan.pid_namespace == ""),
+            Unshare(own_flags),
+            RaiseRoot(_root_target(document, launch)),
+            BecomeNamespaceRoot(),
+            keyring,
+            *names,
+        ]
+    operations += [*tree.mounting, PivotRoot()]
     propagation = linux.get("rootfsPropagation")
     if isinstance(propagation, str) and propagation:
         flags, recursive = _known_propagation(propagation)
@@ -234,6 +285,31 @@ def simplify(operations: list[Operation]) -> list[Operation]:
     return kept
 
 
+def _plan_user_namespace(linux: Document) -> UserNamespace | None:
+    entries = linux.get("namespaces")
+    for entry in entries if isinstance(entries, list) else []:
+        if entry.get("type") == "user":
+            uids, gids = _id_map(linux, "uidMappings"), _id_map(linux, "gidMappings")
+            return UserNamespace(uids, gids, entry.get("path") or "")
+    return None
+
+
+def _id_map(linux: Document, name: str) -> IdMap:
+    rows = linux.get(name)
+    found = IdMap(
+        tuple((int(row["containerID"]), int(row["hostID"]), int(row["size"])) for row in rows) if isinstance(rows, list) else ()
+    )
+    _outside(found, 0)
+    return found
+
+
+def _outside(ids: IdMap, inside: int) -> int:
+    found = ids.outside(inside)
+    if found is None:
+        raise ValueError(f"a user namespace needs mappings that hold the id {inside}")
+    return found
+
+
 def _plan_namespaces(linux: Document, launch: Launch) -> tuple[int, list[Operation], str | None]:
     own_flags = 0
     joins: list[Operation] = []
@@ -242,7 +318,7 @@ def _plan_namespaces(linux: Document, launch: Launch) -> tuple[int, list[Operati
     for entry in entries if isinstance(entries, list) else []:
         kind, path = entry.get("type"), entry.get("path") or ""
         if kind == "user":
-            raise ValueError("user namespaces are not supported yet")
+            continue
         if kind not in FLAG_BY_OCI_TYPE:
             raise ValueError(f"unknown namespace type {kind!r}")
         flag = FLAG_BY_OCI_TYPE[kind]
@@ -261,9 +337,15 @@ def _plan_namespaces(linux: Document, launch: Launch) -> tuple[int, list[Operati
     return own_flags, joins, pid_namespace
 
 
-def _plan_root_and_mounts(document: Document, launch: Launch, own_flags: int, plan: Plan) -> list[Operation]:
-    opening: list[Operation] = []
-    mounting: list[Operation] = []
+class _Tree:
+    """The mounts of a container: what must be held while the host's tree is visible, and what is mounted beneath the root."""
+
+    def __init__(self) -> None:
+        self.opening: list[Operation] = []
+        self.mounting: list[Operation] = []
+
+
+def _plan_mounts(document: Document, launch: Launch, own_flags: int, plan: Plan, tree: _Tree) -> None:
     own_dev = False
     entries = document.get("mounts")
     for slot, entry in enumerate(entries if isinstance(entries, list) else []):
@@ -271,35 +353,48 @@ def _plan_root_and_mounts(document: Document, launch: Launch, own_flags: int, pl
         options = _texts(entry.get("options"))
         kind = str(entry.get("type") or "")
         if kind == "bind" or "bind" in options or "rbind" in options:
-            opening.append(OpenBind(slot, str(entry["source"]), "rbind" in options))
-            mounting.append(_plan_bind(slot, target, options))
+            mapped = "idmap" in options
+            if mapped and plan.user_namespace is None:
+                raise ValueError(f"mount {target}: mapping its ids needs a user namespace")
+            tree.opening.append((OpenMappedBind if mapped else OpenBind)(slot, str(entry["source"]), "rbind" in options))
+            tree.mounting.append(_plan_bind(slot, target, [option for option in options if option != "idmap"]))
         elif kind == "cgroup":
-            mounting += _plan_cgroup(target, options, launch, own_flags, plan.cgroup_path, opening)
+            tree.mounting += _plan_cgroup(target, options, launch, own_flags, plan, tree.opening)
         else:
             attributes, _, data = split_options(options)
-            mounting.append(MountFilesystem(kind, str(entry.get("source") or kind), target, data, attributes))
+            tree.mounting.append(MountFilesystem(kind, str(entry.get("source") or kind), target, data, attributes))
             own_dev = own_dev or target == "/dev"
-    operations = [*opening, IsolateMounts(), _plan_root(document, launch, plan), *mounting]
     linux = _part(document, "linux")
     devices = linux.get("devices")
     wanted = [*(DEFAULT_DEVICES if own_dev else ()), *(devices if isinstance(devices, list) else [])]
-    operations += [_plan_device(device) for device in wanted]
+    tree.mounting += [_plan_device(device) for device in wanted]
     if own_dev:
-        operations += [MakeLink(target, path) for target, path in _DEVICE_LINKS]
+        tree.mounting += [MakeLink(target, path) for target, path in _DEVICE_LINKS]
     process = plan.process
     if plan.terminal:
         size = _part(process, "consoleSize")
         uid = _part(process, "user").get("uid") or 0
-        operations.append(OpenTerminal(size.get("height") or 0, size.get("width") or 0, uid, own_dev))
+        tree.mounting.append(OpenTerminal(size.get("height") or 0, size.get("width") or 0, uid, own_dev))
     cwd = process.get("cwd")
     if isinstance(cwd, str) and cwd.strip("/"):
-        operations.append(MakeWorkingDirectory(_absolute(cwd)))
-    return operations
+        tree.mounting.append(MakeWorkingDirectory(_absolute(cwd)))
+
+
+def _root_target(document: Document, launch: Launch) -> str:
+    return os.path.join(launch.bundle, str(_part(document, "root").get("path") or "rootfs"))
+
+
+def _plan_mapped_root(document: Document, launch: Launch, plan: Plan, user_namespace: UserNamespace) -> list[Operation]:
+    root = _plan_root(document, launch, plan)
+    if launch.overlay is None:
+        return [root]  # a directory that was prepared by somebody else, ids and all
+    if isinstance(root, MountOverlay):
+        root = MountMappedOverlay(*root.values(), *user_namespace.root)
+    return [MapIds(str(launch.overlay["base"])), root]
 
 
 def _plan_root(document: Document, launch: Launch, plan: Plan) -> Operation:
-    path = _part(document, "root").get("path") or "rootfs"
-    target = os.path.join(launch.bundle, str(path))
+    target = _root_target(document, launch)
     if launch.overlay is None:
         return BindRoot(target, target, False)
     base = str(launch.overlay["base"])
@@ -368,11 +463,14 @@ def split_options(options: list[str]) -> tuple[int, int, list[tuple[str, str | N
 
 
 def _plan_cgroup(
-    target: str, options: list[str], launch: Launch, own_flags: int, path: str, opening: list[Operation]
+    target: str, options: list[str], launch: Launch, own_flags: int, plan: Plan, opening: list[Operation]
 ) -> list[Operation]:
     attributes, _, _ = split_options(options)
     own_namespace = bool(own_flags & CLONE_NEWCGROUP)
     if launch.hierarchies is None:
+        if plan.user_namespace is not None and not own_namespace:
+            opening.append(OpenBind(-1, "/sys/fs/cgroup", False))  # its own mount would need rights over the host's groups
+            return [AttachBind(-1, target, attributes, 0, False, mounts.MS_PRIVATE, False)]
         return [MountFilesystem("cgroup2", "cgroup", target, [], attributes)]
     operations: list[Operation] = [MountFilesystem("tmpfs", "tmpfs", target, [("mode", "755")], attributes & ~mounts.ATTR_RDONLY)]
     controllers_at: dict[str, list[str]] = {}
@@ -388,7 +486,7 @@ def _plan_cgroup(
             operations.append(MountFilesystem("cgroup", "cgroup", place, data, attributes))
         else:
             slot = -1 - index
-            opening.append(OpenBind(slot, mount_point + path, False))
+            opening.append(OpenBind(slot, mount_point + plan.cgroup_path, False))
             operations.append(AttachBind(slot, place, attributes, 0, False, mounts.MS_PRIVATE, False))
         operations += [
             MakeLink(os.path.basename(mount_point), f"{target}/{name}")

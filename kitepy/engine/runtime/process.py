@@ -137,6 +137,8 @@ def _take_stdio(stdio: tuple[int, int, int], terminal: bool, credentials: Creden
         for fd in (0, 1, 2):
             found = os.fstat(fd)
             # The user must be able to open /dev/stdout, which leads here. Never change what others share, such as /dev/null.
+            if found.st_uid == credentials.uid:
+                continue
             if stat.S_ISFIFO(found.st_mode) or (terminal and stat.S_ISCHR(found.st_mode)):
                 os.fchown(fd, credentials.uid, -1)
 
@@ -158,6 +160,24 @@ def set_limits(limits: object) -> None:
                 f"the engine's own hard limit is {current} and raising it needs CAP_SYS_RESOURCE",
                 _CODE_OTHER,
             ) from error
+
+
+def raise_hard_limits(limits: object) -> None:
+    """Raise hard limits to those that ``process.rlimits`` asks for, and change nothing else.
+
+    For a caller who still has CAP_SYS_RESOURCE on the host, which root of another user namespace has not.
+    """
+    for limit in limits if isinstance(limits, list) else []:
+        number = getattr(resource, str(limit["type"]), None)
+        if not isinstance(number, int):
+            continue  # set_limits complains
+        soft, hard = resource.getrlimit(number)
+        wanted = _limit_value(limit["hard"])
+        if hard != resource.RLIM_INFINITY and (wanted == resource.RLIM_INFINITY or wanted > hard):
+            try:
+                resource.setrlimit(number, (soft, wanted))
+            except ValueError:
+                continue  # beyond the kernel's own maximum, or the engine lacks the right: set_limits says so
 
 
 def _limit_value(value: object) -> int:

@@ -22,6 +22,7 @@ from kitepy.engine.services.container_index import ContainerIndex, name_conflict
 from kitepy.engine.services.container_mounts import WantedMount, inherited_mounts, wanted_mounts
 from kitepy.engine.services.container_names import check_name, suggest_name
 from kitepy.engine.services.images import ImageService
+from kitepy.engine.services.remapping import check_user_namespace
 from kitepy.engine.services.signals import parse_signal
 from kitepy.engine.services.volumes import VolumeService
 from kitepy.engine.storage.layers import LayerStore
@@ -40,7 +41,10 @@ class ContainerCreation:
         overlays: OverlayStore,
         volumes: VolumeService,
         default_ulimits: tuple[Ulimit, ...] = (),
+        remapped: bool = False,
     ) -> None:
+        """``remapped``: containers get user namespaces of their own unless they opt out."""
+        self._remapped = remapped
         self._index = index
         self._images = images
         self._layers = layers
@@ -62,6 +66,7 @@ class ContainerCreation:
         request_rules.check_config(config)
         host = request_rules.fill_host_config(body.host_config, default_ulimits=self._default_ulimits)
         warnings = request_rules.check_host_config(host)
+        check_user_namespace(host, remapped=self._remapped)
         request_rules.check_network_combination(config, host)
         self._check_networks(host.network_mode, body.networking_config)
         wanted = wanted_mounts(config, host, self._inherited(host.volumes_from or ()))

@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 
 from kitepy.engine.kernel.id_limits import own_id_limits
+from kitepy.engine.kernel.user_namespaces import own_gid_map
 from kitepy.engine.model.container import ContainerRecord, MountKind
 from kitepy.engine.model.errors import InvalidParameter
 from kitepy.engine.model.ids import short_id
@@ -34,6 +35,7 @@ from kitepy.engine.services.devices import devices_for
 from kitepy.engine.services.host_network import HostNetwork
 from kitepy.engine.services.log_options import log_target
 from kitepy.engine.services.process_spec import Surroundings, build_spec
+from kitepy.engine.services.remapping import Remapping, check_owner
 from kitepy.engine.services.root_files import read_root_file
 from kitepy.engine.services.seccomp_profiles import SeccompProfiles
 from kitepy.engine.services.volumes import VolumeService
@@ -66,6 +68,7 @@ class ContainerLauncher:
         data_root: Path,
         exec_root: Path,
         host_network: HostNetwork,
+        remapping: Remapping | None = None,
         dns: tuple[str, ...] = (),
         dns_search: tuple[str, ...] = (),
         dns_options: tuple[str, ...] = (),
@@ -78,7 +81,9 @@ class ContainerLauncher:
         self._exec_root = exec_root
         self._host_network = host_network
         self._ids = own_id_limits()
-        self._bind_devices = self._ids is not None
+        self._in_user_namespace = self._ids is not None
+        self._last_group = own_gid_map().last
+        self._remapping = remapping
         self._dns = dns
         self._dns_search = dns_search
         self._dns_options = dns_options
@@ -117,24 +122,37 @@ class ContainerLauncher:
     async def enter_network(self, record: ContainerRecord, pid_of: PidOf, undo: AsyncExitStack) -> NetworkSandbox:
         """Attach to the network that the container's mode names; ``undo`` learns how to leave it again."""
         mode = parse_network_mode(record.host_config.network_mode)
+        remapping = self.remapping_of(record)
         if mode.kind == "host":
             return NetworkSandbox()
         if mode.kind == "none":
-            fd = await create_isolated_sandbox()
+            fd = await create_isolated_sandbox(remapping.make_network if remapping is not None else None)
             undo.callback(os.close, fd)
             return NetworkSandbox(fd, owned_fd=fd)
         if mode.kind == "container":
             fd = os.open(f"/proc/{pid_of(mode.target, 'network')}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
             undo.callback(os.close, fd)
+            if remapping is not None:
+                check_owner(fd, "network")
             return NetworkSandbox(fd, owned_fd=fd)
         endpoint = await self._bridge.attach(
             record.id,
             ports=requested_ports(record.config.exposed_ports or {}, record.host_config),
             mac=record.config.mac_address or None,
             name=record.name,
+            plain=remapping is None,
         )
         undo.push_async_callback(self._bridge.detach, endpoint)
         return NetworkSandbox(self._bridge.netns_fd(endpoint), endpoint)
+
+    def remapping_of(self, record: ContainerRecord) -> Remapping | None:
+        """What the container's ids are mapped to; None in the engine's own user namespace."""
+        return None if record.host_config.userns_mode == "host" else self._remapping
+
+    @property
+    def remapped(self) -> bool:
+        """Whether containers get user namespaces of their own unless they opt out."""
+        return self._remapping is not None
 
     async def prepare_volumes(self, record: ContainerRecord) -> None:
         """Fill new volumes from the image; check that host directories are there."""
@@ -167,6 +185,8 @@ class ContainerLauncher:
         hostname = self.hostname(peer or record)
         own_network = netns_fd is not None
         host = record.host_config
+        remapping = self.remapping_of(record)
+        namespace_paths = _namespace_paths(record, pid_of)
         if peer is None:
             self._write_identity(record, directory, hostname, own_network=own_network)
         rootfs = bundle / "rootfs"
@@ -180,8 +200,12 @@ class ContainerLauncher:
                 hostname=hostname,
                 own_network=own_network,
                 devices=devices_for(host),
-                bind_devices=self._bind_devices,
-                namespace_paths=_namespace_paths(record, pid_of),
+                bind_devices=self._in_user_namespace or remapping is not None,
+                namespace_paths=namespace_paths,
+                remapping=remapping,
+                user_namespace_path=_user_namespace_beside(namespace_paths.get("pid", "")) if remapping is not None else "",
+                host_queues=os.path.isdir("/dev/mqueue"),
+                last_group=self._last_group if remapping is None else remapping.gids.last,
                 volume_paths=self._volume_paths(record),
             ),
         )
@@ -248,6 +272,18 @@ def _namespace_paths(record: ContainerRecord, pid_of: PidOf) -> dict[str, str]:
     if mode.startswith("container:"):
         return {"pid": f"/proc/{pid_of(mode.removeprefix('container:'), 'pid namespace')}/ns/pid"}
     return {}
+
+
+def _user_namespace_beside(pid_namespace: str) -> str:
+    """The user namespace that a PID namespace belongs to, by path: who shares the one must share the other."""
+    if not pid_namespace:
+        return ""
+    fd = os.open(pid_namespace, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        check_owner(fd, "PID namespace")
+    finally:
+        os.close(fd)
+    return os.path.join(os.path.dirname(pid_namespace), "user")
 
 
 def top_layer(record: ContainerRecord) -> ChainId | None:

@@ -300,7 +300,6 @@ def _check_unsupported(host: HostConfig) -> None:
         "limits of Windows containers": bool(
             host.cpu_count or host.cpu_percent or host.io_maximum_bandwidth or host.io_maximum_iops
         ),
-        f"the user namespace mode '{host.userns_mode}'": host.userns_mode not in ("", "host"),
         f"the runtime '{host.runtime}'": host.runtime not in ("", DEFAULT_RUNTIME, "runc", "io.containerd.runc.v2"),
         f"the isolation technology '{host.isolation}'": host.isolation not in ("", "default"),
         f"the volume driver '{host.volume_driver}'": host.volume_driver not in ("", "local"),

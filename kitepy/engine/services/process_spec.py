@@ -15,6 +15,7 @@ from kitepy.engine.model.container_config import HostConfig, Ulimit
 from kitepy.engine.model.errors import InvalidParameter, Unsupported
 from kitepy.engine.services.accounts import Account
 from kitepy.engine.services.capability_sets import effective_capabilities
+from kitepy.engine.services.remapping import Remapping
 from kitepy.engine.services.security_options import parse_security_options
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -25,6 +26,7 @@ RLIMITS = {
     "sigpending", "stack", "as",
 }  # fmt: skip
 _UNLIMITED = 2**64 - 1
+_TTY_GROUP = 5
 _IPC_SYSCTLS = ("kernel.msg", "kernel.sem", "kernel.shm", "fs.mqueue.")
 
 
@@ -62,6 +64,14 @@ class Surroundings:
     """Whether devices have to be mounted, because a user namespace can't make nodes."""
     namespace_paths: Mapping[str, str] = field(default_factory=dict)
     """Paths of namespaces to join, by OCI type (``pid``, ``ipc``, ``uts``)."""
+    remapping: Remapping | None = None
+    """The container's own user namespace, if it gets one."""
+    user_namespace_path: str = ""
+    """That of another container, whose namespaces are shared."""
+    host_queues: bool = True
+    """Whether the host shows its message queues in /dev/mqueue."""
+    last_group: int = 65_535
+    """The highest group id that can be used in mount options."""
     volume_paths: Mapping[str, str] = field(default_factory=dict)
     """Host directory of each named volume."""
 
@@ -113,6 +123,8 @@ def build_spec(record: ContainerRecord, around: Surroundings) -> dict[str, Any]:
             "sysctl": _sysctls(host, around),
         },
     }
+    if around.remapping is not None:
+        spec["linux"] |= around.remapping.linux_document()
     if host.uts_mode != "host" and "uts" not in around.namespace_paths:
         spec["hostname"] = around.hostname
         if record.config.domainname:
@@ -173,20 +185,32 @@ def _namespaces(host: HostConfig, around: Surroundings) -> list[dict[str, str]]:
             wanted.append({"type": kind})
     if host.cgroupns_mode != "host":
         wanted.append({"type": "cgroup"})
+    if around.remapping is not None:
+        path = around.user_namespace_path
+        wanted.append({"type": "user", "path": path} if path else {"type": "user"})
     return wanted
 
 
 def _mounts(record: ContainerRecord, around: Surroundings) -> list[dict[str, Any]]:
     host = record.host_config
     sys_access = "rw" if host.privileged else "ro"
+    terminals = ["newinstance", "ptmxmode=0666", "mode=0620"]
+    if around.last_group >= _TTY_GROUP:
+        terminals.append(f"gid={_TTY_GROUP}")
+    mapped = ("idmap",) if around.remapping is not None else ()
     mounts = [
         _mount("/proc", "proc", "proc", "nosuid", "noexec", "nodev"),
         _mount("/dev", "tmpfs", "tmpfs", "nosuid", "strictatime", "mode=755", "size=65536k"),
-        _mount("/dev/pts", "devpts", "devpts", "nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"),
+        _mount("/dev/pts", "devpts", "devpts", "nosuid", "noexec", *terminals),
         _mount("/sys", "sysfs", "sysfs", "nosuid", "noexec", "nodev", sys_access),
         _mount("/sys/fs/cgroup", "cgroup", "cgroup", sys_access, "nosuid", "noexec", "nodev"),
-        _mount("/dev/mqueue", "mqueue", "mqueue", "nosuid", "noexec", "nodev"),
     ]
+    if host.ipc_mode == "host" and around.bind_devices:
+        # The queues of the host's IPC namespace can't be mounted anew in a user namespace.
+        if around.host_queues:
+            mounts.append(_mount("/dev/mqueue", "bind", "/dev/mqueue", "rbind", "rprivate", "nosuid", "noexec", "nodev"))
+    else:
+        mounts.append(_mount("/dev/mqueue", "mqueue", "mqueue", "nosuid", "noexec", "nodev"))
     if around.bind_devices:
         mounts += [
             _mount(device.path, "bind", device.source, "bind", "rprivate", "nosuid", "noexec") for device in around.devices
@@ -199,9 +223,9 @@ def _mounts(record: ContainerRecord, around: Surroundings) -> list[dict[str, Any
     for name in ("resolv.conf", "hostname", "hosts"):
         destination = f"/etc/{name}"
         access = ("ro",) if host.readonly_rootfs else ()
-        mounts.append(_mount(destination, "bind", str(around.files / name), "rbind", "rprivate", *access))
+        mounts.append(_mount(destination, "bind", str(around.files / name), "rbind", "rprivate", *access, *mapped))
     mounts = [mount for mount in mounts if mount["destination"] not in taken]
-    mounts += [_user_mount(point, around.volume_paths) for point in record.mounts]
+    mounts += [_user_mount(point, around) for point in record.mounts]
     return mounts
 
 
@@ -209,13 +233,16 @@ def _mount(destination: str, kind: str, source: str, *options: str) -> dict[str,
     return {"destination": destination, "type": kind, "source": source, "options": list(options)}
 
 
-def _user_mount(point: MountPoint, volume_paths: Mapping[str, str]) -> dict[str, Any]:
+def _user_mount(point: MountPoint, around: Surroundings) -> dict[str, Any]:
     if point.kind is MountKind.TMPFS:
         return _mount(point.destination, "tmpfs", "tmpfs", "noexec", "nosuid", "nodev", *point.tmpfs_options)
-    source = volume_paths[point.volume] if point.kind is MountKind.VOLUME else point.source
+    source = around.volume_paths[point.volume] if point.kind is MountKind.VOLUME else point.source
     propagation = point.propagation or "rprivate"
     bind = "bind" if point.non_recursive else "rbind"
-    return _mount(point.destination, "bind", source, bind, propagation, *(("ro",) if point.read_only else ()))
+    options = [bind, propagation, *(("ro",) if point.read_only else ())]
+    if around.remapping is not None and (point.kind is MountKind.VOLUME or point.engine_owned):
+        options.append("idmap")
+    return _mount(point.destination, "bind", source, *options)
 
 
 def _root_propagation(points: Iterable[MountPoint]) -> str:

@@ -20,6 +20,7 @@ from kitepy.engine.runtime.client import RunningContainer, Runtime
 from kitepy.engine.runtime.streams import AttachStream, AttachWish
 from kitepy.engine.services import container_request as request_rules
 from kitepy.engine.services.container_launch import ContainerLauncher, PidOf
+from kitepy.engine.services.remapping import check_user_namespace
 
 SIGKILL = 9
 _PATIENCE_S = 30.0
@@ -39,6 +40,7 @@ class Steps:
     async def run(self, step: RunStep, output: StepOutput) -> int:
         """Run to the end; cancelling kills the command and waits until it is gone."""
         record = step_record(step, self._default_ulimits)
+        check_user_namespace(record.host_config, remapped=self._launcher.remapped)
         async with AsyncExitStack() as stack:
             bundle = self._launcher.bundle(step.id)
             bundle.mkdir(mode=0o700, parents=True)
@@ -119,4 +121,5 @@ def _mount_point(mount: StepMount) -> MountPoint:
         read_only=mount.read_only,
         propagation="rprivate",
         copy_up=False,
+        engine_owned=True,
     )

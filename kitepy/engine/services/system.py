@@ -48,6 +48,7 @@ class SystemSettings:
     """Whether packet filter rules are set (``--iptables``)."""
     rootless: bool = False
     overlay: OverlayFlavour = OverlayFlavour.TRUSTED
+    remapped: bool = False
     runtime_name: str = "kitepy"
 
 
@@ -149,6 +150,8 @@ class SystemInfo:
 
     def _security_options(self) -> list[str]:
         options = ["name=seccomp,profile=builtin"]
+        if self._settings.remapped:
+            options.append("name=userns")
         if self._settings.rootless:
             options.append("name=rootless")
         return [*options, "name=cgroupns"]

@@ -6,7 +6,7 @@ import pytest
 from support.runtime_lab import make_document
 
 from kitepy.engine.kernel import mounts
-from kitepy.engine.runtime.operations import (
+from kitepy.engine.runtime.mount_operations import (
     AttachBind,
     BindRoot,
     IsolateMounts,
@@ -16,8 +16,8 @@ from kitepy.engine.runtime.operations import (
     OpenBind,
     PivotRoot,
     ProtectPath,
-    Unshare,
 )
+from kitepy.engine.runtime.operations import Unshare
 from kitepy.engine.runtime.plan import (
     DEFAULT_DEVICE_RULES,
     Launch,
