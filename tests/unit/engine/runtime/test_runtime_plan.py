@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from support.runtime_lab import make_document
+from support.runtime_lab import Document, make_document
 
 from kitepy.engine.kernel import mounts
 from kitepy.engine.runtime.mount_operations import (
@@ -17,7 +17,7 @@ from kitepy.engine.runtime.mount_operations import (
     PivotRoot,
     ProtectPath,
 )
-from kitepy.engine.runtime.operations import Unshare
+from kitepy.engine.runtime.operations import EnterUserNamespace, Unshare
 from kitepy.engine.runtime.plan import (
     DEFAULT_DEVICE_RULES,
     Launch,
@@ -164,3 +164,60 @@ def test_the_cgroup_path_cannot_climb() -> None:
 def test_simplifying_drops_what_has_no_effect() -> None:
     steps = [Unshare(0), ProtectPath("/a"), MaskPath("/a"), ProtectPath("/b"), ProtectPath("/b")]
     assert simplify(steps) == [MaskPath("/a"), ProtectPath("/b")]
+
+
+def _in_user_namespace(**linux: object) -> Document:
+    document = make_document(["true"])
+    rows = [{"containerID": 0, "hostID": 200_000, "size": 1_000}]
+    document["linux"]["namespaces"].append({"type": "user"})
+    document["linux"] |= {"uidMappings": rows, "gidMappings": rows, **linux}
+    return document
+
+
+def test_what_needs_the_hosts_root_is_done_before_the_user_namespace_is_entered() -> None:
+    document = _in_user_namespace()
+    document["process"]["rlimits"] = [{"type": "RLIMIT_NOFILE", "soft": 1, "hard": 2}]
+    document["mounts"] += [
+        {"destination": "/v", "type": "bind", "source": "/srv", "options": ["rbind"]},
+        {"destination": "/w", "type": "bind", "source": "/data/volumes/w", "options": ["bind", "idmap"]},
+    ]
+    plan = make_plan(document, _launch(has_netns_fd=True))
+    names = [type(operation).__name__ for operation in plan.operations]
+    before, after = names[: names.index("EnterUserNamespace")], names[names.index("EnterUserNamespace") + 1 :]
+    assert before == [
+        "JoinCgroup",
+        "RaiseLimits",
+        "JoinNamespace",
+        "Unshare",
+        "OpenBind",
+        "OpenMappedBind",
+        "IsolateMounts",
+        "MapIds",
+        "MountMappedOverlay",
+    ]
+    assert after[:5] == ["Unshare", "RaiseRoot", "BecomeNamespaceRoot", "NewKeyring", "SetHostName"]
+    assert plan.user_namespace is not None
+    assert plan.user_namespace.root == (200_000, 200_000)
+
+
+def test_ids_of_a_mount_are_mapped_in_a_user_namespace_only() -> None:
+    document = make_document(["true"])
+    document["mounts"].append({"destination": "/v", "type": "bind", "source": "/srv", "options": ["bind", "idmap"]})
+    with pytest.raises(ValueError, match="mapping its ids needs a user namespace"):
+        make_plan(document, _launch())
+
+
+def test_process_1_is_born_where_a_new_pid_namespace_belongs_to_the_user_namespace() -> None:
+    plan = make_plan(_in_user_namespace(), _launch())
+    assert EnterUserNamespace(True) in plan.operations
+    document = _in_user_namespace()
+    namespaces = document["linux"]["namespaces"]
+    namespaces.remove({"type": "pid"})
+    namespaces.append({"type": "pid", "path": "/proc/7/ns/pid"})
+    assert EnterUserNamespace(False) in make_plan(document, _launch()).operations
+
+
+def test_a_map_without_root_is_refused() -> None:
+    for rows in ([], [{"containerID": 1, "hostID": 5, "size": 5}]):
+        with pytest.raises(ValueError, match="mappings that hold the id 0"):
+            make_plan(_in_user_namespace(uidMappings=rows), _launch())

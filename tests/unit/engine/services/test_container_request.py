@@ -239,7 +239,6 @@ def test_a_host_configuration_that_makes_no_sense_is_refused(host: HostConfig, w
         (HostConfig(storage_opt={"size": "1g"}), "storage options"),
         (HostConfig(cpu_realtime_runtime=5), "eal-time CPU"),
         (HostConfig(blkio_device_read_bps=[ThrottleDevice(path="/dev/sda", rate=1)]), "block device limits"),
-        (HostConfig(userns_mode="keep-id"), "user namespace mode 'keep-id'"),
         (HostConfig(runtime="runsc"), "the runtime 'runsc'"),
         (HostConfig(volume_driver="nfs"), "volume driver 'nfs'"),
         (HostConfig(cgroup_parent="/x"), "parent cgroup"),
