@@ -30,9 +30,7 @@ def check_file_system(data_root: Path, flavour: OverlayFlavour) -> None:
     try:
         directory.mkdir(parents=True)
         with (directory / "file").open("wb") as file:
-            file.write(bytes(_FULL_BYTES))
-            file.flush()
-            os.fsync(file.fileno())
+            os.posix_fallocate(file.fileno(), 0, _FULL_BYTES)
         step = "can't keep an owner other than the user"
         os.chown(directory / "file", 1, 1)
         step = f"can't keep the attribute {flavour.opaque_xattr}, which layers need"

@@ -28,6 +28,7 @@ def _facts(**changes: object) -> HostFacts:
         "swap_accounting": True,
         "ipv4_forwarding": True,
         "file_system": "extfs",
+        "limits_problem": "",
     }
     return HostFacts(**{**facts, **changes})  # type: ignore[arg-type]  # the table above has the types
 
