@@ -105,7 +105,7 @@ def test_a_user_outside_of_the_map_is_told_with_the_command_that_helps(client: d
 BUILD = """FROM busybox
 RUN rm -r /var && mkdir /var && touch /var/new /var/suid && chown 9:10 /var/new && chmod 4755 /var/suid && touch -d @0 /var/* /var
 COPY --chown=5:6 a /srv/
-RUN ls -ln /srv/a | grep -q " 5 .* 6 " && rm /srv/a && touch -d @0 /srv
+RUN ls -ln /srv/a | grep -q " 5 .* 6 " && touch /srv/b && touch -d @0 /srv/b /srv
 """
 
 

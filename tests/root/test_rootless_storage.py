@@ -130,6 +130,7 @@ async def changed_layer(storage: Storage) -> tuple[str, str]:
     in_overlay(root, STEPS.format(capable=shutil.which("true")))
     os.setxattr(upper / "capable", "security.capability", NET_RAW)
     os.setxattr(upper / "capable", "user.note", b"kept")
+    os.utime(upper / "gone", (1_700_000_000, 1_700_000_000))  # out of the shell's reach: when the file was removed
     layer = await storage.layers.commit_directory(base.chain_id, upper)
     return base.diff_id, layer.diff_id
 
