@@ -19,6 +19,7 @@ from kitepy.engine.kernel import cgroups
 from kitepy.engine.kernel.cgroups_none import NoCgroups
 from kitepy.engine.kernel.port_sockets import bind_port
 from kitepy.engine.kernel.user_namespaces import in_user_namespace
+from kitepy.engine.log_format import LineFormatter
 from kitepy.engine.model.container_config import HostConfig, Ulimit
 from kitepy.engine.model.errors import EngineError, InvalidParameter, Unsupported
 from kitepy.engine.model.launch import OverlayFlavour
@@ -80,11 +81,9 @@ _LEVELS = {
 
 def run(config: EngineConfig, launcher: LauncherHandle, session: RootlessSession | None = None) -> int:
     """Run an engine until SIGTERM or SIGINT; gives the process's exit code. An engine without root has a ``session``."""
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=logging.DEBUG if config.debug else _LEVELS[config.log_level],
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(LineFormatter())
+    logging.basicConfig(handlers=[handler], level=logging.DEBUG if config.debug else _LEVELS[config.log_level])
     _raise_file_limit()
     try:
         asyncio.run(_serve(config, launcher, session))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 from typing import cast
 
@@ -54,6 +55,8 @@ READONLY_PATHS = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysr
 _DOMAIN_LABEL = re.compile(r"[a-zA-Z0-9]([a-zA-Z0-9_-]{0,62}[a-zA-Z0-9])?")
 # int() alone would take signs, underscores, blanks and the digits of any script.
 _PORT_NUMBER = re.compile(r"[0-9]{1,9}")
+_NAMES = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9_.-]{0,252}")
+_RESOLVER_OPTION = re.compile(r"[a-zA-Z0-9_-]+(:[a-zA-Z0-9_.-]*)?")
 _SYSCTL = re.compile(r"[a-z0-9_]+([./][a-zA-Z0-9_*-]+)+")
 
 
@@ -161,6 +164,8 @@ def check_config(config: ContainerConfig) -> None:
         raise InvalidParameter(f"the working directory '{config.working_dir}' is invalid, it needs to be an absolute path")
     if config.hostname and (len(config.hostname) > 63 or not _DOMAIN_LABEL.fullmatch(config.hostname.replace(".", "a"))):
         raise InvalidParameter(f"invalid hostname format: {config.hostname}")
+    if config.domainname and (len(config.domainname) > 64 or not _NAMES.fullmatch(config.domainname)):
+        raise InvalidParameter(f"invalid domain name: {config.domainname}")
     if config.stop_timeout is not None and config.stop_timeout < -1:
         raise InvalidParameter(f"invalid stop timeout: {config.stop_timeout}")
     if config.network_disabled:
@@ -201,6 +206,7 @@ def check_host_config(host: HostConfig) -> list[str]:
             raise InvalidParameter(f"invalid sysctl name: {name}")
     for entry in host.extra_hosts or ():
         parse_extra_host(entry)
+    _check_resolver(host)
     for limit in host.ulimits or ():
         if limit.hard != -1 and (limit.soft == -1 or limit.soft > limit.hard):
             raise InvalidParameter(
@@ -214,6 +220,23 @@ def check_host_config(host: HostConfig) -> list[str]:
             "this can result in the system running out of resources."
         )
     return warnings
+
+
+def _check_resolver(host: HostConfig) -> None:
+    """What goes into resolv.conf is one word each: a blank or a line end would begin another entry there."""
+    for server in host.dns or ():
+        try:
+            ip_address(server)
+        except ValueError:
+            raise InvalidParameter(f"{server} is not an ip address") from None
+        if not _NAMES.fullmatch(server.replace(":", "").replace("%", "")):
+            raise InvalidParameter(f"{server} is not an ip address")
+    for domain in host.dns_search or ():
+        if domain != "." and not _NAMES.fullmatch(domain):
+            raise InvalidParameter(f"{domain} is not a valid domain")
+    for option in host.dns_options or ():
+        if not _RESOLVER_OPTION.fullmatch(option):
+            raise InvalidParameter(f"{option!r} is not a valid resolver option")
 
 
 def _check_limits(host: HostConfig) -> None:
@@ -359,9 +382,17 @@ def parse_extra_host(entry: str) -> tuple[str, str]:
     """``name:address`` (or ``name=address``) of ``--add-host``; the address may be ``host-gateway``."""
     separator = "=" if "=" in entry else ":"
     name, found, address = entry.partition(separator)
-    if not found or not name or not address or any(character.isspace() for character in entry):
+    address = address.strip("[]")
+    # Beyond what Docker allows would be no name, but a comment or a second entry in /etc/hosts.
+    if not found or not _NAMES.fullmatch(name) or not address or any(character.isspace() for character in address):
         raise InvalidParameter(f'bad format for add-host: "{entry}"')
-    return name, address.strip("[]")
+    if address != "host-gateway":
+        try:
+            if not ip_address(address) or not address.isprintable() or "#" in address:
+                raise ValueError
+        except ValueError:
+            raise InvalidParameter(f'invalid IP address in add-host: "{address}"') from None
+    return name, address
 
 
 @dataclass(frozen=True)

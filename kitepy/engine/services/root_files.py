@@ -68,14 +68,17 @@ def _exists(directory: int, name: str) -> bool:
 
 def _read_regular(directory: int, name: str, hidden: bool) -> str | None:
     try:
-        # Non-blocking, since what is there may be a pipe that nobody writes to.
-        descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
+        found = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
     except FileNotFoundError:
         return "" if hidden else None
-    except OSError:  # a link, or a whiteout, which can't be opened
+    except OSError:
         return ""
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        return ""
+    try:
+        # Looked at before it is opened: a container may make device nodes, and for some devices being opened is a command.
+        if not stat.S_ISREG(os.fstat(found).st_mode):
+            return ""
+        descriptor = os.open(f"/proc/self/fd/{found}", os.O_RDONLY | os.O_CLOEXEC)
+    finally:
+        os.close(found)
     with os.fdopen(descriptor, "rb") as stream:
         return stream.read(_MAX_BYTES).decode("utf-8", "replace")

@@ -404,3 +404,39 @@ def test_an_update_changes_only_what_it_names() -> None:
 def test_any_words_pass_or_are_refused_as_errors_of_the_request(host: HostConfig) -> None:
     with contextlib.suppress(InvalidParameter, Unsupported):
         rules.check_host_config(rules.fill_host_config(host))
+
+
+# --- what would forge entries in files of the container ----------------------------------------------------------------
+
+_FORGERIES = ["a\n127.0.0.1 b", "a b", "a\tb", "a\rb", "a#b", "a\0b", "a\x1b[31m", "a\u2028b", "a\x0bb"]
+
+
+@pytest.mark.parametrize("text", _FORGERIES)
+def test_no_value_can_begin_another_line_or_entry(text: str) -> None:
+    command = ["x"]
+    for config in (ContainerConfig(cmd=command, hostname=text), ContainerConfig(cmd=command, domainname=text)):
+        with pytest.raises(InvalidParameter):
+            rules.check_config(config)
+    hosts = [
+        HostConfig(dns=[text]),
+        HostConfig(dns=[f"fe80::1%{text}"]),
+        HostConfig(dns_search=[text]),
+        HostConfig(dns_options=[text]),
+        HostConfig(extra_hosts=[f"{text}:10.0.0.1"]),
+        HostConfig(extra_hosts=[f"a:10.0.0.1{text}"]),
+        HostConfig(extra_hosts=[f"a:fe80::1%{text}"]),
+    ]
+    for host in hosts:
+        with pytest.raises(InvalidParameter):
+            rules.check_host_config(rules.fill_host_config(host))
+
+
+def test_usual_resolver_settings_are_taken() -> None:
+    host = HostConfig(
+        dns=["10.0.0.1", "fe80::1%eth0"],
+        dns_search=["example.com", "."],
+        dns_options=["ndots:5", "use-vc", "timeout:1"],
+        extra_hosts=["a.example:10.0.0.1", "b=::1", "c:[fe80::1]", "host.docker.internal:host-gateway"],
+    )
+    assert rules.check_host_config(rules.fill_host_config(host)) == []
+    rules.check_config(ContainerConfig(cmd=["x"], domainname="example.com"))
