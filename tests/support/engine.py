@@ -36,11 +36,13 @@ ROOTLESS = os.environ.get("KITEPY_TEST_MODE") == "rootless"
 class EngineUnderTest:
     """An engine as a subprocess. Use it as a context manager, or ``start`` and ``stop`` it by hand."""
 
+    PROGRAM = (sys.executable, "-m", "kitepy.engine")
+
     def __init__(
         self,
         *options: str,
         private_netns: bool = False,
-        program: Sequence[str] = (sys.executable, "-m", "kitepy.engine"),
+        program: Sequence[str] = PROGRAM,
         rootless: bool = ROOTLESS,
         tun_mode: str = "666",
         data_on_overlay: bool = False,
@@ -77,14 +79,18 @@ class EngineUnderTest:
         return self._process.pid
 
     @property
-    def command(self) -> list[str]:
-        """The engine's command line."""
-        engine = [
-            *self._program,
+    def options(self) -> list[str]:
+        """Where it keeps what, and the test's own options."""
+        return [
             *("-H", self.url, "--data-root", str(self.data_root), "--exec-root", str(self.exec_root)),
             *("--pidfile", str(self.pidfile), "--bip", self._bip),
             *self._options,
         ]
+
+    @property
+    def command(self) -> list[str]:
+        """The engine's command line."""
+        engine = [*self._program, *self.options]
         if self.rootless:
             overlay = self.data_root if self._data_on_overlay else None
             engine = user_command(self.home, engine, tun_mode=self._tun_mode, overlay=overlay)
@@ -97,7 +103,7 @@ class EngineUnderTest:
         began = time.monotonic()
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", env=self._environment()
+                self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", env=self.environment()
             )
         deadline = began + START_TIMEOUT_S
         while not self.answers():
@@ -110,7 +116,7 @@ class EngineUnderTest:
         return time.monotonic() - began
 
     @staticmethod
-    def _environment() -> dict[str, str]:
+    def environment() -> dict[str, str]:
         """The engine of this checkout, also where another one is installed."""
         return {**os.environ, "PYTHONPATH": str(REPOSITORY)}
 
@@ -188,7 +194,7 @@ class EngineUnderTest:
         finally:
             self.stop()
         left = self.leaks_after(5)
-        for pid in self._process_ids():
+        for pid in self.process_ids():
             os.kill(pid, signal.SIGKILL)
         if not left or not self._mounts():
             self.remove_files()
@@ -202,7 +208,7 @@ class EngineUnderTest:
 
     # --- traces ----------------------------------------------------------------------------------------------------
 
-    def _process_ids(self) -> list[int]:
+    def process_ids(self) -> list[int]:
         """Engine, launcher and monitors by what they were started with, stand in or hold open; and all they started."""
         found: list[int] = []
         children: dict[int, list[int]] = {}
@@ -228,7 +234,7 @@ class EngineUnderTest:
         return any(os.readlink(link).startswith(str(self.home)) for link in links if link.is_symlink())
 
     def _processes(self) -> Iterator[str]:
-        for pid in self._process_ids():
+        for pid in self.process_ids():
             try:
                 words = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
             except OSError:

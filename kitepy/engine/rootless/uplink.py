@@ -92,8 +92,8 @@ def _start_slirp(program: str, inside_pid: int, directory: Path) -> Uplink:
         process = subprocess.Popen(
             [
                 *(program, "--configure", f"--mtu={_MTU}", "--disable-host-loopback", "--enable-sandbox", "--enable-seccomp"),
-                *(f"--cidr={_SUBNET}", f"--ready-fd={ready_write}", "--netns-type=path"),
-                *(f"--userns-path=/proc/{inside_pid}/ns/user", f"/proc/{inside_pid}/ns/net", INTERFACE),
+                # Named by number, not by path: only so does its sandbox enter the user namespace first, which it needs to.
+                *(f"--cidr={_SUBNET}", f"--ready-fd={ready_write}", str(inside_pid), INTERFACE),
             ],
             stdin=subprocess.DEVNULL,
             stdout=output,
