@@ -164,7 +164,7 @@ class Outside:
     def _end(self) -> None:
         if self._uplink_pidfd >= 0:
             with contextlib.suppress(ProcessLookupError):
-                pidfd_send_signal(self._uplink_pidfd, signal.SIGTERM)
+                pidfd_send_signal(self._uplink_pidfd, signal.SIGKILL)  # nothing is lost, and slirp4netns heeds no other
         with contextlib.suppress(FileNotFoundError):
             (self._directory / SOCKET_NAME).unlink()
         self._reap()
