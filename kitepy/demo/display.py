@@ -6,12 +6,10 @@ import os
 import secrets
 import shutil
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 PROGRAMS = ("Xvfb", "openbox", "xdotool")
 START_TIMEOUT_S = 15.0
@@ -118,12 +116,9 @@ def virtual_display(width: int = 1400, height: int = 900) -> Iterator[Display]:
     if missing := missing_programs():
         raise DisplayError(f"{', '.join(missing)} not found. Install them: packaging/install.sh demo")
     with ExitStack() as stack:
-        runtime = stack.enter_context(tempfile.TemporaryDirectory(prefix="kitepy-display-"))
         number = _start_server(stack, f"{width}x{height}x24")
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("WAYLAND_", "XDG_SESSION"))}
-        # Apps must not join another one's single-instance socket, nor a desktop's theme.
-        environment = {**kept, "DISPLAY": f":{number}", "QT_QPA_PLATFORM": "xcb", "XDG_RUNTIME_DIR": runtime}
-        Path(runtime).chmod(0o700)
+        environment = {**kept, "DISPLAY": f":{number}", "QT_QPA_PLATFORM": "xcb"}
         manager = _start(stack, ["openbox"], environment=environment)
         display = Display(f":{number}", environment)
         _wait_for_window_manager(display, manager)

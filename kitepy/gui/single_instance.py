@@ -1,9 +1,10 @@
-"""Lets the app run once per user: a second start hands its paths over to the first one and ends."""
+"""Lets the app run once per user and display: a second start hands its paths over to the first one and ends."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import stat
 from pathlib import Path
 
@@ -15,12 +16,16 @@ _MESSAGE_LIMIT_BYTES = 64 * 1024
 
 
 def socket_path(environment: dict[str, str], uid: int) -> Path:
-    """In the session's runtime folder, which only this user can enter; KITEPY_HOME keeps test instances apart."""
+    """In the session's runtime folder, which only this user can enter; KITEPY_HOME keeps test instances apart.
+
+    A start on another display gets its own window there, rather than raise one that its user can't see.
+    """
     if home := environment.get("KITEPY_HOME"):
         return Path(home) / "app.sock"
     runtime = environment.get("XDG_RUNTIME_DIR", "")
     base = Path(runtime) / "kitepy" if runtime.startswith("/") and Path(runtime).is_dir() else Path(f"/tmp/kitepy-{uid}")
-    return base / "app.sock"
+    display = environment.get("WAYLAND_DISPLAY") or environment.get("DISPLAY") or "none"
+    return base / f"app-{re.sub('[^A-Za-z0-9.-]', '_', display)[:40]}.sock"
 
 
 class SingleInstance(QObject):

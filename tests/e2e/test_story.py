@@ -7,11 +7,13 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from support.engine import unused_bip
+from support.ordinary_user import REPOSITORY, user_command
 
 from kitepy.client import EnginePaths
 from kitepy.client.probe import Presence, probe
@@ -54,6 +56,43 @@ def test_a_folder_dragged_onto_the_window_becomes_a_page(home: Path) -> None:
     assert picture.read_bytes().startswith(b"\x89PNG")
     assert picture.stat().st_size > 20_000, "an empty screen packs to less"
     assert probe(EnginePaths.default({"KITEPY_HOME": str(home)}).socket).presence in (Presence.ABSENT, Presence.STALE)
+
+
+def test_an_ordinary_user_gets_the_page_without_any_process_of_root(home: Path) -> None:
+    picture = home / "demo.png"
+    command = user_command(home, [sys.executable, "-m", "kitepy", "demo", "--screenshot", str(picture)])
+    with (home / "output").open("w+") as output:
+        environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+        played = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment, cwd="/")
+        seen: dict[str, int] = {}
+        deadline = time.monotonic() + 200
+        while played.poll() is None and time.monotonic() < deadline:
+            seen |= processes_below(home)
+            time.sleep(0.02)
+        played.kill()
+        code = played.wait()
+        output.seek(0)
+        text = output.read()
+    assert code == 0, text
+    assert "Hello from Kitepy" in text
+    for name in ("kitepy.engine ", "kitepy-namespaces", "kitepy.engine.runtime.launcher"):
+        assert any(name in words for words in seen), name
+    # The user's own id everywhere; a set-uid tool that maps ids counts as what the kernel sees: the user who runs it.
+    assert {words: uid for words, uid in seen.items() if uid == 0} == {}
+    assert picture.stat().st_size > 20_000
+
+
+def processes_below(home: Path) -> dict[str, int]:
+    """The real user id, by command line, of the programs that have the home among their arguments or directories."""
+    found = {}
+    for entry in Path("/proc").iterdir():
+        try:
+            if entry.name.isdecimal() and f"HOME={home}".encode() in (entry / "environ").read_bytes():
+                words = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                found[words] = int((entry / "status").read_text().split("Uid:")[1].split()[0])
+        except OSError:
+            continue  # It ended meanwhile.
+    return found
 
 
 def test_the_engine_is_started_adopted_and_stopped_from_the_command_line(home: Path) -> None:
