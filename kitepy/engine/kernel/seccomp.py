@@ -82,7 +82,15 @@ _RECENT_CALLS = {
     "file_getattr": 468,
     "file_setattr": 469,
 }
+_RECENT_CALLS_OF = {
+    # System calls of one architecture alone that libseccomp 2.5 has no name for.
+    0xC000003E: {"uretprobe": 335},
+}
+_AUDIT_X86_64 = 0xC000003E
+_AUDIT_ARM = 0x40000028
 _X32_BIT = 0x40000000
+_X32_HIGHEST = 547  # x32 has numbers of its own from 512 to here (syscall_64.tbl)
+_ARM_PRIVATE = 0x0F0000  # cacheflush, set_tls and the like: far above the numbered calls
 _EPERM = 1
 _ENOSYS = 38
 
@@ -197,7 +205,7 @@ def _compile(document: Document) -> bytes:
         token = getattr(pyseccomp.Arch, _ARCHITECTURES[name][0])
         if token != native:
             filter_.add_arch(token)
-    recent: dict[int, int] = {}
+    recent: dict[str, int] = {}
     highest = 0
     for entry in _entries(document.get("syscalls")):
         action = _action(str(entry.get("action")), entry.get("errnoRet"))
@@ -206,8 +214,8 @@ def _compile(document: Document) -> bytes:
             number = pyseccomp.resolve_syscall(pyseccomp.Arch.NATIVE, name)
             highest = max(highest, number & ~_X32_BIT if number > 0 else 0, _RECENT_CALLS.get(name, 0))
             if number == -1:
-                if name in _RECENT_CALLS and not arguments:
-                    recent[_RECENT_CALLS[name]] = action
+                if not arguments:
+                    recent[name] = action
                 continue
             if action != default:  # the library refuses a rule that changes nothing
                 for group in _argument_groups(arguments):
@@ -262,6 +270,7 @@ def _export(filter_: object) -> bytes:
 
 # Classic BPF (linux/filter.h): load a word of seccomp_data, compare, return.
 _LOAD = 0x20
+_JUMP = 0x05
 _JUMP_EQUAL = 0x15
 _JUMP_GREATER = 0x25
 _JUMP_GREATER_OR_EQUAL = 0x35
@@ -269,31 +278,49 @@ _RETURN = 0x06
 _OFFSET_NUMBER = 0
 _OFFSET_ARCHITECTURE = 4
 
+Instruction = tuple[int, int, int, int]
 
-def _prefix(architectures: list[str], recent: dict[int, int], highest: int, default: int) -> bytes:
+
+def _prefix(architectures: list[str], recent: dict[str, int], highest: int, default: int) -> bytes:
     """Instructions that answer for calls the library does not know and hand everything else on to its program.
 
-    Only where all named architectures share the numbers, and only when the default is an errno (as runc does it): a profile that
-    kills or allows by default means what it says.
+    ENOSYS for what is newer than the profile only when the default is an errno (as runc does it): a profile that kills or allows
+    by default means what it says.
     """
-    tokens = sorted({_ARCHITECTURES[name][1] for name in architectures})
     answers_unknown = default & 0xFFFF0000 == 0x00050000 and highest >= 400
-    if not tokens or not (recent or answers_unknown):
-        return b""
-    body: list[tuple[int, int, int, int]] = [(_LOAD, 0, 0, _OFFSET_NUMBER)]
-    verdicts = [*sorted(recent.items())]
-    tail_size = 2 * len(verdicts) + (2 if answers_unknown else 0)
-    body.append((_JUMP_GREATER_OR_EQUAL, tail_size, 0, _X32_BIT))
-    for number, action in verdicts:
-        body += [(_JUMP_EQUAL, 0, 1, number), (_RETURN, 0, 0, action)]
-    if answers_unknown:
-        body += [(_JUMP_GREATER, 0, 1, highest), (_RETURN, 0, 0, 0x00050000 | _ENOSYS)]
-    head: list[tuple[int, int, int, int]] = [(_LOAD, 0, 0, _OFFSET_ARCHITECTURE)]
-    for index, token in enumerate(tokens):
-        last = index == len(tokens) - 1
-        to_body = len(tokens) - 1 - index
-        head.append((_JUMP_EQUAL, to_body, len(body) if last else 0, token))
-    return b"".join(struct.pack("=HBBI", *instruction) for instruction in head + body)
+    blocks: list[tuple[int, list[Instruction]]] = []
+    for token in sorted({_ARCHITECTURES[name][1] for name in architectures}):
+        numbers = {**_RECENT_CALLS, **_RECENT_CALLS_OF.get(token, {})}
+        verdicts = [(numbers[name], action) for name, action in recent.items() if name in numbers]
+        block = _answers(verdicts, highest if answers_unknown else None, _ARM_PRIVATE if token == _AUDIT_ARM else None)
+        if token == _AUDIT_X86_64:
+            x32 = _answers(
+                [(_X32_BIT | number, action) for number, action in verdicts] if "SCMP_ARCH_X32" in architectures else [],
+                _X32_BIT | _X32_HIGHEST if answers_unknown else None,
+                None,
+            )
+            # Both ways lead to the end of the block, where the library's program begins.
+            block = [(_JUMP_GREATER_OR_EQUAL, len(block) + 1, 0, _X32_BIT), *block, (_JUMP, 0, 0, len(x32)), *x32]
+        if verdicts or answers_unknown:
+            blocks.append((token, [(_LOAD, 0, 0, _OFFSET_NUMBER), *block]))
+    program: list[Instruction] = []
+    for token, block in reversed(blocks):
+        # A block ends where the program that follows all blocks begins; a foreign architecture goes on to the next block.
+        block = [*block, (_JUMP, 0, 0, len(program))]
+        program = [(_LOAD, 0, 0, _OFFSET_ARCHITECTURE), (_JUMP_EQUAL, 1, 0, token), (_JUMP, 0, 0, len(block)), *block, *program]
+    return b"".join(struct.pack("=HBBI", *instruction) for instruction in program)
+
+
+def _answers(verdicts: list[tuple[int, int]], highest: int | None, private: int | None) -> list[Instruction]:
+    """Return the verdict of each number, ENOSYS above ``highest`` (but not from ``private`` on), else go on."""
+    answers: list[Instruction] = []
+    for number, action in sorted(verdicts):
+        answers += [(_JUMP_EQUAL, 0, 1, number), (_RETURN, 0, 0, action)]
+    if highest is not None:
+        if private is not None:
+            answers.append((_JUMP_GREATER_OR_EQUAL, 2, 0, private))
+        answers += [(_JUMP_GREATER, 0, 1, highest), (_RETURN, 0, 0, 0x00050000 | _ENOSYS)]
+    return answers
 
 
 def _part(document: Document, name: str) -> Document:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import struct
-
 import pytest
+from support import bpf
 
 from kitepy.engine.kernel.capabilities import DEFAULT
 from kitepy.engine.kernel.seccomp import compile_filter, default_profile, resolve_profile
@@ -27,29 +26,7 @@ def _allowed(document: dict[str, object]) -> set[str]:
 
 
 def run_filter(program: bytes, number: int, arguments: tuple[int, ...] = (), architecture: int = X86_64) -> int:
-    """Interpret a classic BPF program as the kernel would for one system call."""
-    data = struct.pack("<IIQ6Q", number, architecture, 0, *(arguments + (0,) * (6 - len(arguments))))
-    instructions = list(struct.iter_unpack("<HBBI", program))
-    accumulator = position = 0
-    while True:
-        code, if_true, if_false, value = instructions[position]
-        position += 1
-        if code == 0x20:
-            accumulator = struct.unpack_from("<I", data, value)[0]
-        elif code == 0x06:
-            return int(value)
-        elif code == 0x05:
-            position += value
-        elif code == 0x54:
-            accumulator &= value
-        else:
-            holds = {
-                0x15: accumulator == value,
-                0x25: accumulator > value,
-                0x35: accumulator >= value,
-                0x45: bool(accumulator & value),
-            }
-            position += if_true if holds[code] else if_false
+    return bpf.verdict(bpf.load(program), number, arguments, architecture)
 
 
 def test_capabilities_open_the_calls_that_need_them() -> None:
