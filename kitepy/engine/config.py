@@ -83,6 +83,10 @@ class EngineConfig:
     live_restore: bool = False
     """Containers outlive a crash in any case; False stops them when the engine is stopped in order, as dockerd does."""
     shutdown_timeout_s: int = 15
+    seccomp_profile: str = "builtin"
+    """For containers that name none: ``builtin``, ``unconfined``, or the path of a JSON file."""
+    no_new_privileges: bool = False
+    """Whether containers start with no-new-privileges unless they say otherwise."""
 
 
 # what an option's value may be, from text or from JSON
@@ -152,6 +156,13 @@ def _bip(value: object) -> ipaddress.IPv4Interface:
 
 def _address(value: object) -> str:
     return str(ipaddress.ip_address(_text(value)))
+
+
+def _seccomp_profile(value: object) -> str:
+    text = _text(value)
+    if text not in ("", "builtin", "unconfined") and not text.startswith("/"):
+        raise ValueError("expected builtin, unconfined or an absolute path")
+    return text or "builtin"
 
 
 def _label(value: object) -> str:
@@ -248,6 +259,8 @@ _OPTIONS = (
     _Option("storage-opt", "storage_opts", _storage_opt, "option of the layer store", key="storage-opts", repeatable=True),
     _Option("userns-remap", "userns_remap", _text, "user[:group] whose subordinate ids containers get, or default"),
     _Option("live-restore", "live_restore", _boolean, "keep containers running while the engine is stopped"),
+    _Option("seccomp-profile", "seccomp_profile", _seccomp_profile, "builtin, unconfined or the path of a profile"),
+    _Option("no-new-privileges", "no_new_privileges", _boolean, "containers gain no privileges by exec unless they ask to"),
     _Option("shutdown-timeout", "shutdown_timeout_s", _between(-1, 86_400), "seconds containers get to stop"),
 )
 

@@ -8,6 +8,7 @@ import logging
 import os
 import resource
 import signal
+import subprocess
 import sys
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
@@ -15,7 +16,7 @@ from contextlib import AsyncExitStack
 from kitepy import __version__
 from kitepy.engine.builder.changes import apply_changes
 from kitepy.engine.config import EngineConfig
-from kitepy.engine.kernel import cgroups
+from kitepy.engine.kernel import apparmor, cgroups
 from kitepy.engine.kernel.cgroups_none import NoCgroups
 from kitepy.engine.kernel.port_sockets import bind_port
 from kitepy.engine.kernel.user_namespaces import in_user_namespace
@@ -50,6 +51,7 @@ from kitepy.engine.services.images import ImageService
 from kitepy.engine.services.networks import NetworkService
 from kitepy.engine.services.remapping import Remapping
 from kitepy.engine.services.seccomp_profiles import SeccompProfiles
+from kitepy.engine.services.security_options import SecurityDefaults
 from kitepy.engine.services.steps import Steps
 from kitepy.engine.services.system import (
     ContainerCounts,
@@ -223,12 +225,14 @@ async def _compose(
         references=lambda name: containers.using_volume(name),
     )
     networks = NetworkService(bridge, lambda container_id: _name_of(index, container_id))
-    seccomp = SeccompProfiles()
+    seccomp = SeccompProfiles(config.seccomp_profile)
+    security = SecurityDefaults(config.no_new_privileges, await asyncio.to_thread(_apparmor_profile))
     container_launcher = ContainerLauncher(
         bridge=bridge,
         overlays=overlays,
         volumes=volumes,
         seccomp=seccomp,
+        security=security,
         data_root=config.data_root,
         exec_root=config.exec_root,
         host_network=HostNetwork(
@@ -312,6 +316,9 @@ async def _compose(
             rootless=session is not None,
             overlay=flavour,
             remapped=remapping is not None,
+            seccomp_profile=seccomp.default_name,
+            no_new_privileges=security.no_new_privileges,
+            apparmor=bool(security.apparmor_profile),
         ),
         SystemSources(
             containers=lambda: _counts(containers),
@@ -359,6 +366,19 @@ def _remapping(config: EngineConfig, launcher: LauncherHandle, stack: AsyncExitS
     networks = UserNetworks(launcher.fd, *mapping)
     stack.callback(networks.close)
     return Remapping(*mapping, networks)
+
+
+def _apparmor_profile() -> str:
+    """The profile for containers, loaded; empty where the host has no AppArmor or, in a user namespace, no way to load one."""
+    if in_user_namespace() or not apparmor.is_enabled():
+        return ""
+    try:
+        apparmor.load_default_profile()
+    except (OSError, subprocess.SubprocessError) as error:
+        # As with dockerd the other layers still hold; `docker info` doesn't name AppArmor then.
+        logger.error("the AppArmor profile %s can't be loaded, containers run without one: %s", apparmor.DEFAULT_PROFILE, error)
+        return ""
+    return apparmor.DEFAULT_PROFILE
 
 
 async def _reap_launcher(pid: int) -> None:

@@ -20,7 +20,7 @@ from kitepy.engine.kernel.user_namespaces import become_root, enter_user_namespa
 from kitepy.engine.model.errors import Unsupported
 from kitepy.engine.runtime.operations import Context, JoinCgroup
 from kitepy.engine.runtime.plan import Plan
-from kitepy.engine.runtime.process import Document, ProcessError, become, raise_hard_limits
+from kitepy.engine.runtime.process import Document, ProcessError, become, open_apparmor_attribute, raise_hard_limits
 
 _EXEC_NAMESPACES = (
     namespaces.CLONE_NEWNS
@@ -64,6 +64,7 @@ def run_first_process(
         context.fuse = fuse
         os.umask(0)
         give_stdio(plan, plan.process, stdio)
+        apparmor_fd = open_apparmor_attribute(plan.process)
         for operation in plan.operations:
             if in_cgroup and isinstance(operation, JoinCgroup):
                 continue
@@ -72,7 +73,7 @@ def run_first_process(
         step = ""
         if stdio is None:
             stdio = _hand_over_terminal(channel, context.terminal_master_fd, context.terminal_slave_fd)
-        become(plan.process, seccomp_program, plan.seccomp_flags, stdio, plan.terminal, machine.last_capability)
+        become(plan.process, seccomp_program, plan.seccomp_flags, stdio, plan.terminal, machine.last_capability, apparmor_fd)
     except BaseException as error:
         _report(channel, error, step)
     os._exit(255)
@@ -96,6 +97,8 @@ def run_exec_process(
     try:
         if not in_cgroup:
             machine.driver.join(plan.cgroup_path)
+        # Before the container's mounts are entered: what it put over files of its /proc must not be written to from here.
+        apparmor_fd = open_apparmor_attribute(process)
         score = process.get("oomScoreAdj")
         if isinstance(score, int) and score:
             _write_oom_score(score)
@@ -110,7 +113,7 @@ def run_exec_process(
         terminal = bool(process.get("terminal"))
         if stdio is None:
             stdio = _open_terminal(process, channel)
-        become(process, seccomp_program, plan.seccomp_flags, stdio, terminal, machine.last_capability)
+        become(process, seccomp_program, plan.seccomp_flags, stdio, terminal, machine.last_capability, apparmor_fd)
     except BaseException as error:
         _report(channel, error, "")
     os._exit(255)

@@ -65,10 +65,12 @@ def become(
     stdio: tuple[int, int, int],
     terminal: bool,
     last_capability: int,
+    apparmor_fd: int | None = None,
 ) -> None:
     """Become the process; returns only by raising ProcessError or OSError.
 
-    ``stdio`` are the descriptors for 0, 1 and 2; every other descriptor is marked close-on-exec.
+    ``stdio`` are the descriptors for 0, 1 and 2; every other descriptor is marked close-on-exec. ``apparmor_fd`` is what
+    ``open_apparmor_attribute`` gave.
     """
     credentials = Credentials(process)
     arguments = process.get("args")
@@ -84,9 +86,8 @@ def become(
     entered = _enter_directory(process, tolerate_refusal=True)
     os.umask(credentials.umask)
 
-    profile = process.get("apparmorProfile")
-    if profile:
-        _confine_by_apparmor(str(profile))
+    if apparmor_fd is not None:
+        os.write(apparmor_fd, f"exec {process['apparmorProfile']}".encode())  # aa_change_onexec(3)
     permitted_now = capabilities.own_permitted()
     _change_user(credentials, permitted_now, last_capability)
     if not entered:
@@ -107,21 +108,25 @@ def become(
         raise ProcessError(f"exec {program}: {(error.strerror or '').lower()}", code) from error
 
 
-def _confine_by_apparmor(profile: str) -> None:
-    """Ask for the AppArmor profile from the next exec on (aa_change_onexec(3))."""
+def open_apparmor_attribute(process: Document) -> int | None:
+    """The file of /proc that names the AppArmor profile from the next exec on; None when the document names no profile.
+
+    Called in the host's mount namespace. In the container's /proc something else could have been mounted in its place, and the
+    text would be written there with the engine's rights (CVE-2025-52881).
+    """
+    if not process.get("apparmorProfile"):
+        return None
     for path in ("/proc/self/attr/apparmor/exec", "/proc/self/attr/exec"):
         try:
             fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             continue
-        try:
-            if mounts.filesystem_kind(fd) != mounts.PROC_MAGIC:
-                raise OSError(22, f"{path} is not on the kernel's file system, refusing to use it")
-            os.write(fd, f"exec {profile}".encode())
-        finally:
-            os.close(fd)
-        return
-    raise ProcessError(f"AppArmor profile {profile!r} can't be applied: AppArmor is not available", _CODE_OTHER)
+        if mounts.filesystem_kind(fd) != mounts.PROC_MAGIC:
+            raise OSError(22, f"{path} is not on the kernel's file system, refusing to use it")
+        return fd
+    raise ProcessError(
+        f"AppArmor profile {process['apparmorProfile']!r} can't be applied: AppArmor is not available", _CODE_OTHER
+    )
 
 
 def _take_stdio(stdio: tuple[int, int, int], terminal: bool, credentials: Credentials) -> None:

@@ -38,6 +38,7 @@ from kitepy.engine.services.process_spec import Surroundings, build_spec
 from kitepy.engine.services.remapping import Remapping, check_owner
 from kitepy.engine.services.root_files import read_root_file
 from kitepy.engine.services.seccomp_profiles import SeccompProfiles
+from kitepy.engine.services.security_options import NO_DEFAULTS, SecurityDefaults
 from kitepy.engine.services.volumes import VolumeService
 from kitepy.engine.storage.overlay import OverlayStore
 
@@ -69,6 +70,7 @@ class ContainerLauncher:
         exec_root: Path,
         host_network: HostNetwork,
         remapping: Remapping | None = None,
+        security: SecurityDefaults = NO_DEFAULTS,
         dns: tuple[str, ...] = (),
         dns_search: tuple[str, ...] = (),
         dns_options: tuple[str, ...] = (),
@@ -77,6 +79,7 @@ class ContainerLauncher:
         self._overlays = overlays
         self._volumes = volumes
         self.seccomp = seccomp
+        self.security = security
         self._data_root = data_root
         self._exec_root = exec_root
         self._host_network = host_network
@@ -199,6 +202,7 @@ class ContainerLauncher:
                 account=account,
                 hostname=hostname,
                 own_network=own_network,
+                security=self.security,
                 devices=devices_for(host),
                 bind_devices=self._in_user_namespace or remapping is not None,
                 namespace_paths=namespace_paths,

@@ -82,7 +82,7 @@ class Execs:
         request = ExecRequest(
             exec_id=found.id,
             process=self._process(record, wanted, body),
-            seccomp_program=b"" if wanted.privileged else self._launcher.seccomp.program(record.host_config),
+            seccomp_program=self._launcher.seccomp.program(record.host_config),
             stdin=attached and wanted.attach_stdin,
             stdout=attached and wanted.attach_stdout,
             stderr=attached and wanted.attach_stderr,
@@ -113,6 +113,7 @@ class Execs:
             terminal=wanted.tty,
             console_size=body.console_size or wanted.console_size,
             privileged=wanted.privileged,
+            defaults=self._launcher.security,
         )
 
     def _ended(self, found: _Exec, done: asyncio.Future[ExitStatus]) -> None:

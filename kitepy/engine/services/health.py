@@ -116,6 +116,7 @@ class HealthChecks:
             account=account,
             terminal=False,
             console_size=None,
+            defaults=self._launcher.security,
         )
         request = ExecRequest(new_id(), process, self._launcher.seccomp.program(record.host_config))
         timeout_s = (config.timeout or DEFAULT_TIMEOUT_NS) / 1e9

@@ -16,7 +16,7 @@ from kitepy.engine.model.errors import InvalidParameter, Unsupported
 from kitepy.engine.services.accounts import Account
 from kitepy.engine.services.capability_sets import effective_capabilities
 from kitepy.engine.services.remapping import Remapping
-from kitepy.engine.services.security_options import parse_security_options
+from kitepy.engine.services.security_options import NO_DEFAULTS, SecurityDefaults, parse_security_options
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 CPU_PERIOD_US = 100_000
@@ -60,6 +60,7 @@ class Surroundings:
     own_network: bool
     """False with the host's network: its /sys is then visible and its sysctls are out of reach."""
     devices: tuple[HostDevice, ...] = ()
+    security: SecurityDefaults = NO_DEFAULTS
     bind_devices: bool = False
     """Whether devices have to be mounted, because a user namespace can't make nodes."""
     namespace_paths: Mapping[str, str] = field(default_factory=dict)
@@ -108,6 +109,7 @@ def build_spec(record: ContainerRecord, around: Surroundings) -> dict[str, Any]:
             account=around.account,
             terminal=record.config.tty,
             console_size=host.console_size,
+            defaults=around.security,
         ),
         "root": {"path": str(around.rootfs), "readonly": host.readonly_rootfs},
         "mounts": _mounts(record, around),
@@ -142,8 +144,11 @@ def build_process(
     terminal: bool,
     console_size: tuple[int, int] | None,
     privileged: bool | None = None,
+    defaults: SecurityDefaults = NO_DEFAULTS,
 ) -> dict[str, Any]:
     """The ``process`` object, for process 1 and for an exec alike; ``console_size`` is rows, columns."""
+    security = parse_security_options(host.security_opt or ())
+    no_new_privileges = security.no_new_privileges
     capabilities = list(effective_capabilities(host.cap_add or (), host.cap_drop or (), host.privileged or bool(privileged)))
     # A process that isn't root gets no effective capabilities at exec unless they are ambient: as with Docker, only the
     # bounding set stays.
@@ -155,10 +160,12 @@ def build_process(
         "env": list(env),
         "cwd": cwd,
         "capabilities": {"bounding": capabilities, "effective": held, "permitted": held, "inheritable": [], "ambient": []},
-        "noNewPrivileges": parse_security_options(host.security_opt or ()).no_new_privileges,
+        "noNewPrivileges": defaults.no_new_privileges if no_new_privileges is None else no_new_privileges,
         "rlimits": [_rlimit(limit) for limit in host.ulimits or ()],
         "oomScoreAdj": host.oom_score_adj,
     }
+    if profile := defaults.apparmor_profile_for(security, privileged=host.privileged or bool(privileged)):
+        process["apparmorProfile"] = profile
     if terminal and console_size and all(console_size):
         process["consoleSize"] = {"height": console_size[0], "width": console_size[1]}
     return process

@@ -50,6 +50,9 @@ class SystemSettings:
     overlay: OverlayFlavour = OverlayFlavour.TRUSTED
     remapped: bool = False
     runtime_name: str = "kitepy"
+    seccomp_profile: str = "builtin"
+    no_new_privileges: bool = False
+    apparmor: bool = False
 
 
 @dataclass(frozen=True)
@@ -149,12 +152,16 @@ class SystemInfo:
         return _CREDENTIALS.sub("xxxxx:xxxxx@", value)
 
     def _security_options(self) -> list[str]:
-        options = ["name=seccomp,profile=builtin"]
+        options = ["name=apparmor"] if self._settings.apparmor else []
+        options.append(f"name=seccomp,profile={self._settings.seccomp_profile}")
         if self._settings.remapped:
             options.append("name=userns")
         if self._settings.rootless:
             options.append("name=rootless")
-        return [*options, "name=cgroupns"]
+        options.append("name=cgroupns")
+        if self._settings.no_new_privileges:
+            options.append("name=no-new-privileges")
+        return options
 
 
 _NO_SWARM: Mapping[str, Any] = {
