@@ -59,6 +59,6 @@ def _read(name: str, builtin: dict[str, Any]) -> dict[str, Any]:
         seccomp.compile_filter(seccomp.resolve_profile(profile, []))
     except OSError as error:
         raise InvalidParameter(f"opening seccomp profile ({name}) failed: {error.strerror}") from error
-    except (msgspec.DecodeError, ValueError, KeyError, TypeError) as error:
+    except (InvalidParameter, msgspec.DecodeError, ValueError, KeyError, TypeError) as error:
         raise InvalidParameter(f"the seccomp profile {name} is not usable: {error}") from error
     return profile

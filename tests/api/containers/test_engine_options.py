@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from support.engine import EngineUnderTest
@@ -28,6 +29,23 @@ def test_engine_wide_name_service_and_limits_reach_containers_and_builds_unless_
             client.api._url("/build"), data=f"FROM {image}\nRUN echo limit $(ulimit -Sn)\n".encode(), params={"nocache": True}
         )
         assert "limit 123" in answer.text
+        client.close()
+
+
+def test_engine_wide_security_defaults_hold_unless_a_container_says_otherwise(tmp_path: Path) -> None:
+    profile = tmp_path / "profile.json"
+    profile.write_text('{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["mkdir","mkdirat"],"action":"SCMP_ACT_ERRNO"}]}')
+    with EngineUnderTest("--seccomp-profile", str(profile), "--no-new-privileges") as engine:
+        client = engine.docker()
+        image = load_busybox(client)
+        command = ["sh", "-c", "grep NoNewPrivs /proc/self/status; mkdir /made 2>/dev/null && echo made"]
+        container = client.containers.run(image, command, detach=True)
+        assert container.wait()["StatusCode"] == 1
+        assert container.logs().decode().split() == ["NoNewPrivs:", "1"]
+        other = client.containers.run(image, command, remove=True, security_opt=["seccomp=builtin", "no-new-privileges=false"])
+        assert other.decode().split() == ["NoNewPrivs:", "0", "made"]
+        options = client.info()["SecurityOptions"]
+        assert {f"name=seccomp,profile={profile}", "name=no-new-privileges"} <= set(options)
         client.close()
 
 
