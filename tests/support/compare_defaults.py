@@ -1,128 +1,209 @@
-"""Prints how a default container of one engine differs from another's; a tool for developers, not part of the suite.
+"""Compares what containers of two engines see and may do: every system call, mounts, devices, settings, identity.
 
-    python tests/support/compare_defaults.py /run/docker.sock /tmp/e/engine.sock [--all]
+    python tests/support/compare_defaults.py unix:///run/docker.sock unix:///run/kitepy/engine.sock
+        prints a table of all facts that differ; fails when one is not among the deliberate differences
+    … --write docs/default-profile.md --save tests/data/docker-profile.json
+        also writes the page for people, and keeps the first engine's facts for `make test`
 
-For each engine a BusyBox image is loaded, containers are run, and facts seen from inside (capabilities, seccomp, mounts,
-devices, kernel settings, environment) and from outside (inspect, list) are collected. Values that must differ (ids, times,
-addresses, paths) are left out.
+Both engines must run on the same kernel. The facts come from ``profile_facts.py``.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import re
+import os
 import sys
-import uuid
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import docker
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from support.images import load_busybox  # found only once the path is set
+from support.bpf import ranges  # found only once the path is set
+from support.deliberate_differences import DELIBERATE, reason_for
+from support.profile_facts import VARIANTS, Facts, collect, load_probe_image
 
-INSIDE = {
-    "status": "grep -E '^(Cap|NoNewPrivs|Seccomp|Groups|Umask|Sig(Blk|Ign|Cgt))' /proc/self/status",
-    "mounts": "cut -d' ' -f2-4 /proc/mounts | sort",
-    "devices": "ls -lR /dev | awk '{print $1,$3,$4,$5,$6,$NF}' | grep -v '^total'",
-    "descriptors": "ls -l /proc/self/fd | awk '{print $9,$10,$11}'",
-    "environment": "env",
-    "identity": "id; pwd; umask; hostname | tr a-f0-9 x",
-    "hosts": "cat /etc/hosts",
-    "resolv": "cat /etc/resolv.conf",
-    "limits": "cat /proc/self/limits",
-    "sysctls": "cd /proc/sys; for n in net/ipv4/ip_unprivileged_port_start net/ipv4/ping_group_range net/ipv4/ip_forward "
-    "net/ipv6/conf/all/disable_ipv6 net/ipv6/conf/lo/disable_ipv6 net/ipv6/conf/eth0/disable_ipv6 kernel/shmmax kernel/msgmax "
-    "fs/mqueue/msg_max net/core/somaxconn; do echo $n $(cat $n); done",
-    "oom": "cat /proc/self/oom_score_adj",
-    "root": "ls -la / | awk '{print $1,$3,$4,$NF}'",
-    "etc": "ls -la /etc/hosts /etc/hostname /etc/resolv.conf /etc/mtab | awk '{print $1,$3,$4,$NF}'",
-    "interfaces": "ip -o link | awk '{print $2,$3,$4,$5}' | sed 's/@if[0-9]*//'; ip route",
-    "cgroup": "cat /proc/self/cgroup | cut -d: -f2-",
-    "proc": "for f in kcore keys timer_list acpi scsi sysrq-trigger sys bus; do ls -ld /proc/$f | awk '{print $1,$NF}'; done",
-}
-VARIANTS: dict[str, dict[str, Any]] = {
-    "default": {},
-    "tty": {"tty": True},
-    "user": {"user": "1000"},
-    "nobody": {"user": "nobody"},
-    "readonly": {"read_only": True},
-    "privileged": {"privileged": True},
-    "host": {"network_mode": "host"},
-    "none": {"network_mode": "none"},
-    "tmpfs": {"tmpfs": {"/scratch": "size=1m"}},
-    "hostname": {"hostname": "box", "domainname": "example.org", "extra_hosts": {"other": "10.1.2.3"}, "dns": ["9.9.9.9"]},
-}
-VOLATILE = re.compile(r"[0-9a-f]{64}|[0-9a-f]{12}|\d{4}-\d\d-\d\dT[\d:.]+Z|(?:\d{1,3}\.){3}\d+|(?:[0-9a-f]{2}:){5}[0-9a-f]{2}")
+ABSENT = "(absent)"
 
 
-def facts(socket: str) -> dict[str, str]:
-    """All facts of one engine, by name, as comparable text."""
-    client = docker.DockerClient(base_url=f"unix://{socket}", version="auto")
-    image = load_busybox(client)
-    found: dict[str, str] = {}
-    for variant, options in VARIANTS.items():
-        for name, script in INSIDE.items():
-            try:
-                output = client.containers.run(image, ["sh", "-c", f"({script}) 2>&1; true"], remove=True, **options)
-            except docker.errors.APIError as error:
-                output = str(error).encode()
-            text = output.decode(errors="replace")
-            found[f"{variant}.{name}"] = VOLATILE.sub("*", text) if name != "hosts" else text
-        container = client.containers.run(image, ["sleep", "60"], detach=True, name=f"compare-{uuid.uuid4().hex[:6]}", **options)
-        try:
-            flatten(f"{variant}.inspect.running", client.api.inspect_container(container.id), found)
-            listed = client.api.containers(filters={"id": container.id})[0]
-            flatten(f"{variant}.list", listed, found)
-            container.kill()
-            container.wait()
-            flatten(f"{variant}.inspect.exited", client.api.inspect_container(container.id), found)
-        finally:
-            container.remove(force=True)
-    client.close()
+class Fact(NamedTuple):
+    """One fact of both sides."""
+
+    variant: str
+    topic: str
+    key: str
+    left: str
+    right: str
+
+
+def compare(left: dict[str, Facts], right: dict[str, Facts]) -> Iterator[Fact]:
+    """The facts that differ."""
+    for variant, topics in left.items():
+        others = right[variant]
+        for topic in [*topics, *(name for name in others if name not in topics)]:
+            one, other = topics.get(topic, {}), others.get(topic, {})
+            for key in [*one, *(name for name in other if name not in one)]:
+                if one.get(key) != other.get(key):
+                    yield Fact(variant, topic, key, one.get(key, ABSENT), other.get(key, ABSENT))
+
+
+def facts_of(url: str, variants: list[str]) -> tuple[str, dict[str, Facts]]:
+    """Name and version of an engine, and its facts."""
+    client = docker.DockerClient(base_url=url, version="auto", timeout=600)
+    try:
+        load_probe_image(client)
+        version = client.version()
+        name = "Kitepy" if "kitepy" in json.dumps(version).lower() else "Docker"
+        return f"{name} {version['Version']}", collect(client, variants)
+    finally:
+        client.close()
+
+
+def pack(sides: dict[str, Facts]) -> dict[str, Facts]:
+    """Each variant as what differs from the default one; a fact that is absent there is null."""
+    default = sides["default"]
+    packed: dict[str, Facts] = {"default": default}
+    for variant, topics in sides.items():
+        if variant == "default":
+            continue
+        changes: dict[str, dict[str, str]] = {}
+        for topic in {**default, **topics}:
+            base, own = default.get(topic, {}), topics.get(topic, {})
+            different = {key: own.get(key) for key in {**base, **own} if base.get(key) != own.get(key)}
+            if different:
+                changes[topic] = different  # type: ignore[assignment]  # None stands for absent in the stored form
+        packed[variant] = changes
+    return packed
+
+
+def unpack(packed: dict[str, Facts]) -> dict[str, Facts]:
+    """The reverse of ``pack``."""
+    default = packed["default"]
+    found: dict[str, Facts] = {"default": default}
+    for variant, changes in packed.items():
+        if variant != "default":
+            topics = {**{topic: {} for topic in changes}, **default}
+            merged = {topic: {**values, **changes.get(topic, {})} for topic, values in topics.items()}
+            found[variant] = {
+                topic: {key: value for key, value in values.items() if value is not None} for topic, values in merged.items()
+            }
     return found
 
 
-def flatten(prefix: str, value: Any, found: dict[str, str]) -> None:
-    """A document as one entry a leaf."""
-    if isinstance(value, dict) and value:
-        for key, inner in value.items():
-            flatten(f"{prefix}.{key}", inner, found)
-    else:
-        found[prefix] = VOLATILE.sub("*", json.dumps(value, sort_keys=True))
+def page(names: tuple[str, str], left: dict[str, Facts], right: dict[str, Facts], different: list[Fact]) -> str:
+    """The comparison in Markdown."""
+    lines = [
+        "# The default profile, compared with Docker's",
+        "",
+        f"{names[0]} and {names[1]} side by side on Linux {'.'.join(os.uname().release.split('.')[:2])}, {os.uname().machine}. "
+        "Generated; to make it again, with both engines running on one machine:",
+        "",
+        "```sh",
+        "python tests/support/compare_defaults.py unix:///run/docker.sock unix:///run/kitepy/engine.sock "
+        "--write docs/default-profile.md",
+        "```",
+        "",
+        "## Facts compared",
+        "",
+        "Each variant is one container; a fact is e.g. one system call's answer, one mount, one file of /proc/sys.",
+        "",
+        "| variant | facts | equal | deliberately different | otherwise different |",
+        "| --- | ---: | ---: | ---: | ---: |",
+    ]
+    for variant, topics in left.items():
+        total = sum(len({**values, **right[variant].get(topic, {})}) for topic, values in topics.items())
+        own = [fact for fact in different if fact.variant == variant]
+        meant = sum(reason_for(*fact[:3]) is not None for fact in own)
+        lines.append(f"| `{variant}` | {total} | {total - len(own)} | {meant} | {len(own) - meant} |")
+    lines += ["", "## Deliberate differences", "", "| where | what | Docker | Kitepy | why |", "| --- | --- | --- | --- | --- |"]
+    for entry in DELIBERATE:
+        example = next((fact for fact in different if reason_for(*fact[:3]) == entry.reason), None)
+        if example is not None:
+            left_text, right_text = (text.replace("|", "\\|")[:70] for text in example[3:])
+            lines.append(f"| {example.topic} | `{example.key}` | `{left_text}` | `{right_text}` | {entry.reason} |")
+    lines += ["", "## The default container", ""]
+    for topic in (
+        "status",
+        "identity",
+        "environment",
+        "limits",
+        "process",
+        "mounts",
+        "masked",
+        "read-only",
+        "dev",
+        "device nodes",
+    ):
+        lines += [f"### {topic}", "", "| fact | Docker | Kitepy |", "| --- | --- | --- |"]
+        one, other = left["default"][topic], right["default"][topic]
+        for key in sorted({**one, **other}):
+            cells = [text.replace("|", "\\|") for text in (one.get(key, ABSENT), other.get(key, ABSENT))]
+            lines.append(f"| `{key}` | {cells[0]} | {cells[1] if cells[0] != cells[1] else '='} |")
+        lines.append("")
+    lines += [
+        "### system calls",
+        "",
+        "Numbers by what a call with invalid arguments gets; both engines alike unless listed above.",
+        "",
+    ]
+    lines += ["| numbering | answer | calls |", "| --- | --- | --- |"]
+    for abi, answers in _calls(right["default"]).items():
+        for answer in ("EPERM", "ENOSYS"):
+            listed = ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in ranges(answers.get(answer, ())))
+            lines.append(f"| {abi} | {answer} | {listed} |")
+    lines += ["", "### calls whose arguments decide", "", "| call | Docker | Kitepy |", "| --- | --- | --- |"]
+    one, other = left["default"]["arguments"], right["default"]["arguments"]
+    lines += [
+        f"| `{key}` | {one[key]} | {'=' if one[key] == other.get(key) else other.get(key)} |"
+        for key in one
+        if "socket" not in key
+    ]
+    families: dict[str, list[int]] = {}
+    for key, value in other.items():
+        if key.startswith("socket."):
+            families.setdefault(value, []).append(int(key.split(".")[1]))
+    lines += [f"| `socket` of families {sorted(set(numbers))} | = | {answer} |" for answer, numbers in sorted(families.items())]
+    return "\n".join(lines) + "\n"
+
+
+def _calls(facts: Facts) -> dict[str, dict[str, list[int]]]:
+    found: dict[str, dict[str, list[int]]] = {}
+    for key, answer in facts["calls"].items():
+        abi, number = key.split(".")
+        found.setdefault(abi, {}).setdefault(answer, []).append(int(number))
+    return found
 
 
 def main() -> int:
     """Entry point."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("sockets", nargs="+", metavar="SOCKET")
-    parser.add_argument("--all", action="store_true", help="print all facts, not only those that differ")
-    parser.add_argument("--save", metavar="FILE", help="keep the facts of the first socket as JSON")
-    parser.add_argument("--against", metavar="FILE", help="compare with facts that were kept")
+    parser.add_argument("urls", nargs=2, metavar="URL", help="Docker's engine first")
+    parser.add_argument("--variant", action="append", choices=VARIANTS, help="only this one (repeatable)")
+    parser.add_argument("--write", metavar="FILE", type=Path, help="the comparison as a page")
+    parser.add_argument("--save", metavar="FILE", type=Path, help="keep the first engine's facts")
     options = parser.parse_args()
-    sides = [facts(socket) for socket in options.sockets]
+    variants = options.variant or list(VARIANTS)
+    sides = [facts_of(url, variants) for url in options.urls]
+    (left_name, left), (right_name, right) = sides
+    different = list(compare(left, right))
+    defects = [fact for fact in different if reason_for(*fact[:3]) is None]
+    print(f"{'':2}{'variant':40} {'topic':14} {'fact':44} {left_name} -> {right_name}")
+    for fact in different:
+        mark = "!" if fact in defects else "="
+        print(f"{mark:2}{fact.variant:40} {fact.topic:14} {fact.key:44} {fact.left} -> {fact.right}")
+    used = {reason for fact in different if (reason := reason_for(*fact[:3]))}
+    print("\ndeliberate:", *sorted(used), sep="\n  ")
+    print(f"\n{len(different)} facts differ, {len(defects)} of them are defects")
+    if options.write:
+        options.write.write_text(page((left_name, right_name), left, right, different), encoding="utf-8")
     if options.save:
-        Path(options.save).write_text(json.dumps(sides[0], indent=1))
-    if options.against:
-        sides.insert(0, json.loads(Path(options.against).read_text()))
-    if len(sides) != 2:
-        return 0
-    left, right = sides
-    for name in sorted(left | right):
-        one, other = left.get(name, "(absent)"), right.get(name, "(absent)")
-        if one == other:
-            if options.all:
-                print(f"= {name}: {one.strip()}")
-            continue
-        print(f"! {name}")
-        missing = [line for line in one.splitlines() if line not in other.splitlines()]
-        added = [line for line in other.splitlines() if line not in one.splitlines()]
-        for mark, lines in (("<", missing), (">", added)):
-            for line in lines:
-                print(f"    {mark} {line}")
-    return 0
+        release = ".".join(os.uname().release.split(".")[:2])
+        document = {"engine": left_name, "kernel": release, "machine": os.uname().machine, "facts": pack(left)}
+        options.save.write_text(json.dumps(document, indent=0, sort_keys=False) + "\n", encoding="utf-8")
+    return 1 if defects else 0
 
 
 if __name__ == "__main__":

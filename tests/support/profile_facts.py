@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import docker
+from support.images import CACHE, docker_archive
 
 from kitepy.client.starter import find_busybox, pack_starter
-from support.images import CACHE, docker_archive
 
 IMAGE = "profile-probe:latest"
 SOURCE = Path(__file__).with_name("profile_probe.c")
@@ -35,7 +35,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "--security-opt seccomp=unconfined": {"security_opt": ["seccomp=unconfined"]},
     "--security-opt apparmor=unconfined": {"security_opt": ["apparmor=unconfined"]},
     "--security-opt no-new-privileges": {"security_opt": ["no-new-privileges"]},
-    "--security-opt systempaths=unconfined": {"security_opt": ["systempaths=unconfined"]},
+    # What Docker's command line makes of --security-opt systempaths=unconfined.
+    "--security-opt systempaths=unconfined": {"MaskedPaths": [], "ReadonlyPaths": []},
     "--security-opt label=disable": {"security_opt": ["label=disable"]},
     "--pid host": {"pid_mode": "host"},
     "--ipc host": {"ipc_mode": "host"},
@@ -58,11 +59,11 @@ MASKED = (
 READ_ONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 
 _TOPICS = {
-    "status": "grep -E '^(Cap|NoNewPrivs|Seccomp:|Groups|Uid|Gid|Umask|Sig(Blk|Ign|Cgt)|Speculation)' /proc/self/status",
+    "status": "grep -E '^(Cap|NoNewPrivs|Seccomp:|Groups|Uid|Gid|Umask|Sig(Blk|Ign|Cgt))' /proc/self/status",
     "mounts": "cat /proc/self/mountinfo",
     "masked": f"for p in {' '.join(MASKED)}; do echo $p $(ls -ld $p 2>/dev/null | cut -c1-10,11-30) $(cat $p 2>/dev/null | head -c 9 "
     "| wc -c) $(ls $p 2>/dev/null | head -3 | wc -l); done",
-    "read-only": f"for p in {' '.join(READ_ONLY)}; do echo $p $(grep -c \" $p [^ ]* ro\" /proc/mounts); done",
+    "read-only": f'for p in {" ".join(READ_ONLY)}; do echo $p $(grep -c " $p [^ ]* ro" /proc/mounts); done',
     "dev": "find /dev | sort | while read f; do echo $f $(stat -c '%A %u:%g %t:%T' $f) $(readlink $f); done",
     "environment": "env",
     "identity": "id; echo pwd $(pwd); echo umask $(umask); echo hostname $(hostname | tr a-f0-9 x)",
@@ -127,7 +128,7 @@ def _facts(client: docker.DockerClient, options: dict[str, Any], topics: list[st
             options["ipc_mode"] = f"container:{peer.id}"
         name = f"facts-{uuid.uuid4().hex[:8]}"
         try:
-            container = client.containers.run(IMAGE, ["sh", "-c", script], detach=True, name=name, **options)
+            container = _run(client, script, name, options)
         except docker.errors.APIError as error:
             return {"refused": {"message": _ID.sub("ID", str(error.explanation))}}
         try:
@@ -143,6 +144,18 @@ def _facts(client: docker.DockerClient, options: dict[str, Any], topics: list[st
         topic, _, text = part.partition("\n")
         found[topic] = dict(_entry(topic, line) for line in text.splitlines() if line.strip() and not _VOLATILE.match(line))
     return found
+
+
+def _run(client: docker.DockerClient, script: str, name: str, options: dict[str, Any]) -> Any:
+    """Options that docker-py has no word for (they begin with a capital) go into the host configuration as they are."""
+    raw = {key: value for key, value in options.items() if key[0].isupper()}
+    if not raw:
+        return client.containers.run(IMAGE, ["sh", "-c", script], detach=True, name=name, **options)
+    config = {"Image": IMAGE, "Cmd": ["sh", "-c", script], "HostConfig": raw}
+    made = client.api.create_container_from_config(config, name)
+    container = client.containers.get(made["Id"])
+    container.start()
+    return container
 
 
 def _entry(topic: str, line: str) -> tuple[str, str]:

@@ -186,11 +186,11 @@ static long do_misc(long which, long b) {
     }
 }
 static const char *const misc_names[] = {
-    "mount tmpfs", "mount bind", "remount /proc/sys", "umount /proc/kcore", "fsopen", "open_tree clone", "pivot_root",
-    "ptrace traceme", "process_vm_readv", "kcmp", "keyctl", "add_key", "request_key", "bpf", "perf_event_open", "userfaultfd",
+    "mount-tmpfs", "mount-bind", "remount-/proc/sys", "umount-/proc/kcore", "fsopen", "open_tree-clone", "pivot_root",
+    "ptrace-traceme", "process_vm_readv", "kcmp", "keyctl", "add_key", "request_key", "bpf", "perf_event_open", "userfaultfd",
     "io_uring_setup", "syslog", "acct", "swapon", "settimeofday", "adjtimex", "chroot", "sethostname", "setdomainname",
-    "set_mempolicy", "get_mempolicy", "open_by_handle_at", "clone3", "landlock_create_ruleset", "ioctl TIOCSTI", "delete_module",
-    "setpriority", "mlockall", "memfd_secret", "quotactl", "link", "mknod fifo", "chown", "setuid",
+    "set_mempolicy", "get_mempolicy", "open_by_handle_at", "clone3", "landlock_create_ruleset", "ioctl-TIOCSTI", "delete_module",
+    "setpriority", "mlockall", "memfd_secret", "quotactl", "link", "mknod-fifo", "chown", "setuid",
 #ifdef __x86_64__
     "iopl", "ioperm", "modify_ldt",
 #endif

@@ -183,13 +183,13 @@ def spawn_first_process(
 
 
 def _make_pipes(open_stdin: bool) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
-    """((the child's stdin, stdout, stderr), (our ends)). Without stdin the child reads end of file at once."""
-    stdin_read, stdin_write = os.pipe2(os.O_CLOEXEC)
+    """((the child's stdin, stdout, stderr), (our ends)). Without stdin the child has the null device."""
+    if open_stdin:
+        stdin_read, stdin_write = os.pipe2(os.O_CLOEXEC)
+    else:
+        stdin_read, stdin_write = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC), -1
     stdout_read, stdout_write = os.pipe2(os.O_CLOEXEC)
     stderr_read, stderr_write = os.pipe2(os.O_CLOEXEC)
-    if not open_stdin:
-        os.close(stdin_write)
-        stdin_write = -1
     return (stdin_read, stdout_write, stderr_write), (stdin_write, stdout_read, stderr_read)
 
 

@@ -229,6 +229,8 @@ class AttachBind(Operation):
                 mounts.set_attributes(tree_fd, add=self.add, clear=self.clear, recursive=self.attributes_recursive)
             if self.propagation:
                 mounts.set_attributes(tree_fd, propagation=self.propagation, recursive=self.propagation_recursive)
+            if self.target == "/proc" and mounts.filesystem_kind(tree_fd) != mounts.PROC_MAGIC:
+                raise PermissionError(1, "mount /proc: what is not of type proc can't stand in for it")
             directory = stat.S_ISDIR(os.fstat(tree_fd).st_mode)
             target_fd = open_or_create(context.root_fd, self.target, directory=directory)
             try:

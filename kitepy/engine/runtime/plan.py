@@ -70,10 +70,10 @@ DEFAULT_DEVICE_RULES: tuple[Document, ...] = (
     {"allow": True, "type": "b", "access": "m"},
     *(
         {"allow": True, "type": "c", "major": major, "minor": minor, "access": "rwm"}
-        for major, minor in ((1, 3), (1, 5), (1, 7), (1, 8), (1, 9), (5, 0), (5, 1), (5, 2), (136, -1))
+        for major, minor in ((1, 3), (1, 5), (1, 7), (1, 8), (1, 9), (5, 0), (5, 1), (5, 2), (10, 200), (136, -1))
     ),
 )
-"""Any node may be made, only these may be used: null, zero, full, random, urandom, tty, console, ptmx and terminals."""
+"""Any node may be made, only these may be used: null, zero, full, random, urandom, tty, console, ptmx, tun and terminals."""
 
 _DENY_ALL: Document = {"allow": False, "access": "rwm"}
 _DEVICE_LINKS = (

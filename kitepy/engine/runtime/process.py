@@ -16,6 +16,7 @@ from kitepy.engine.kernel import capabilities, mounts, syscalls, tty
 Document = dict[str, object]
 
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_NULL_DEVICE = os.makedev(1, 3)
 _CODE_NOT_FOUND = 127
 _CODE_NOT_EXECUTABLE = 126
 _CODE_OTHER = 128
@@ -134,6 +135,8 @@ def _take_stdio(stdio: tuple[int, int, int], terminal: bool, credentials: Creden
     sources = [os.dup(fd) for fd in stdio]
     for target, source in enumerate(sources):
         os.dup2(source, target, inheritable=True)
+    if not terminal:
+        _use_own_null_device()
     os.setsid()
     if terminal:
         tty.take_as_controlling(0)
@@ -146,6 +149,20 @@ def _take_stdio(stdio: tuple[int, int, int], terminal: bool, credentials: Creden
                 continue
             if stat.S_ISFIFO(found.st_mode) or (terminal and stat.S_ISCHR(found.st_mode)):
                 os.fchown(fd, credentials.uid, -1)
+
+
+def _use_own_null_device() -> None:
+    """Where standard input is the host's null device, take the container's own: nothing of the host's /dev stays open."""
+    host = os.fstat(0)
+    if not stat.S_ISCHR(host.st_mode) or host.st_rdev != _NULL_DEVICE:
+        return
+    try:
+        fd = os.open("/dev/null", os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return  # an image with a /dev of its own making; the host's null device does no harm
+    if stat.S_ISCHR(os.fstat(fd).st_mode) and os.fstat(fd).st_rdev == _NULL_DEVICE:
+        os.dup2(fd, 0, inheritable=True)
+    os.close(fd)
 
 
 def set_limits(limits: object) -> None:

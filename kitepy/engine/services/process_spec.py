@@ -296,6 +296,7 @@ _DEFAULT_DEVICE_RULES = (
     ("c", 5, 0, "rwm"),  # tty
     ("c", 5, 1, "rwm"),  # console
     ("c", 5, 2, "rwm"),  # ptmx
+    ("c", 10, 200, "rwm"),  # tun: of use only with CAP_NET_ADMIN
     ("c", 136, None, "rwm"),  # pseudo terminals
 )
 

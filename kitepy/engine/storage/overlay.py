@@ -3,6 +3,7 @@
 ::
 
     containers/<id>/{upper,work}    a container's changes
+    init                            what every container finds above its image: /.dockerenv, by which programs know where they are
     tmp/step-<id>/{upper,work}      a build step's changes, or an empty lower directory for images without layers
 
 Nothing is mounted here: whoever uses the root mounts it in a namespace of its own (``model/launch.py``).
@@ -21,6 +22,7 @@ from kitepy.engine.storage.layers import LayerStore
 from kitepy.engine.storage.worker import WorkerPool
 
 _EMPTY = "layers/empty"
+_INIT = "init"
 _STEP_PREFIX = "step-"
 
 
@@ -36,11 +38,11 @@ class OverlayStore:
 
     def create_for_container(self, container_id: str, top: ChainId | None, *, volatile: bool = False) -> OverlayRoot:
         """A writable root for a container on top of a layer; made once, kept over restarts."""
-        return self._create(f"containers/{container_id}", top, volatile)
+        return self._create(f"containers/{container_id}", top, volatile, init=self._init_layer())
 
     def for_container(self, container_id: str, top: ChainId | None, *, volatile: bool = False) -> OverlayRoot:
         """The value for a container whose directories exist already."""
-        return self._value(f"containers/{container_id}", top, volatile)
+        return self._value(f"containers/{container_id}", top, volatile, init=self._init_layer())
 
     def create_for_step(self, top: ChainId | None) -> OverlayRoot:
         """A writable root for one build step. Commit its ``upper``, or ``remove`` it."""
@@ -75,9 +77,9 @@ class OverlayStore:
         if names:
             await self._workers.run("kitepy.engine.storage.jobs:remove_trees", {"base": str(self._root), "names": names})
 
-    def _create(self, name: str, top: ChainId | None, volatile: bool) -> OverlayRoot:
-        value = self._value(name, top, volatile)
-        lower_root = (self._root / value.lower[0]).stat()
+    def _create(self, name: str, top: ChainId | None, volatile: bool, init: tuple[str, ...] = ()) -> OverlayRoot:
+        value = self._value(name, top, volatile, init)
+        lower_root = (self._root / value.lower[len(init)]).stat()
         parent = self._root / name
         parent.mkdir(mode=0o710, exist_ok=True)
         upper = parent / "upper"
@@ -88,8 +90,18 @@ class OverlayStore:
         (parent / "work").mkdir()
         return value
 
-    def _value(self, name: str, top: ChainId | None, volatile: bool) -> OverlayRoot:
-        return OverlayRoot(self._root, self._lower(top), f"{name}/upper", f"{name}/work", volatile, self._layers.flavour)
+    def _value(self, name: str, top: ChainId | None, volatile: bool, init: tuple[str, ...] = ()) -> OverlayRoot:
+        return OverlayRoot(self._root, init + self._lower(top), f"{name}/upper", f"{name}/work", volatile, self._layers.flavour)
+
+    def _init_layer(self) -> tuple[str, ...]:
+        """A layer of its own, since it belongs neither to the image nor to what the container changed."""
+        mark = self._root / _INIT / ".dockerenv"
+        if not mark.exists():
+            mark.parent.mkdir(mode=0o755, exist_ok=True)
+            mark.parent.chmod(0o755)
+            mark.touch(mode=0o755)
+            mark.chmod(0o755)
+        return (_INIT,)
 
     def _lower(self, top: ChainId | None) -> tuple[str, ...]:
         if top is not None:

@@ -92,6 +92,7 @@ def test_default_devices_are_those_of_docker() -> None:
         *(("c", None, None, "m"), ("b", None, None, "m")),
         *(("c", 1, minor, "rwm") for minor in (3, 5, 7, 8, 9)),
         *(("c", 5, minor, "rwm") for minor in (0, 1, 2)),
+        ("c", 10, 200, "rwm"),
         ("c", 136, None, "rwm"),
     }
     assert set(linux["resources"]) == {"devices"}

@@ -1,0 +1,48 @@
+"""Containers of Kitepy against the facts that were taken from Docker's containers (``support/compare_defaults.py --save``).
+
+What the kernel decides by its version is compared only on the version that the facts come from.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import docker
+import pytest
+from support.compare_defaults import compare, unpack
+from support.deliberate_differences import reason_for
+from support.engine import EngineUnderTest
+from support.profile_facts import VARIANTS, Facts, collect, load_probe_image
+
+DOCUMENT = json.loads((Path(__file__).parents[1] / "data" / "docker-profile.json").read_text())
+EXPECTED = unpack(DOCUMENT["facts"])
+SAME_KERNEL = DOCUMENT["kernel"] == ".".join(os.uname().release.split(".")[:2]) and DOCUMENT["machine"] == os.uname().machine
+PORTABLE = ("status", "read-only", "environment", "identity", "device nodes")
+# What the machine that ran Docker had, and this one need not have.
+OF_THE_MACHINE = {
+    "--privileged": ("dev", "writable", "device nodes", "masked"),
+    "--ipc host": ("mounts",),
+    "--network host": ("links", "settings", "files"),
+}
+NEVER = ("links", "settings", "limits")  # the machine's networks, its defaults for processes
+
+
+@pytest.fixture(name="probe", scope="module")
+def _probe(session_engine: EngineUnderTest) -> docker.DockerClient:
+    client = session_engine.docker(timeout_s=300)
+    load_probe_image(client)
+    yield client
+    client.close()
+
+
+@pytest.mark.parametrize("variant", [name for name in VARIANTS if name in EXPECTED])
+def test_a_container_sees_and_may_do_what_docker_s_does(probe: docker.DockerClient, variant: str) -> None:
+    topics = [topic for topic in EXPECTED["default"] if topic in PORTABLE or (SAME_KERNEL and topic not in NEVER)]
+    topics = [topic for topic in topics if topic not in OF_THE_MACHINE.get(variant, ())]
+    found = collect(probe, [variant], topics)
+    expected: dict[str, Facts] = {variant: {topic: EXPECTED[variant].get(topic, {}) for topic in topics}}
+    assert found[variant].keys() == set(topics)
+    defects = [fact for fact in compare(expected, found) if reason_for(*fact[:3]) is None]
+    assert not defects, "\n".join(f"{fact.topic} {fact.key}: {fact.left} -> {fact.right}" for fact in defects)
