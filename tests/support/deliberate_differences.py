@@ -17,7 +17,7 @@ class Difference(NamedTuple):
 
 DELIBERATE = (
     Difference(
-        "(?!--cgroupns).*",
+        "(?!--cgroupns host).*",
         "cgroup|mounts",
         "[a-z_,=0-9]+|/sys/fs/cgroup/.*",
         "a control group namespace of its own on cgroup v1, too: the container doesn't learn its place among the host's groups",

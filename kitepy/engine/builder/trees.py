@@ -35,7 +35,7 @@ def enter_target(target: dict[str, Any], mount_point: str) -> None:
     """
     os.makedirs(mount_point, exist_ok=True)
     _mount(target, mount_point)
-    confinement.chroot_into(mount_point)
+    confinement.chroot_into(mount_point, outside=True)
 
 
 def _mount(tree: dict[str, Any], mount_point: str) -> None:

@@ -224,7 +224,7 @@ def _mounts(record: ContainerRecord, around: Surroundings) -> list[dict[str, Any
         ]
     taken = {point.destination for point in record.mounts}
     if host.ipc_mode == "host":
-        mounts.append(_mount("/dev/shm", "bind", "/dev/shm", "rbind", "rprivate", "nosuid", "noexec", "nodev"))
+        mounts.append(_mount("/dev/shm", "bind", "/dev/shm", "rbind", "rprivate"))
     elif host.ipc_mode != "none":
         mounts.append(_mount("/dev/shm", "tmpfs", "shm", "nosuid", "noexec", "nodev", "mode=1777", f"size={host.shm_size}"))
     for name in ("resolv.conf", "hostname", "hosts"):

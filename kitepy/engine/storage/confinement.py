@@ -6,12 +6,13 @@ The system calls are ``kernel``'s; only syncfs(2), which may take seconds, is bo
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
 import signal
 
-from kitepy.engine.kernel import mounts, namespaces
+from kitepy.engine.kernel import capabilities, landlock, mounts, namespaces, seccomp
 from kitepy.engine.kernel.mounts import mount_overlay as mount_overlay
-from kitepy.engine.kernel.syscalls import libc_call, prctl
+from kitepy.engine.kernel.syscalls import libc_call, load_seccomp_filter, prctl
 
 _MS_NOSUID = 2
 _MS_NODEV = 4
@@ -43,11 +44,83 @@ def bind_mount(source: str, target: str) -> None:
     libc_call("mount", f"{source} {target}", os.fsencode(source), os.fsencode(target), None, flags, None)
 
 
-def chroot_into(directory: str | bytes | int) -> None:
-    """Make a directory (path or descriptor) the root and the working directory; nothing outside has a name after that."""
+def chroot_into(directory: str | bytes | int, *, trusted_xattrs: bool = True, outside: bool = False) -> None:
+    """Make a directory (path or descriptor) the root and the working directory, and give up everything that leads out again.
+
+    After that no device below can be opened (a node may still be made), no program executed, nothing mounted, no socket made
+    and no other process signalled; of the capabilities those stay that restoring files takes. ``trusted_xattrs`` keeps
+    CAP_SYS_ADMIN, without which ``trusted.*`` and most ``security.*`` attributes can neither be read nor written. ``outside``
+    says that descriptors of directories outside are needed further on.
+    """
     os.chdir(directory)
+    here_fd = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        tree_fd = mounts.clone_tree(here_fd, recursive=True)
+        try:
+            mounts.set_attributes(tree_fd, add=mounts.ATTR_NODEV | mounts.ATTR_NOSUID | mounts.ATTR_NOEXEC, recursive=True)
+            mounts.attach_tree(tree_fd, here_fd, os.fsdecode(directory) if not isinstance(directory, int) else str(directory))
+            os.fchdir(tree_fd)
+        finally:
+            os.close(tree_fd)
+    finally:
+        os.close(here_fd)
     os.chroot(".")
     os.chdir("/")
+    _seal(trusted_xattrs=trusted_xattrs, outside=outside)
+
+
+_KEPT = ("CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_DAC_READ_SEARCH", "CAP_FOWNER", "CAP_FSETID", "CAP_MKNOD", "CAP_SETFCAP")
+
+
+def _seal(*, trusted_xattrs: bool, outside: bool) -> None:
+    names = [*_KEPT, "CAP_SYS_ADMIN"] if trusted_xattrs else list(_KEPT)
+    forbid_new_privileges()
+    if not outside:
+        landlock.confine_to_root()
+    kept = capabilities.mask(names) & capabilities.own_permitted()
+    capabilities.set_sets(kept, kept, 0)
+    load_seccomp_filter(worker_filter())
+
+
+# What a process that only reads and writes files below its root never calls, and code that took it over would.
+_REFUSED = (
+    *("execve", "execveat", "fork", "vfork", "chroot", "pivot_root", "mount", "umount", "umount2", "mount_setattr", "move_mount"),
+    *(
+        "open_tree",
+        "fsopen",
+        "fsconfig",
+        "fsmount",
+        "fspick",
+        "unshare",
+        "setns",
+        "socket",
+        "socketpair",
+        "socketcall",
+        "connect",
+    ),
+    *("bind", "listen", "accept", "accept4", "ptrace", "process_vm_readv", "process_vm_writev", "pidfd_open", "pidfd_getfd"),
+    *("process_madvise", "kcmp", "kill", "tkill", "tgkill", "pidfd_send_signal", "rt_sigqueueinfo", "rt_tgsigqueueinfo"),
+    *("bpf", "perf_event_open", "userfaultfd", "io_uring_setup", "io_uring_enter", "io_uring_register", "keyctl", "add_key"),
+    *("request_key", "init_module", "finit_module", "delete_module", "kexec_load", "kexec_file_load", "reboot", "swapon"),
+    *("swapoff", "quotactl", "quotactl_fd", "acct", "syslog", "sethostname", "setdomainname", "settimeofday", "clock_settime"),
+    *("clock_adjtime", "adjtimex", "stime", "ioperm", "iopl", "modify_ldt", "open_by_handle_at", "fanotify_init", "vhangup"),
+    *("nfsservctl", "lookup_dcookie", "personality", "setpriority", "ioprio_set", "sched_setaffinity", "sched_setscheduler"),
+    *("sched_setattr", "sched_setparam", "migrate_pages", "move_pages", "memfd_secret", "setuid", "setgid", "setgroups"),
+    *("setresuid", "setresgid", "setreuid", "setregid", "capset", "msgget", "semget", "shmget", "mq_open"),
+)
+
+
+@functools.cache
+def worker_filter() -> bytes:
+    """The system call filter of a job; compiled once, before jobs are forked."""
+    refused: list[dict[str, object]] = [{"names": list(_REFUSED), "action": "SCMP_ACT_ERRNO"}]
+    # A thread is wanted, a process or a namespace isn't; libc falls back from clone3, whose arguments can't be seen here.
+    refused.append({"names": ["clone3"], "action": "SCMP_ACT_ERRNO", "errnoRet": 38})
+    thread = {"index": 0, "value": 0x10000, "valueTwo": 0, "op": "SCMP_CMP_MASKED_EQ"}
+    refused.append({"names": ["clone"], "action": "SCMP_ACT_ERRNO", "args": [thread]})
+    other = {"index": 0, "value": 0, "op": "SCMP_CMP_NE"}
+    refused.append({"names": ["prlimit64"], "action": "SCMP_ACT_ERRNO", "args": [other]})
+    return seccomp.compile_filter({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": refused})
 
 
 def die_with_parent(parent_pid: int) -> None:

@@ -57,7 +57,7 @@ def pack_layer(context: JobContext, params: dict[str, Any]) -> dict[str, Any]:
 
 def remove_trees(context: JobContext, params: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG001 - a job's signature
     """params: ``base``, ``names``: directories below it; missing ones are fine."""
-    chroot_into(params["base"])
+    chroot_into(params["base"], trusted_xattrs=False)
     for name in params["names"]:
         with contextlib.suppress(FileNotFoundError):
             shutil.rmtree(os.path.join("/", name))
@@ -70,8 +70,7 @@ def spool_archive(context: JobContext, params: dict[str, Any]) -> dict[str, Any]
     fds: the archive, an empty directory. The names inside are only reported, never used as paths.
     Progress: ``{"name", "kind": "file"|"link", "file", "size", "digest", "target"}``.
     """
-    os.fchdir(context.fds[1])
-    os.chroot(".")
+    chroot_into(context.fds[1], trusted_xattrs=False)
     _, plain = open_stream(_reader(context.fds[0]))
     source = tar.ByteSource(plain, digest=False, limit=int(params["max_bytes"]))
     reader = tar.TarReader(source)
@@ -110,7 +109,7 @@ def write_archive(context: JobContext, params: dict[str, Any]) -> dict[str, Any]
 
     A member has ``name``, and ``text``, or ``blob`` (a file name below the root), or neither (a directory).
     """
-    chroot_into(params["root"])
+    chroot_into(params["root"], trusted_xattrs=False)
     writer = TarWriter(_writer(context.fds[0]))
     for member in params["members"]:
         name = str(member["name"]).encode()

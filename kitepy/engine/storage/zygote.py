@@ -54,6 +54,7 @@ def main() -> None:
     logging.basicConfig(format="worker: %(message)s", level=logging.WARNING)
     for name in PRELOADED:
         importlib.import_module(name)
+    confinement.worker_filter()
     gc.collect()
     gc.freeze()
     while True:
