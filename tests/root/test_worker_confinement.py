@@ -1,4 +1,4 @@
-"""Code that takes over a worker (a bug in the reader of archives, say) gains nothing: it is run here where such code would run."""
+"""Code that takes over a worker (a bug in the reader of archives, say) gains nothing: it runs here where such code would."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def set_ids() -> None:
 ATTACKS: dict[str, Callable[[], object]] = {
     "the host's files by climbing": lambda: os.open("../../../../../../../../etc/shadow", os.O_RDONLY),
     "a second chroot": lambda: os.chroot("/"),
-    "a program": lambda: os.execv("/program", ["program"]),
+    "a program": lambda: os.execv("/program", ["program"]),  # noqa: S606 - the attack
     "a child process": os.fork,
     "a mount": mount_tmpfs,
     "a connection": connect,
