@@ -50,36 +50,44 @@ def chroot_into(directory: str | bytes | int, *, trusted_xattrs: bool = True, ou
     After that no device below can be opened (a node may still be made), no program executed, nothing mounted, no socket made
     and no other process signalled; of the capabilities those stay that restoring files takes. ``trusted_xattrs`` keeps
     CAP_SYS_ADMIN, without which ``trusted.*`` and most ``security.*`` attributes can neither be read nor written. ``outside``
-    says that descriptors of directories outside are needed further on.
+    says that descriptors of directories outside are needed further on. A directory that comes as a descriptor may belong to
+    another mount namespace, so it can't be mounted anew: no nodes can be made there.
     """
     os.chdir(directory)
+    nodes = not isinstance(directory, int)
+    if not isinstance(directory, int):
+        _stand_on_mount_without_devices(os.fsdecode(directory))
+    os.chroot(".")
+    os.chdir("/")
+    _seal(nodes=nodes, trusted_xattrs=trusted_xattrs, outside=outside)
+
+
+def _stand_on_mount_without_devices(name: str) -> None:
+    """Make the working directory a mount of its own (and the mounts below part of it) where no device can be opened."""
     here_fd = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         tree_fd = mounts.clone_tree(here_fd, recursive=True)
         try:
             mounts.set_attributes(tree_fd, add=mounts.ATTR_NODEV | mounts.ATTR_NOSUID | mounts.ATTR_NOEXEC, recursive=True)
-            mounts.attach_tree(tree_fd, here_fd, os.fsdecode(directory) if not isinstance(directory, int) else str(directory))
+            mounts.attach_tree(tree_fd, here_fd, name)
             os.fchdir(tree_fd)
         finally:
             os.close(tree_fd)
     finally:
         os.close(here_fd)
-    os.chroot(".")
-    os.chdir("/")
-    _seal(trusted_xattrs=trusted_xattrs, outside=outside)
 
 
-_KEPT = ("CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_DAC_READ_SEARCH", "CAP_FOWNER", "CAP_FSETID", "CAP_MKNOD", "CAP_SETFCAP")
+_KEPT = ("CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_DAC_READ_SEARCH", "CAP_FOWNER", "CAP_FSETID", "CAP_SETFCAP")
 
 
-def _seal(*, trusted_xattrs: bool, outside: bool) -> None:
-    names = [*_KEPT, "CAP_SYS_ADMIN"] if trusted_xattrs else list(_KEPT)
+def _seal(*, nodes: bool, trusted_xattrs: bool, outside: bool) -> None:
+    names = [*_KEPT, *(("CAP_MKNOD",) if nodes else ()), *(("CAP_SYS_ADMIN",) if trusted_xattrs else ())]
     forbid_new_privileges()
     if not outside:
         landlock.confine_to_root()
     kept = capabilities.mask(names) & capabilities.own_permitted()
     capabilities.set_sets(kept, kept, 0)
-    load_seccomp_filter(worker_filter())
+    load_seccomp_filter(_given_filter[0] if _given_filter else worker_filter())
 
 
 # What a process that only reads and writes files below its root never calls, and code that took it over would.
@@ -110,9 +118,17 @@ _REFUSED = (
 )
 
 
+_given_filter: list[bytes] = []
+
+
+def use_filter(program: bytes) -> None:
+    """Take a compiled ``worker_filter`` over, so that this process need not load the compiler."""
+    _given_filter[:] = [program]
+
+
 @functools.cache
 def worker_filter() -> bytes:
-    """The system call filter of a job; compiled once, before jobs are forked."""
+    """The system call filter of a job; compiled once a process."""
     refused: list[dict[str, object]] = [{"names": list(_REFUSED), "action": "SCMP_ACT_ERRNO"}]
     # A thread is wanted, a process or a namespace isn't; libc falls back from clone3, whose arguments can't be seen here.
     refused.append({"names": ["clone3"], "action": "SCMP_ACT_ERRNO", "errnoRet": 38})

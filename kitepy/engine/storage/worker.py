@@ -20,6 +20,7 @@ from typing import Any
 
 from kitepy.engine.model import errors
 from kitepy.engine.model.errors import EngineError, SystemFailure
+from kitepy.engine.storage import confinement
 from kitepy.engine.storage.readiness import readable
 
 log = logging.getLogger(__name__)
@@ -52,6 +53,8 @@ class WorkerPool:
             command = [sys.executable, *cache, "-m", "kitepy.engine.storage.zygote", str(theirs.fileno())]
             with theirs:
                 self._process = await asyncio.to_thread(_spawn, command, theirs.fileno())
+            with contextlib.suppress(BrokenPipeError):  # it ended at once, which whoever gives it a job is told
+                ours.send(await asyncio.to_thread(confinement.worker_filter))
             self._control = ours
 
     async def close(self) -> None:
