@@ -27,6 +27,8 @@ from support.deliberate_differences import DELIBERATE, reason_for
 from support.profile_facts import VARIANTS, Facts, collect, load_probe_image
 
 ABSENT = "(absent)"
+OF_THE_MACHINE = ("links", "settings", "limits", "writable")
+"""Topics that tell of one machine's networks, defaults and devices; they are compared side by side, but not kept."""
 
 
 class Fact(NamedTuple):
@@ -201,7 +203,11 @@ def main() -> int:
         options.write.write_text(page((left_name, right_name), left, right, different), encoding="utf-8")
     if options.save:
         release = ".".join(os.uname().release.split(".")[:2])
-        document = {"engine": left_name, "kernel": release, "machine": os.uname().machine, "facts": pack(left)}
+        kept = {
+            variant: {topic: facts for topic, facts in topics.items() if topic not in OF_THE_MACHINE}
+            for variant, topics in left.items()
+        }
+        document = {"engine": left_name, "kernel": release, "machine": os.uname().machine, "facts": pack(kept)}
         options.save.write_text(json.dumps(document, indent=0, sort_keys=False) + "\n", encoding="utf-8")
     return 1 if defects else 0
 

@@ -63,7 +63,8 @@ _TOPICS = {
     "masked": f"for p in {' '.join(MASKED)}; do echo $p $(ls -ld $p 2>/dev/null | cut -c1-30) $(cat $p 2>/dev/null | head -c 9 "
     "| wc -c) $(ls $p 2>/dev/null | head -3 | wc -l); done",
     "read-only": f'for p in {" ".join(READ_ONLY)}; do echo $p $(grep -c " $p [^ ]* ro" /proc/mounts); done',
-    "dev": "find /dev | sort | while read f; do echo $f $(stat -c '%A %u:%g %t:%T' $f) $(readlink $f); done",
+    "dev": "find /dev -path '/dev/shm/*' -prune -o -print | sort | "
+    "while read f; do echo $f $(stat -c '%A %u:%g %t:%T' $f) $(readlink $f); done",
     "environment": "env",
     "identity": "id; echo pwd $(pwd); echo umask $(umask); echo hostname $(hostname | tr a-f0-9 x)",
     "limits": "cat /proc/self/limits",

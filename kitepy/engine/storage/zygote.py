@@ -4,7 +4,8 @@ The engine itself has threads and must not fork. A fork from here takes about a 
 would take fifty. A job is a function ``job(context, params) -> dict`` in one of the allowed packages; it runs in its own
 process with its own mount namespace, may chroot, and ends with the process.
 
-Control socket (SEQPACKET): first the compiled system call filter of jobs; then one message a job: its name, with the job's socket and further descriptors attached.
+Control socket (SEQPACKET): first the compiled system call filter of jobs; then one message a job: its name, with the job's
+socket and further descriptors attached.
 Job socket (STREAM): the engine sends one JSON line of parameters; the child sends first an empty line with a pidfd of
 itself attached, then JSON lines: any number of ``{"progress": …}``, at last ``{"result": …}`` or ``{"error": …}``.
 """
