@@ -19,7 +19,7 @@ from kitepy.engine.kernel.processes import start_ticks
 from kitepy.engine.pidfile import PidFile
 from kitepy.engine.rootless.holder import RootlessError
 
-DIRECTORIES = ("containers", "content", "layers", "tmp", "volumes")
+DIRECTORIES = ("containers", "content", "init", "layers", "tmp", "volumes")
 FILES = ("engine-id", "engine.lock", "state.db", "state.db-shm", "state.db-wal")
 """What an engine makes in its data root. Nothing else there is touched: it may be somebody's."""
 _DATABASE = "state.db"
