@@ -24,6 +24,9 @@ class Actions(QObject):
         self.build_dockerfile.triggered.connect(intents.choose_dockerfile)
         self.images = self._make("Images", "Ctrl+I")
         self.images.triggered.connect(lambda: intents.navigate.emit(IMAGES))
+        self.doctor = self._make("System check…", "")
+        self.doctor.triggered.connect(intents.show_window)
+        self.doctor.triggered.connect(intents.open_doctor)
         self.refresh = self._make("Refresh", "F5")
         self.refresh.triggered.connect(intents.refresh)
         self.find = self._make("Find…", "Ctrl+F")
@@ -59,6 +62,7 @@ class Actions(QObject):
         menu.addSeparator()
         appearance = menu.addMenu("Appearance")
         appearance.addActions(self.themes)
+        menu.addAction(self.doctor)
         menu.addSeparator()
         menu.addAction(self.quit)
         return menu

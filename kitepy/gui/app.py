@@ -133,6 +133,7 @@ class Session:
         from kitepy.gui.controllers.container_page import ContainerPageController
         from kitepy.gui.controllers.containers import ContainersController
         from kitepy.gui.controllers.engine import EngineController
+        from kitepy.gui.controllers.system import SystemController
         from kitepy.gui.tasks import Tasks
 
         self._desk = desk
@@ -144,6 +145,7 @@ class Session:
         # Kept, because Qt holds only weak references to the methods that signals are connected to.
         self.containers = ContainersController(desk.store, gateway, self.tasks, self.engine, desk.presenter)
         self.builds = desk.builds = BuildsController(desk.store, gateway, self.tasks, self.engine, desk.presenter)
+        self.system = SystemController(desk.store, gateway, self.tasks, self.engine, desk.presenter)
         self.page = ContainerPageController(desk.store, gateway, self.tasks, desk.window.container)
         intents.act.connect(self.containers.act)
         intents.run_image.connect(self.containers.run_image)
@@ -153,6 +155,9 @@ class Session:
         intents.repeat_build.connect(self.builds.repeat)
         intents.dismiss_build.connect(self.builds.dismiss)
         intents.retry_engine.connect(self.engine.start)
+        intents.open_doctor.connect(self.system.open)
+        intents.check_system.connect(self.system.check)
+        intents.choose_rights.connect(self.system.choose_rights)
         intents.refresh.connect(self._refresh)
         intents.refresh_preview.connect(self.page.refresh_preview)
         intents.quit.connect(self.quit)
@@ -161,6 +166,8 @@ class Session:
 
     def start(self) -> None:
         self.engine.start()
+        if self._desk.settings.first_time("system-check"):
+            self.system.check_at_first_start()
         if self._desk.settings.first_time("starter-image"):
             self.tasks.spawn(self._make_starter_image(), name="starter image")
 

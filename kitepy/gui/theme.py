@@ -206,12 +206,14 @@ QLabel[role="heading"] {{ font-size: {heading:.1f}pt; font-weight: 600; }}
 QLabel[role="section"] {{ font-size: {small:.1f}pt; font-weight: 600; color: {look.muted}; }}
 QLabel[role="muted"] {{ color: {look.muted}; }}
 QLabel[role="small"] {{ color: {look.muted}; font-size: {small:.1f}pt; }}
+QLabel[role="strong"] {{ font-weight: 600; }}
 QLabel[role="error"] {{ color: {look.danger}; }}
 
 QFrame[role="card"] {{ background: {look.surface}; border: 1px solid {look.border}; border-radius: 12px; }}
 QFrame[role="card-row"] {{ border: none; border-top: 1px solid {look.border}; border-radius: 0; background: transparent; }}
 QFrame[role="sheet"] {{ background: {look.raised}; border: 1px solid {look.strong_border}; border-radius: 14px; }}
 QFrame[role="well"] {{ background: {look.log}; border: 1px solid {look.border}; border-radius: 8px; }}
+QFrame[role="command"] {{ background: {look.window}; border: 1px solid {look.border}; border-radius: 8px; }}
 QFrame[role="danger-card"] {{ background: {look.danger_soft}; border: 1px solid {look.danger}; border-radius: 12px; }}
 QFrame[role="sidebar"] {{ background: {look.sidebar}; border: none; border-right: 1px solid {look.border}; }}
 QFrame[role="header"] {{ background: {look.window}; border: none; border-bottom: 1px solid {look.border}; }}

@@ -26,6 +26,7 @@ from kitepy.gui.models.container import Container, ContainerDetails, Port, Statu
 from kitepy.gui.models.image import Image
 from kitepy.gui.models.preview import Preview
 from kitepy.gui.models.state import EngineEvent
+from kitepy.gui.models.system_check import Finding, Severity, SystemCheck
 
 
 def stamp(offset_s: float = 0.0) -> str:
@@ -39,6 +40,7 @@ class FakeGateway:
 
     start_failure: EngineUnavailable | None = None
     start_delay_s: float = 0.0
+    system: SystemCheck = field(default_factory=lambda: SystemCheck((Finding("kernel", Severity.FINE, "Linux 6.1."),)))
     build_failure: str = ""
     build_pause_s: float = 0.0
     hold_build: asyncio.Event | None = None
@@ -96,6 +98,15 @@ class FakeGateway:
         if self.start_failure is not None:
             raise self.start_failure
         return EngineStarted("0.1.0", adopted=False)
+
+    async def check_system(self) -> SystemCheck:
+        await self._operate("check_system")
+        return self.system
+
+    async def choose_rights(self, *, as_root: bool) -> None:
+        await self._operate("choose_rights", "root" if as_root else "own")
+        self.system = replace(self.system, engine_as_root=as_root)
+        self.start_failure = None
 
     async def containers(self) -> tuple[Container, ...]:
         await asyncio.sleep(0)

@@ -11,10 +11,15 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+
+if TYPE_CHECKING:
+    from kitepy.gui.models.system_check import SystemCheck
 
 DOCKERFILE = """\
 FROM kitepy/starter
@@ -34,6 +39,52 @@ LOG = (
     '\x1b[33mWARN\x1b[0m  127.0.0.1 "GET /favicon.ico HTTP/1.1" \x1b[33m404\x1b[0m 0 1 ms',
     "\x1b[31mERROR\x1b[0m could not write to /www/cache: Read-only file system",
 )
+
+
+def _machine(**facts: object) -> SystemCheck:
+    """A machine's findings in the engine's own words."""
+    from kitepy.engine.rootless.checks import check
+    from kitepy.engine.rootless.facts import CgroupFacts, Facts, IdFile, Tool
+    from kitepy.gui.models.system_check import Finding, Fix, Severity, SystemCheck
+
+    good = Facts(
+        user="ada",
+        uid=1000,
+        gids=frozenset({1000}),
+        python="/usr/bin/python3.12",
+        newuidmap=Tool("/usr/bin/newuidmap"),
+        newgidmap=Tool("/usr/bin/newgidmap"),
+        subuid=IdFile("ada:100000:65536"),
+        subgid=IdFile("ada:100000:65536"),
+        pasta=Tool("/usr/bin/pasta", version="2024_02_20"),
+        cgroups=CgroupFacts(2, frozenset({"cpu", "memory", "pids"})),
+        data_root="/home/ada/.local/share/kitepy",
+    )
+    return SystemCheck(
+        tuple(
+            Finding(
+                each.id,
+                Severity(each.severity.value),
+                each.summary,
+                each.meaning,
+                tuple(Fix(fix.command, fix.about) for fix in each.fixes),
+            )
+            for each in check(replace(good, **facts))  # type: ignore[arg-type]  # names are checked by replace
+        )
+    )
+
+
+def _blocked_machine() -> SystemCheck:
+    from kitepy.engine.rootless.facts import IdFile, NamespaceProbe
+
+    probe = NamespaceProbe(others="Permission denied", ids=None, proc=None, overlay=None, bridge=None, rules=None)
+    return _machine(apparmor_restricts=True, namespaces=probe, subuid=IdFile(""), subgid=IdFile(""))
+
+
+def _degraded_machine() -> SystemCheck:
+    from kitepy.engine.rootless.facts import Node
+
+    return _machine(tun=Node.DENIED, ping_groups=(1, 0))
 
 
 def main() -> int:
@@ -86,6 +137,7 @@ class _Tour:
         from kitepy.gui.models.container import Status
         from kitepy.gui.models.preview import Preview
         from kitepy.gui.models.state import DISCOVER, IMAGES, Navigated, Page, Route
+        from kitepy.gui.models.system_check import Severity, SystemCheck
 
         desk = self.desk
         await self.shot("starting")
@@ -101,9 +153,25 @@ class _Tour:
         session.engine.start()
         await asyncio.sleep(0.3)
         await self.shot("failure")
-        gateway.start_failure = None
+        gateway.start_failure = EngineUnavailable("blocked", check=_blocked_machine())
         desk.intents.retry_engine.emit()
+        await asyncio.sleep(0.3)
+        await self.shot("doctor-blocked")
+        desk.intents.choose_rights.emit(True)
+        await self.shot("doctor-price")
+        desk.window.findChild(QAbstractButton, "confirm-no").click()
+        gateway.start_failure = None
+        gateway.system = _degraded_machine()
+        desk.intents.check_system.emit()
         await asyncio.sleep(0.4)
+        desk.intents.open_doctor.emit()
+        await asyncio.sleep(0.3)
+        await self.shot("doctor-degraded")
+        gateway.system = SystemCheck(_degraded_machine().of(Severity.FINE))
+        desk.intents.check_system.emit()
+        await asyncio.sleep(0.3)
+        await self.shot("doctor-fine")
+        desk.store.dispatch(Navigated(DISCOVER))
         await self.shot("discover-empty")
         desk.store.dispatch(Navigated(IMAGES))
         await self.shot("images-empty")

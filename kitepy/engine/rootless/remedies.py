@@ -33,7 +33,8 @@ def sysctl(*settings: str, about: str = "", name: str = "60-kitepy") -> Fix:
     """Set values of sysctl(8) now and at each start of the machine."""
     quoted = " ".join(f"'{setting}'" for setting in settings)
     file = f"/etc/sysctl.d/{name}.conf"
-    return Fix(f"printf '%s\\n' {quoted} | sudo tee -a {file}\nsudo sysctl -p {file}", about)
+    write = f"echo {quoted}" if len(settings) == 1 else f"printf '%s\\n' {quoted}"
+    return Fix(f"{write} | sudo tee -a {file}\nsudo sysctl -p {file}", about)
 
 
 def modules(*names: str) -> Fix:

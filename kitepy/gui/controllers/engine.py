@@ -17,6 +17,7 @@ from kitepy.gui.models.state import (
     ImagesListed,
     ImagesUnreadable,
     Store,
+    SystemChecked,
 )
 from kitepy.gui.tasks import Tasks
 
@@ -57,6 +58,13 @@ class EngineController:
         if self._run is None or self._run.done():
             self._run = self._tasks.spawn(self._keep_connected(), name="engine")
 
+    async def stop(self) -> None:
+        """Lets go of the engine, which goes on running; `start` begins anew."""
+        if self._run is not None:
+            self._run.cancel()
+            await asyncio.wait([self._run])
+        self._ready.clear()
+
     async def ready(self) -> None:
         """Waits until the engine answers."""
         await self._ready.wait()
@@ -76,9 +84,16 @@ class EngineController:
                 started = await self._gateway.start_engine()
             except EngineUnavailable as error:
                 self._ready.clear()
-                self._store.dispatch(
-                    EngineChanged(EngineState(EnginePhase.FAILED, reason=error.reason, hint=error.hint, log_tail=error.log_tail))
+                if error.check is not None:
+                    self._store.dispatch(SystemChecked(error.check))
+                failed = EngineState(
+                    EnginePhase.FAILED,
+                    reason=error.reason,
+                    hint=error.hint,
+                    log_tail=error.log_tail,
+                    blocked=error.check is not None,
                 )
+                self._store.dispatch(EngineChanged(failed))
                 return
             began = time.monotonic()
             self._store.dispatch(

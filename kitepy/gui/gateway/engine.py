@@ -8,7 +8,17 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from kitepy.client import BundledEngine, ClientError, EngineClient, EnginePaths, EngineStartError, EngineUnreachable
+from kitepy.client import (
+    BundledEngine,
+    ClientError,
+    EngineClient,
+    EngineMode,
+    EnginePaths,
+    EngineStartError,
+    EngineUnreachable,
+    Finding,
+    prefer,
+)
 from kitepy.client.elevation import WHY
 from kitepy.gui.gateway import translate
 from kitepy.gui.gateway.port import Disconnected, EngineStarted, EngineUnavailable, LogChunk, OperationFailed
@@ -18,6 +28,7 @@ from kitepy.gui.models.container import Container, ContainerDetails
 from kitepy.gui.models.image import Image
 from kitepy.gui.models.preview import Preview
 from kitepy.gui.models.state import EngineEvent
+from kitepy.gui.models.system_check import SystemCheck
 
 
 class EngineGateway:
@@ -31,11 +42,34 @@ class EngineGateway:
             with _told():
                 await self._client.ping()
         except EngineStartError as error:
-            raise EngineUnavailable(error.reason, error.hint, error.log_tail) from error
+            check = self._as_check(error.findings) if error.findings else None
+            raise EngineUnavailable(error.reason, error.hint, error.log_tail, check) from error
         except (OperationFailed, Disconnected) as error:
             raise EngineUnavailable(str(error)) from error
         why_root = f"{WHY} It was started as root with {info.elevated_by}." if info.elevated_by else ""
         return EngineStarted(info.version, info.adopted, why_root)
+
+    async def check_system(self) -> SystemCheck:
+        try:
+            return self._as_check((await self._bundled.diagnose()).findings)
+        except EngineStartError as error:
+            raise OperationFailed(f"{error.reason} {error.hint}") from error
+
+    async def choose_rights(self, *, as_root: bool) -> None:
+        mode = EngineMode.ROOT if as_root else EngineMode.ROOTLESS
+        try:
+            await asyncio.to_thread(prefer, mode)
+        except OSError as error:
+            raise OperationFailed(f"The choice can't be stored: {error}.") from error
+        await self._client.close()
+        paths = EnginePaths.default(mode=mode)
+        self._bundled = BundledEngine(paths)
+        self._client = EngineClient(paths.socket)
+
+    def _as_check(self, findings: tuple[Finding, ...]) -> SystemCheck:
+        is_root = os.getuid() == 0
+        as_root = not is_root and self._bundled.paths.mode is EngineMode.ROOT
+        return translate.system_check(findings, is_root=is_root, engine_as_root=as_root)
 
     async def containers(self) -> tuple[Container, ...]:
         with _told():

@@ -18,6 +18,7 @@ from kitepy.gui.models.container import Container, ContainerDetails
 from kitepy.gui.models.image import Image
 from kitepy.gui.models.preview import Preview
 from kitepy.gui.models.state import EngineEvent
+from kitepy.gui.models.system_check import SystemCheck
 
 
 class GatewayError(Exception):
@@ -33,11 +34,13 @@ class Disconnected(GatewayError):
 
 
 class EngineUnavailable(GatewayError):
-    def __init__(self, reason: str, hint: str = "", log_tail: str = "") -> None:
+    def __init__(self, reason: str, hint: str = "", log_tail: str = "", check: SystemCheck | None = None) -> None:
         super().__init__(reason)
         self.reason = reason
         self.hint = hint
         self.log_tail = log_tail
+        self.check = check
+        """What this machine lacks, when that is the reason."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,14 @@ class LogChunk:
 class Gateway(Protocol):
     async def start_engine(self) -> EngineStarted:
         """Starts the engine or adopts a running one. Raises EngineUnavailable."""
+        ...
+
+    async def check_system(self) -> SystemCheck:
+        """Looks at this machine now. Raises OperationFailed."""
+        ...
+
+    async def choose_rights(self, *, as_root: bool) -> None:
+        """From the next `start_engine` on, and in later starts of the app; the engine of before goes on running."""
         ...
 
     async def containers(self) -> tuple[Container, ...]: ...

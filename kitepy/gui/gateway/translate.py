@@ -6,11 +6,13 @@ import shlex
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from kitepy.client import BuildDone, BuildEvent, BuildFailed, BuildOutput, BuildStep, BuildUpload
+from kitepy.client import BuildDone, BuildEvent, BuildFailed, BuildOutput, BuildStep, BuildUpload, Finding
 from kitepy.gui.models import build as model
+from kitepy.gui.models import system_check as checks
 from kitepy.gui.models.container import Container, ContainerDetails, Mount, Port, Status
 from kitepy.gui.models.image import Image
 from kitepy.gui.models.state import EngineEvent
+from kitepy.gui.models.system_check import SystemCheck
 
 Json = Mapping[str, Any]
 
@@ -73,6 +75,24 @@ def event_from_message(message: Json) -> EngineEvent:
     # "exec_start: sh -c …" and the like carry their command behind a colon.
     action = str(message.get("Action", "")).partition(":")[0]
     return EngineEvent(str(message.get("Type", "")), action, str(actor.get("ID", "")), attributes)
+
+
+def system_check(findings: Iterable[Finding], *, is_root: bool, engine_as_root: bool) -> SystemCheck:
+    """The client's findings as the app's."""
+    return SystemCheck(
+        tuple(
+            checks.Finding(
+                each.id,
+                checks.Severity(each.severity.value),
+                each.summary,
+                each.meaning,
+                tuple(checks.Fix(fix.command, fix.about) for fix in each.fixes),
+            )
+            for each in findings
+        ),
+        is_root,
+        engine_as_root,
+    )
 
 
 def build_event(event: BuildEvent) -> model.BuildEvent:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from kitepy.gui.models.build import Build
 from kitepy.gui.models.container import Container, Status
 from kitepy.gui.models.image import Image
+from kitepy.gui.models.system_check import SystemCheck
 
 
 class EnginePhase(enum.Enum):
@@ -27,6 +28,8 @@ class EngineState:
     reason: str = ""
     hint: str = ""
     log_tail: str = ""
+    blocked: bool = False
+    """It couldn't start for what this machine lacks: `AppState.system` tells."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,7 @@ class Page(enum.Enum):
     IMAGES = "images"
     CONTAINER = "container"
     BUILD = "build"
+    DOCTOR = "doctor"
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,7 @@ class Route:
 
 DISCOVER = Route(Page.DISCOVER)
 IMAGES = Route(Page.IMAGES)
+DOCTOR = Route(Page.DOCTOR)
 
 
 @dataclass(frozen=True)
@@ -65,6 +70,9 @@ class AppState:
     """What is being done to a container right now ("Stopping"), by container id."""
     builds: Mapping[str, Build] = field(default_factory=dict)
     route: Route = DISCOVER
+    system: SystemCheck | None = None
+    """What was found about this machine the last time; None before."""
+    checking_system: bool = False
 
 
 # Everything that can happen to the state.
@@ -129,6 +137,17 @@ class Navigated:
     route: Route
 
 
+@dataclass(frozen=True)
+class SystemCheckStarted:
+    pass
+
+
+@dataclass(frozen=True)
+class SystemChecked:
+    system: SystemCheck | None
+    """None when this machine couldn't be checked."""
+
+
 Event = (
     EngineChanged
     | ContainersListed
@@ -141,6 +160,8 @@ Event = (
     | BuildChanged
     | BuildForgotten
     | Navigated
+    | SystemCheckStarted
+    | SystemChecked
 )
 
 _STATUS_AFTER = {
@@ -180,6 +201,10 @@ def reduce(state: AppState, event: Event) -> AppState:
             return replace(state, builds=builds, route=route)
         case Navigated(route):
             return replace(state, route=route)
+        case SystemCheckStarted():
+            return replace(state, checking_system=True)
+        case SystemChecked(system):
+            return replace(state, system=system, checking_system=False)
 
 
 def _with_containers(state: AppState, containers: Mapping[str, Container], listing: Listing) -> AppState:

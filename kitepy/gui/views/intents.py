@@ -23,6 +23,10 @@ class Intents(QObject):
     copy_text = Signal(str, str)
     """Text, and what to call it in the message."""
     retry_engine = Signal()
+    open_doctor = Signal()
+    check_system = Signal()
+    choose_rights = Signal(bool)
+    """Whether the engine is to run with administrator rights."""
     refresh = Signal()
     refresh_preview = Signal()
     find = Signal()

@@ -25,6 +25,7 @@ from kitepy.gui.models.state import AppState, EnginePhase, Page, Route
 from kitepy.gui.views.build_page import BuildPage
 from kitepy.gui.views.container_page import LOGS, ContainerPage
 from kitepy.gui.views.discover import DiscoverPage
+from kitepy.gui.views.doctor_page import DoctorPage
 from kitepy.gui.views.failure_page import FailurePage
 from kitepy.gui.views.images_page import ImagesPage
 from kitepy.gui.views.intents import Intents
@@ -60,8 +61,9 @@ class MainWindow(QWidget):
         self.container = ContainerPage(intents)
         self.build = BuildPage(intents, output_of)
         self.failure = FailurePage(intents)
+        self.doctor = DoctorPage(intents)
         self.pages = QStackedWidget()
-        for page in (self.discover, self.images, self.container, self.build, self.failure):
+        for page in (self.discover, self.images, self.container, self.build, self.failure, self.doctor):
             self.pages.addWidget(page)
         layout = row(self.sidebar, self.pages, spacing=0)
         layout.setStretch(1, 1)
@@ -77,8 +79,12 @@ class MainWindow(QWidget):
     def show_state(self, state: AppState) -> None:
         self.sidebar.show_state(state)
         if state.engine.phase is EnginePhase.FAILED:
-            self.failure.show_state(state)
-            self.pages.setCurrentWidget(self.failure)
+            if state.engine.blocked or state.route.page is Page.DOCTOR:
+                self.doctor.show_state(state)
+                self.pages.setCurrentWidget(self.doctor)
+            else:
+                self.failure.show_state(state)
+                self.pages.setCurrentWidget(self.failure)
             self.setWindowTitle("Kitepy")
             return
         match state.route.page:
@@ -91,6 +97,9 @@ class MainWindow(QWidget):
             case Page.CONTAINER:
                 page = self.container
                 self.container.show_state(state)
+            case Page.DOCTOR:
+                page = self.doctor
+                self.doctor.show_state(state)
             case Page.BUILD:
                 page = self.build
                 self.build.show_state(state)

@@ -54,6 +54,13 @@ class TextButton(QPushButton):
         self.setIconSize(QSize(16 + _GAP_PX, 16))
         self._draw()
 
+    def set_kind(self, kind: str) -> None:
+        if self.property("kind") != kind:
+            self.setProperty("kind", kind)
+            self.style().unpolish(self)
+            self.style().polish(self)
+            self._draw()
+
     def relabel(self, text: str, icon_name: str = "") -> None:
         self._icon_name = icon_name
         self.setText(text)
