@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 from kitepy.client import BundledEngine, ClientError, EngineClient, EngineStartError
+from kitepy.client.paths import RUNTIME_VARIABLE, runtime_home
 from kitepy.client.probe import Presence
 from kitepy.demo import drag_source
 from kitepy.demo.display import Display, DisplayError, end_process, virtual_display
@@ -109,7 +110,8 @@ class _Story:
         began = time.monotonic()
         app = subprocess.Popen(
             [sys.executable, "-m", "kitepy", "--verbose"],
-            env=display.environment,
+            # The engine is the user's own: it must not live in the virtual desktop's runtime directory, which ends with the demo.
+            env={**display.environment, RUNTIME_VARIABLE: str(runtime_home())},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
