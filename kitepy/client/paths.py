@@ -9,7 +9,6 @@ from pathlib import Path
 
 from kitepy.client.preferences import EngineMode, preferred_mode
 
-RUNTIME_VARIABLE = "KITEPY_RUNTIME_DIR"
 SUN_PATH_MAX_BYTES = 107
 """unix(7): ``sun_path`` has 108 bytes, the last one for the terminator."""
 
@@ -55,7 +54,7 @@ class EnginePaths:
                 mode=mode,
             )
         if mode is EngineMode.ROOTLESS:
-            run = runtime_home(environment, uid) / "kitepy"
+            run = _runtime_home(environment, uid) / "kitepy"
             return cls(
                 socket=run / "engine.sock",
                 data_root=_home(environment, "XDG_DATA_HOME", ".local/share") / "kitepy",
@@ -89,15 +88,12 @@ def _home(environment: Mapping[str, str], variable: str, usual: str) -> Path:
     return Path(environment.get("HOME") or "/root") / usual
 
 
-def runtime_home(environment: Mapping[str, str] | None = None, uid: int | None = None) -> Path:
+def _runtime_home(environment: Mapping[str, str], uid: int) -> Path:
     """A directory of this user alone: XDG_RUNTIME_DIR, or where it usually is, else one in the home directory.
 
-    A value that was inherited from another user, as su leaves it, is of no use. KITEPY_RUNTIME_DIR goes first: a desktop that is
-    there for a while only, as the demo's, has a runtime directory that ends with it, and engines outlive it.
+    A value that was inherited from another user, as su leaves it, is of no use.
     """
-    environment = os.environ if environment is None else environment
-    uid = os.getuid() if uid is None else uid
-    for candidate in (environment.get(RUNTIME_VARIABLE, ""), environment.get("XDG_RUNTIME_DIR", ""), f"/run/user/{uid}"):
+    for candidate in (environment.get("XDG_RUNTIME_DIR", ""), f"/run/user/{uid}"):
         if not candidate.startswith("/"):
             continue
         try:

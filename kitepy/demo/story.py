@@ -7,6 +7,7 @@ and the page is fetched from the published port. What the demo made is removed a
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 import sys
 import tempfile
@@ -18,9 +19,9 @@ from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
-from kitepy.client import BundledEngine, ClientError, EngineClient, EngineStartError
-from kitepy.client.paths import RUNTIME_VARIABLE, runtime_home
+from kitepy.client import BundledEngine, ClientError, EngineClient, EngineMode, EngineStartError
 from kitepy.client.probe import Presence
+from kitepy.client.report import lines
 from kitepy.demo import drag_source
 from kitepy.demo.display import Display, DisplayError, end_process, virtual_display
 
@@ -68,6 +69,8 @@ class _Story:
     async def play(self) -> None:
         """All steps, and the clean-up whatever happens."""
         had_engine = self._engine.status().presence is Presence.HEALTHY
+        if not had_engine:
+            await self._check_machine()
         async with AsyncExitStack() as undo:
             files = undo.enter_context(ExitStack())
             display = files.enter_context(virtual_display())
@@ -88,6 +91,15 @@ class _Story:
                     ) from error
                 raise
         self._tell(f"done, the picture is {self._screenshot}")
+
+    async def _check_machine(self) -> None:
+        """Fail at once, with the commands that help, where no engine can run: the app would wait for a person to run them."""
+        if self._engine.paths.mode is EngineMode.ROOT and os.getuid() != 0:
+            return  # what an ordinary user lacks doesn't hinder an engine with administrator rights
+        found = await self._engine.diagnose()
+        if not found.can_run:
+            told = "\n".join(lines(found.findings, blocking_only=True))
+            raise DemoError(f"no engine can run on this machine yet:\n{told}")
 
     async def _act(self, undo: AsyncExitStack, display: Display, client: EngineClient, output: BinaryIO) -> None:
         app, window = self._open_app(undo, display, output)
@@ -110,8 +122,7 @@ class _Story:
         began = time.monotonic()
         app = subprocess.Popen(
             [sys.executable, "-m", "kitepy", "--verbose"],
-            # The engine is the user's own: it must not live in the virtual desktop's runtime directory, which ends with the demo.
-            env={**display.environment, RUNTIME_VARIABLE: str(runtime_home())},
+            env=display.environment,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,

@@ -82,6 +82,15 @@ def test_an_ordinary_user_gets_the_page_without_any_process_of_root(home: Path) 
     assert picture.stat().st_size > 20_000
 
 
+def test_the_demo_of_a_user_who_lacks_something_fails_at_once_with_the_command_that_helps(home: Path) -> None:
+    command = user_command(home, [sys.executable, "-m", "kitepy", "demo", "--screenshot", str(home / "demo.png")], subids="")
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=environment, cwd="/")
+    assert done.returncode == 1
+    assert "sudo usermod --add-subuids " in done.stderr
+    assert "did not answer" not in done.stderr
+
+
 def processes_below(home: Path) -> dict[str, int]:
     """The real user id, by command line, of the programs that have the home among their arguments or directories."""
     found = {}

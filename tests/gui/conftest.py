@@ -27,10 +27,9 @@ def display() -> Iterator[Display]:
     """A display of its own even on a desktop: the tests move the pointer. Fails, and says why, where one can't be had."""
     with virtual_display() as started:
         kept = {
-            name: os.environ.get(name)
-            for name in ("DISPLAY", "QT_QPA_PLATFORM", "XDG_RUNTIME_DIR", "QT_SCALE_FACTOR", "DBUS_SESSION_BUS_ADDRESS")
+            name: os.environ.get(name) for name in ("DISPLAY", "QT_QPA_PLATFORM", "QT_SCALE_FACTOR", "DBUS_SESSION_BUS_ADDRESS")
         }
-        os.environ.update({name: started.environment[name] for name in ("DISPLAY", "QT_QPA_PLATFORM", "XDG_RUNTIME_DIR")})
+        os.environ.update({name: started.environment[name] for name in ("DISPLAY", "QT_QPA_PLATFORM")})
         os.environ.pop("QT_SCALE_FACTOR", None)
         # The desktop's own panel must not see these icons.
         os.environ["DBUS_SESSION_BUS_ADDRESS"] = "disabled:"

@@ -212,9 +212,9 @@ def test_a_left_over_socket_and_nonsense_do_no_harm(qtbot, tmp_path: Path) -> No
     instance.close()
 
 
-def test_the_socket_s_folder_belongs_to_the_user() -> None:
-    assert socket_path({"XDG_RUNTIME_DIR": "/run"}, 5) == Path("/run/kitepy/app.sock")
-    assert socket_path({}, 5) == Path("/tmp/kitepy-5/app.sock")
+def test_the_socket_s_folder_belongs_to_the_user_and_its_name_to_the_display() -> None:
+    assert socket_path({"XDG_RUNTIME_DIR": "/run", "DISPLAY": ":0"}, 5) == Path("/run/kitepy/app-_0.sock")
+    assert socket_path({"DISPLAY": ":1", "WAYLAND_DISPLAY": "wayland-0"}, 5) == Path("/tmp/kitepy-5/app-wayland-0.sock")
     assert socket_path({"KITEPY_HOME": "/x", "XDG_RUNTIME_DIR": "/run"}, 5) == Path("/x/app.sock")
 
 
