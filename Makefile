@@ -1,12 +1,12 @@
 # Commands for people and for CI. `make` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help install run demo test lint format screenshots bench constraints clean
+.PHONY: help install run demo test test-vm lint format screenshots bench constraints clean
 
 VENV := .venv/bin
 
 help: ## List the commands
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null || \
-	 sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1	\2/p' $(MAKEFILE_LIST)
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null || \
+	 sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' $(MAKEFILE_LIST)
 
 install: ## Install what is missing: Debian packages (sudo), .venv with kitepy and kitepy-engine
 	@packaging/install.sh
@@ -23,6 +23,9 @@ demo: ## Play the whole story on a virtual display and leave demo.png
 
 test: ## Lint, types, layers, then every test (root ones through sudo)
 	@packaging/install.sh test && exec packaging/test.sh $(ARGS)
+
+test-vm: ## Tests of cgroup v2, systemd and an ordinary user's limits in a virtual machine
+	@packaging/install.sh vm && exec $(VENV)/python tests/vm/run.py $(ARGS)
 
 lint: ## Lint, types and layers only
 	@packaging/install.sh test && exec packaging/test.sh --lint-only

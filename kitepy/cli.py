@@ -45,7 +45,7 @@ def _app_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="kitepy",
         description="Containers on the desktop, with an engine of their own.",
-        epilog="Subcommands: kitepy engine start|stop|status|reset, kitepy doctor, kitepy tls, kitepy demo. "
+        epilog="Subcommands: kitepy engine start|stop|status|reset|enable|disable, kitepy doctor, kitepy tls, kitepy demo. "
         "See kitepy SUBCOMMAND --help.",
     )
     parser.add_argument("--version", action="version", version=f"kitepy {__version__}")
@@ -61,7 +61,7 @@ def _subcommand_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="kitepy")
     subcommands = parser.add_subparsers(dest="subcommand", required=True)
     engine = subcommands.add_parser("engine", help="start, stop, look at or empty this user's engine")
-    engine.add_argument("action", choices=("start", "stop", "status", "reset"))
+    engine.add_argument("action", choices=("start", "stop", "status", "reset", "enable", "disable"))
     _add_mode(engine)
     engine.add_argument("--yes", action="store_true", help="reset without asking: remove all images, containers and volumes")
     doctor = subcommands.add_parser("doctor", help="tell what keeps containers from running here, and what to do about it")
@@ -144,6 +144,12 @@ def _engine(options: argparse.Namespace) -> int:
             case "stop":
                 stopped = bundled.stop_blocking()
                 print("The engine ended; its containers keep running." if stopped else "There is no engine to stop.")
+                return 0
+            case "enable" | "disable":
+                from kitepy.client import service
+
+                change = service.enable if options.action == "enable" else service.disable
+                print(change(os.environ))
                 return 0
             case "reset":
                 return _reset(bundled.paths, agreed=options.yes)

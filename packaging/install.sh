@@ -28,6 +28,9 @@ DEMO_PACKAGES="xvfb xdotool openbox"
 # netbase: nft names protocols by /etc/protocols. gcc: a few system calls have no program that makes them, so a test compiles one.
 TEST_PACKAGES="$DEMO_PACKAGES trayer dbus dbus-x11 mmdebstrap nftables netbase gcc libc6-dev"
 
+# A machine of its own for what this one may not have: QEMU, and what makes its disk.
+VM_PACKAGES="qemu-system-x86 e2fsprogs"
+
 say() { printf '%s\n' "kitepy: $*"; }
 die() { printf '%s\n' "kitepy: $*" >&2; exit 1; }
 
@@ -35,7 +38,8 @@ case $group in
     app) packages="$ENGINE_PACKAGES $APP_PACKAGES" ;;
     demo) packages="$ENGINE_PACKAGES $APP_PACKAGES $DEMO_PACKAGES" ;;
     test) packages="$ENGINE_PACKAGES $APP_PACKAGES $TEST_PACKAGES" ;;
-    *) die "unknown group \"$group\": use app, demo or test." ;;
+    vm) packages="$ENGINE_PACKAGES $APP_PACKAGES $TEST_PACKAGES $VM_PACKAGES" ;;
+    *) die "unknown group \"$group\": use app, demo, test or vm." ;;
 esac
 
 as_root() {

@@ -19,7 +19,7 @@ TESTS = Path(__file__).parent
 ROOT_FOLDERS = {"root", "e2e"}
 ROOTLESS_FOLDERS = {"unit", "gui"}
 # Workers are processes of their own: they have to be this checkout's, also where another one is installed.
-os.environ["PYTHONPATH"] = str(TESTS.parent)
+os.environ["PYTHONPATH"] = ":".join([str(TESTS.parent), *filter(None, os.environ.get("PYTHONPATH", "").split(":"))])
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -35,8 +35,12 @@ def main(argv: list[str] | None = None) -> int:
             if os.getuid() != 0:
                 from kitepy.engine.rootless.entry import enter
 
-                session = enter(config.exec_root)
+                session = enter(config.exec_root, os.environ)
             launcher = fork_launcher()
+            if session is not None:
+                from kitepy.engine.rootless.delegation import go_back
+
+                go_back(session.delegation)
             from kitepy.engine.daemon import run
 
             return run(config, launcher, session)

@@ -27,6 +27,7 @@ from kitepy.engine.model.launch import OverlayFlavour
 from kitepy.engine.network.bridge import BridgeNetwork, BridgeSettings
 from kitepy.engine.network.naming import kernel_names
 from kitepy.engine.network.relay_process import RelayProcess
+from kitepy.engine.readiness import notify_ready
 from kitepy.engine.rootless.remap import RemapError, find_mapping
 from kitepy.engine.rootless.session import RootlessSession
 from kitepy.engine.runtime.client import Runtime
@@ -118,6 +119,7 @@ async def _serve(config: EngineConfig, launcher: LauncherHandle, session: Rootle
         await server.start(hosts)
         stack.push_async_callback(server.stop)
         logger.info("kitepy-engine %s is ready", __version__)
+        notify_ready(os.environ)
         warming = asyncio.create_task(warm_up())
         stack.callback(warming.cancel)
         await stop.wait()
@@ -182,7 +184,7 @@ async def _compose(
     stack.push_async_callback(layers.close)
     overlays = OverlayStore(config.data_root, layers, workers)
 
-    driver = cgroups.detect()
+    driver = cgroups.detect() if session is None else cgroups.detect(session.delegation.base, session.delegation.reason)
     runtime = Runtime(launcher, config.exec_root, driver)
     stack.push_async_callback(_reap_launcher, launcher.pid)
     stack.push_async_callback(runtime.close)
@@ -301,7 +303,8 @@ async def _compose(
     await runs.start_wanted()
 
     limits_problem = driver.reason if isinstance(driver, NoCgroups) else ""
-    facts = await asyncio.to_thread(read_host_facts, config.data_root, limits_problem=limits_problem)
+    controllers = driver.controllers() if session is not None else None
+    facts = await asyncio.to_thread(read_host_facts, config.data_root, controllers=controllers, limits_problem=limits_problem)
     system = SystemInfo(
         facts,
         SystemSettings(

@@ -59,7 +59,7 @@ def reset(config: EngineConfig) -> None:
         if os.getuid() != 0:
             from kitepy.engine.rootless.entry import enter
 
-            stack.callback(enter(config.exec_root).end)
+            stack.callback(enter(config.exec_root, os.environ).end)
         # The database goes last: with it there, an interrupted reset can be repeated.
         for name in DIRECTORIES:
             if (config.data_root / name).exists():

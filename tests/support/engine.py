@@ -17,8 +17,8 @@ from typing import Any
 import docker
 from support.ordinary_user import REPOSITORY, give_to_user, user_command
 
-START_TIMEOUT_S = 20.0
-STOP_TIMEOUT_S = 20.0
+# An emulated machine takes its time.
+START_TIMEOUT_S = STOP_TIMEOUT_S = 180.0 if os.environ.get("KITEPY_VM") == "1" else 20.0
 
 _numbers = itertools.count()
 
@@ -118,7 +118,8 @@ class EngineUnderTest:
     @staticmethod
     def environment() -> dict[str, str]:
         """The engine of this checkout, also where another one is installed."""
-        return {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+        others = [path for path in os.environ.get("PYTHONPATH", "").split(":") if path and path != str(REPOSITORY)]
+        return {**os.environ, "PYTHONPATH": ":".join([str(REPOSITORY), *others])}
 
     def answers(self) -> bool:
         """Whether it answers a ping."""

@@ -9,7 +9,8 @@ arguments=$(cat /output/pytest-arguments)
 status=0
 
 # The runtime's and the engine's own tests that say something about control groups, beside those made for this machine.
-suite="tests/vm/root tests/root/engine/runtime/test_runtime_cgroups.py"
+suite="tests/vm/root tests/root/engine/runtime/test_runtime_cgroups.py \
+    tests/api/containers/test_container_resources.py tests/api/containers/test_container_life.py"
 
 pytest() {
     name=$1

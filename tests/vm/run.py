@@ -2,9 +2,9 @@
 
     python tests/vm/run.py [--shell] [ARGUMENTS FOR PYTEST…]
 
-The repository and the test environment's packages are shared with the guest read-only (9p); everything else of this machine is out of
-its reach. What the tests print arrives on this program's standard output, the guest's console goes to a file that is kept when something
-fails. The disk's changes are thrown away. Environment:
+The repository and the test environment's packages are shared with the guest read-only (9p); all else of this machine is out
+of its reach. What the tests print arrives on this program's standard output, the guest's console goes to a file that is kept when
+something fails. The disk's changes are thrown away. Environment:
 
     KITEPY_VM_ACCEL=kvm|tcg    (default: kvm where /dev/kvm works, else emulation)
     KITEPY_VM_TIMEOUT=900      seconds after which the machine is switched off and the run has failed

@@ -149,8 +149,25 @@ def read_pids(directory: str) -> list[int]:
     return found
 
 
-def detect() -> CgroupDriver:
-    """The driver for this machine: v2 when ``/sys/fs/cgroup`` is the unified hierarchy, else v1 with what is mounted."""
+HELPERS = "helpers"
+"""The group beside ``PARENT`` that holds the engine's own processes in a subtree that was delegated to an ordinary user."""
+
+
+def own_group() -> str:
+    """The path of the calling process's group in the unified hierarchy; empty in its root, or where there is none."""
+    with open("/proc/self/cgroup", encoding="utf-8", errors="surrogateescape") as file:
+        for line in file:
+            if line.startswith("0::"):
+                return line[3:].strip().rstrip("/")
+    return ""
+
+
+def detect(delegated: str | None = None, problem: str = "") -> CgroupDriver:
+    """The driver for this machine: v2 when ``/sys/fs/cgroup`` is the unified hierarchy, else v1 with what is mounted.
+
+    In a user namespace it is v2 in the ``delegated`` directory, or none if that is empty, for the reason of ``problem``. When it
+    is not said, the process's own place tells: the helpers of a delegated subtree are in its ``HELPERS``.
+    """
     from kitepy.engine.kernel.cgroups_none import NoCgroups
     from kitepy.engine.kernel.cgroups_v1 import CgroupV1, find_hierarchies
     from kitepy.engine.kernel.cgroups_v2 import CgroupV2, find_unified
@@ -160,10 +177,23 @@ def detect() -> CgroupDriver:
         mountinfo = file.read()
     hierarchies = find_hierarchies(mountinfo)
     if in_user_namespace():
-        return NoCgroups("it runs without root, and no control group is delegated to it; see `kitepy doctor`")
+        base = find_delegated(find_unified(mountinfo)) if delegated is None else delegated
+        if base:
+            return CgroupV2(base, rule_devices=False)
+        why = problem or "no control group is delegated to it"
+        return NoCgroups(f"it runs without root, and {why}; see `kitepy doctor`")
     if hierarchies:
         return CgroupV1(hierarchies)
     root = find_unified(mountinfo)
     if root is not None:
         return CgroupV2(root)
     raise Unsupported("no control groups are mounted on this machine (/sys/fs/cgroup)")
+
+
+def find_delegated(mount_point: str | None) -> str:
+    """The directory of the delegated subtree in whose ``HELPERS`` the calling process is; empty when it isn't in one."""
+    own = own_group()
+    if mount_point is None or not own.endswith(f"/{HELPERS}"):
+        return ""
+    base = mount_point + own.removesuffix(f"/{HELPERS}")
+    return base if os.access(f"{base}/cgroup.procs", os.W_OK) else ""

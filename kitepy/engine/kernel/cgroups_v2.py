@@ -20,10 +20,13 @@ from kitepy.engine.kernel.device_filter import attach_device_filter
 _WANTED = ("cpuset", "cpu", "io", "memory", "hugetlb", "pids")
 _FREEZE_TIMEOUT_S = 2.0
 _STAT_FILES = {
-    "cpu": ("cpu.stat",),
-    "memory": ("memory.current", "memory.peak", "memory.max", "memory.stat", "memory.events", "memory.swap.current"),
-    "pids": ("pids.current", "pids.max"),
-    "io": ("io.stat",),
+    "cpu": ("cpu.stat", "cpu.pressure"),
+    "memory": (
+        *("memory.current", "memory.peak", "memory.max", "memory.stat", "memory.events"),
+        *("memory.swap.current", "memory.swap.max", "memory.pressure"),
+    ),
+    "pids": ("pids.current", "pids.max", "pids.events"),
+    "io": ("io.stat", "io.pressure"),
 }
 _THROTTLES = (
     ("throttleReadBpsDevice", "rbps"),
@@ -99,12 +102,14 @@ def _maximum(value: int) -> str:
 
 
 class CgroupV2(CgroupDriver):
-    """Groups in the unified hierarchy mounted at ``root``."""
+    """Groups below ``root``: where the unified hierarchy is mounted, or a directory in it that was delegated."""
 
     version = 2
 
-    def __init__(self, root: str) -> None:
+    def __init__(self, root: str, *, rule_devices: bool = True) -> None:
+        """``rule_devices`` False leaves devices to the user namespace, which may load no program and open no device anyway."""
         self._root = root
+        self._rule_devices = rule_devices
 
     def controllers(self) -> frozenset[str]:
         return frozenset(read_value(f"{self._root}/cgroup.controllers").split()) | {"devices", "freezer"}
@@ -143,7 +148,7 @@ class CgroupV2(CgroupDriver):
             if resources.get(name):
                 raise unsupported(name, "not implemented for control groups version 2")
         devices = resources.get("devices")
-        if isinstance(devices, list) and devices:
+        if isinstance(devices, list) and devices and self._rule_devices:
             fd = os.open(self._root + path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
                 attach_device_filter(fd, devices)

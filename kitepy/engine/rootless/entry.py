@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from kitepy.engine.kernel import namespaces, syscalls
+from kitepy.engine.rootless.delegation import obtain
 from kitepy.engine.rootless.holder import RootlessError, start_helpers
 from kitepy.engine.rootless.session import RootlessSession
 from kitepy.engine.rootless.state import HelperState, ProcessMark, read_state
@@ -13,7 +15,7 @@ from kitepy.engine.rootless.state import HelperState, ProcessMark, read_state
 _JOINED = namespaces.CLONE_NEWUSER | namespaces.CLONE_NEWNS | namespaces.CLONE_NEWNET
 
 
-def enter(exec_root: Path) -> RootlessSession:
+def enter(exec_root: Path, environ: Mapping[str, str]) -> RootlessSession:
     """Join the namespaces of a former engine of this exec root, or new ones. For a single-threaded process.
 
     Afterwards the process has user id 0 in them, all capabilities over them, and no supplementary groups. Raises RootlessError.
@@ -21,7 +23,10 @@ def enter(exec_root: Path) -> RootlessSession:
     directory = exec_root / "rootless"
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # Before the helpers are forked: they and the containers are to outlive the unit that the engine may run in.
+        delegation = obtain(exec_root, environ)
         session, inside = _find_or_start(directory)
+        session.delegation = delegation
         pidfd = namespaces.pidfd_open(inside.pid)
         try:
             namespaces.setns(pidfd, _JOINED)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from kitepy.engine.kernel.packets import Message, receive, send
+from kitepy.engine.rootless.delegation import Delegation
 from kitepy.engine.rootless.outside import SOCKET_NAME
 
 _ANSWER_TIMEOUT_S = 20.0
@@ -37,6 +38,8 @@ class RootlessSession:
         """Raises OSError when nobody is outside."""
         self._lock = threading.Lock()
         self._path = directory / SOCKET_NAME
+        self.delegation = Delegation("")
+        """The control groups that the user may rule."""
         self._channel = self._connect()
 
     def _connect(self) -> socket.socket:

@@ -48,12 +48,18 @@ class HostFacts:
         return _GO_ARCHITECTURES.get(self.machine, self.machine)
 
 
-def read_host_facts(data_root: Path, root: Path = Path("/"), *, limits_problem: str = "") -> HostFacts:
-    """Look around below ``root``; what can't be read is left empty or zero."""
+def read_host_facts(
+    data_root: Path, root: Path = Path("/"), *, controllers: frozenset[str] | None = None, limits_problem: str = ""
+) -> HostFacts:
+    """Look around below ``root``; what can't be read is left empty or zero.
+
+    ``controllers`` are those that the engine may use, where it may not use all.
+    """
     release = _read_release(root)
-    version, controllers, swap_accounting = _read_cgroups(root)
-    if limits_problem:
-        controllers, swap_accounting = frozenset(), False
+    version, found, swap_accounting = _read_cgroups(root)
+    if controllers is None:
+        controllers = found
+    swap_accounting = swap_accounting and "memory" in controllers
     return HostFacts(
         name=platform.node(),
         kernel_version=os.uname().release,

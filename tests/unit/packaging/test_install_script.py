@@ -152,7 +152,7 @@ def test_packages_can_be_left_to_the_user(machine: Machine) -> None:
 def test_an_unknown_group_is_refused(machine: Machine) -> None:
     done = machine.install("everything")
     assert done.returncode != 0
-    assert "use app, demo or test" in done.stderr
+    assert "use app, demo, test or vm" in done.stderr
 
 
 def test_an_account_without_ids_for_containers_is_given_a_range_that_nobody_has(machine: Machine) -> None:
