@@ -26,7 +26,7 @@ done
 # kernel, init, user managers · the engine's needs · what tests look with
 packages=linux-image-amd64,initramfs-tools,zstd,udev,kmod,systemd-sysv,libpam-systemd,dbus,dbus-user-session
 packages=$packages,python3,libnftables1,libseccomp2,uidmap,passt,slirp4netns,fuse-overlayfs,busybox-static,iproute2
-packages=$packages,nftables,netbase,procps,strace
+packages=$packages,nftables,netbase,procps,strace,apparmor
 
 umask 022
 mkdir -p "$cache"

@@ -133,15 +133,19 @@ def overlay(facts: Facts) -> Finding | None:
     if not facts.namespaces.overlay:
         return fine(id_, f"Layers can be stacked in {facts.data_root} ({facts.file_system}).")
     why = "" if facts.user_xattrs else ", which keeps no extended attributes of users"
-    return Finding(
-        id_,
-        Severity.BLOCKS,
-        f"Layers can't be stacked on the file system of {facts.data_root}, {facts.file_system}{why} "
-        f"({facts.namespaces.overlay}).",
-        "Images consist of layers on top of each other; without that no container can run. Network and encrypted home "
-        "directories are the usual reason.",
-        (remedies.move_data_root(facts.data_root, facts.user, facts.uid),),
+    summary = (
+        f"Layers can't be stacked on the file system of {facts.data_root}, {facts.file_system}{why} ({facts.namespaces.overlay})."
     )
+    move = remedies.move_data_root(facts.data_root, facts.user, facts.uid)
+    if facts.user_xattrs and facts.fuse is Node.USABLE and facts.fuse_overlay is not None:
+        meaning = "fuse-overlayfs stacks them instead: containers run, but each starts later and a program serves its files."
+        return Finding(id_, Severity.DEGRADES, summary, meaning, (move,))
+    meaning = (
+        "Images consist of layers on top of each other; without that no container can run. Network and encrypted home "
+        "directories are the usual reason."
+    )
+    fixes = (remedies.install("fuse-overlayfs", facts.package_tool), move) if facts.user_xattrs else (move,)
+    return Finding(id_, Severity.BLOCKS, summary, meaning, fixes)
 
 
 def network(facts: Facts) -> Finding | None:

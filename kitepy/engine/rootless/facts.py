@@ -104,6 +104,8 @@ class Facts:
     pasta: Tool | None = None
     slirp: Tool | None = None
     tun: Node = Node.USABLE
+    fuse_overlay: Tool | None = None
+    fuse: Node = Node.USABLE
     cgroups: CgroupFacts = CgroupFacts()
     ping_groups: tuple[int, int] = (0, 2147483647)
     first_user_port: int = 1024

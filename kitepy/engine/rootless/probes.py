@@ -52,6 +52,8 @@ def read_facts(data_root: Path, environ: Mapping[str, str]) -> Facts:
         pasta=_versioned("pasta", environ),
         slirp=_versioned("slirp4netns", environ),
         tun=_node("/dev/net/tun"),
+        fuse_overlay=_versioned("fuse-overlayfs", environ),
+        fuse=_node("/dev/fuse"),
         cgroups=_cgroups(uid),
         ping_groups=_ping_groups(),
         first_user_port=_sysctl("net/ipv4/ip_unprivileged_port_start") or 0,

@@ -7,6 +7,7 @@ from kitepy.engine.rootless.findings import Fix
 _PACKAGES = {
     "newuidmap": {"apt": "uidmap", "dnf": "shadow-utils", "pacman": "shadow", "zypper": "shadow"},
     "pasta": {"apt": "passt", "dnf": "passt", "pacman": "passt", "zypper": "passt"},
+    "fuse-overlayfs": dict.fromkeys(("apt", "dnf", "pacman", "zypper"), "fuse-overlayfs"),
     "libnftables": {"apt": "libnftables1", "dnf": "nftables", "pacman": "nftables", "zypper": "libnftables1"},
 }
 _INSTALL = {

@@ -88,7 +88,11 @@ def become(
     os.umask(credentials.umask)
 
     if apparmor_fd is not None:
-        os.write(apparmor_fd, f"exec {process['apparmorProfile']}".encode())  # aa_change_onexec(3)
+        try:
+            os.write(apparmor_fd, f"exec {process['apparmorProfile']}".encode())  # aa_change_onexec(3)
+        except OSError as error:
+            reason = "no such profile is loaded" if isinstance(error, FileNotFoundError) else error.strerror
+            raise ProcessError(f"unable to apply AppArmor profile {process['apparmorProfile']}: {reason}", _CODE_OTHER) from error
     permitted_now = capabilities.own_permitted()
     _change_user(credentials, permitted_now, last_capability)
     if not entered:

@@ -38,7 +38,7 @@ from kitepy.engine.services.process_spec import Surroundings, build_spec
 from kitepy.engine.services.remapping import Remapping, check_owner
 from kitepy.engine.services.root_files import read_root_file
 from kitepy.engine.services.seccomp_profiles import SeccompProfiles
-from kitepy.engine.services.security_options import NO_DEFAULTS, SecurityDefaults
+from kitepy.engine.services.security_options import NO_DEFAULTS, SecurityDefaults, parse_security_options
 from kitepy.engine.services.volumes import VolumeService
 from kitepy.engine.storage.overlay import OverlayStore
 
@@ -101,6 +101,11 @@ class ContainerLauncher:
     def bundle(self, container_id: str) -> Path:
         """The OCI bundle, and the monitor's state."""
         return self._exec_root / "containers" / container_id
+
+    def apparmor_profile(self, record: ContainerRecord) -> str:
+        """The AppArmor profile that confines the container; empty without AppArmor."""
+        options = parse_security_options(record.host_config.security_opt or ())
+        return self.security.apparmor_profile_for(options, privileged=record.host_config.privileged)
 
     async def remove_bundle(self, container_id: str) -> None:
         """Remove the bundle; safe to call twice."""

@@ -45,6 +45,7 @@ def inspect_document(
     graph_driver: Mapping[str, Any],
     sizes: Sizes | None,
     health: Health | None,
+    apparmor_profile: str = "",
 ) -> dict[str, Any]:
     """The answer of ``GET /containers/{id}/json``."""
     argv = record.argv
@@ -68,7 +69,7 @@ def inspect_document(
         "Platform": "linux",
         "MountLabel": "",
         "ProcessLabel": "",
-        "AppArmorProfile": "",
+        "AppArmorProfile": apparmor_profile,
         "ExecIDs": list(exec_ids) or None,
         "HostConfig": host_config,
         "GraphDriver": dict(graph_driver),

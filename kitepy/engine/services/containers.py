@@ -229,6 +229,7 @@ class Containers:
             graph_driver=self._graph_driver(record),
             sizes=await self._sizes(record) if size else None,
             health=self._runs.health.state(record.id),
+            apparmor_profile=self._launcher.apparmor_profile(record) if record.state.started_at_ns else "",
         )
 
     def _graph_driver(self, record: ContainerRecord) -> dict[str, Any]:

@@ -179,6 +179,16 @@ def test_a_home_directory_that_can_t_hold_layers_is_told_by_its_file_system() ->
     assert "ln -s /var/lib/kitepy-home-1000 '/home/ada/.local/share/kitepy'" in command(finding)
 
 
+def test_where_the_kernel_refuses_overlay_fuse_overlayfs_helps() -> None:
+    facts = replace(GOOD, kernel=(5, 4), namespaces=NamespaceProbe(overlay="Operation not permitted"))
+    finding = found(facts, "overlay")
+    assert finding.severity is Severity.BLOCKS
+    assert "sudo apt-get install -y fuse-overlayfs" in command(finding)
+    finding = found(replace(facts, fuse_overlay=Tool("/usr/bin/fuse-overlayfs", version="1.10")), "overlay")
+    assert finding.severity is Severity.DEGRADES
+    assert "fuse-overlayfs" in finding.meaning
+
+
 @pytest.mark.parametrize(
     ("probe", "expected"),
     [
