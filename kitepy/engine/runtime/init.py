@@ -64,7 +64,8 @@ def run_first_process(
         context.fuse = fuse
         os.umask(0)
         give_stdio(plan, plan.process, stdio)
-        apparmor_fd = open_apparmor_attribute(plan.process)
+        context.process = plan.process
+        context.open_apparmor()
         for operation in plan.operations:
             if in_cgroup and isinstance(operation, JoinCgroup):
                 continue
@@ -73,7 +74,9 @@ def run_first_process(
         step = ""
         if stdio is None:
             stdio = _hand_over_terminal(channel, context.terminal_master_fd, context.terminal_slave_fd)
-        become(plan.process, seccomp_program, plan.seccomp_flags, stdio, plan.terminal, machine.last_capability, apparmor_fd)
+        become(
+            plan.process, seccomp_program, plan.seccomp_flags, stdio, plan.terminal, machine.last_capability, context.apparmor_fd
+        )
     except BaseException as error:
         _report(channel, error, step)
     os._exit(255)

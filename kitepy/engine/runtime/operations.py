@@ -17,7 +17,7 @@ from kitepy.engine.kernel.fuse_overlay import FuseServer
 from kitepy.engine.kernel.packets import send
 from kitepy.engine.kernel.paths import open_in_root, open_or_create
 from kitepy.engine.kernel.user_namespaces import become_root, enter_user_namespace
-from kitepy.engine.runtime.process import raise_hard_limits
+from kitepy.engine.runtime.process import open_apparmor_attribute, raise_hard_limits
 
 
 class Context:
@@ -37,6 +37,14 @@ class Context:
         self.null_tree_source = -1
         self.terminal_master_fd = -1
         self.terminal_slave_fd = -1
+        self.process: dict[str, object] = {}
+        self.apparmor_fd: int | None = None
+
+    def open_apparmor(self) -> None:
+        """Open the process's own AppArmor attribute, while /proc is the host's; only the process that opens it may write it."""
+        if self.apparmor_fd is not None:
+            os.close(self.apparmor_fd)
+        self.apparmor_fd = open_apparmor_attribute(self.process)
 
 
 class Operation:
@@ -150,6 +158,7 @@ class EnterUserNamespace(Operation):
         if not os.read(go_read, 1):
             os._exit(255)  # the predecessor was killed, so that the monitor may not know of this process
         os.close(go_read)
+        context.open_apparmor()
 
 
 class BecomeNamespaceRoot(Operation):
