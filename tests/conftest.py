@@ -58,9 +58,9 @@ def _needs(request: pytest.FixtureRequest) -> None:
 
 
 @pytest.fixture(name="tmp_path")
-def _tmp_path(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
+def _tmp_path(tmp_path: Path) -> Iterator[Path]:
     """With an ordinary user's engine: a directory of that user, in a place that the user can reach."""
-    if not ROOTLESS or "session_engine" not in request.fixturenames:
+    if not ROOTLESS:
         yield tmp_path
         return
     directory = Path(tempfile.mkdtemp(prefix="kt-", dir="/var/tmp"))

@@ -205,8 +205,12 @@ def _mounts(record: ContainerRecord, around: Surroundings) -> list[dict[str, Any
     if around.last_group >= _TTY_GROUP:
         terminals.append(f"gid={_TTY_GROUP}")
     mapped = ("idmap",) if around.remapping is not None else ()
+    proc = _mount("/proc", "proc", "proc", "nosuid", "noexec", "nodev")
+    if host.pid_mode == "host" and around.bind_devices:
+        # Root of a user namespace may mount /proc only for a PID namespace that belongs to it: the host's own is shown.
+        proc = _mount("/proc", "bind", "/proc", "rbind", "rprivate", "nosuid", "noexec", "nodev")
     mounts = [
-        _mount("/proc", "proc", "proc", "nosuid", "noexec", "nodev"),
+        proc,
         _mount("/dev", "tmpfs", "tmpfs", "nosuid", "strictatime", "mode=755", "size=65536k"),
         _mount("/dev/pts", "devpts", "devpts", "nosuid", "noexec", *terminals),
         _mount("/sys", "sysfs", "sysfs", "nosuid", "noexec", "nodev", sys_access),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -290,3 +291,10 @@ def test_a_terminals_size_is_passed_on() -> None:
     assert process["consoleSize"] == {"height": 24, "width": 80}
     assert "TERM=xterm" in process["env"]
     assert "consoleSize" not in spec(config=ContainerConfig(cmd=["sh"], tty=True))["process"]
+
+
+def test_in_a_user_namespace_the_hosts_processes_are_shown_by_the_hosts_proc() -> None:
+    around = replace(AROUND, bind_devices=True)
+    assert mount_at(spec(around=around, pid_mode="host"), "/proc")["type"] == "bind"
+    assert mount_at(spec(around=around), "/proc")["type"] == "proc"
+    assert mount_at(spec(pid_mode="host"), "/proc")["type"] == "proc"
