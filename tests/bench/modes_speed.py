@@ -72,10 +72,8 @@ def main() -> None:
             for name, place in places.items():
                 found[name].append(measure(*place))
         for figure in found["root"][0]:
-            medians = {name: statistics.median(round_[figure] for round_ in rounds) for name, rounds in found.items()}
-            print(
-                f"{figure:26} root {medians['root']:7.1f}   user {medians['user']:7.1f}   ratio {medians['user'] / medians['root']:.2f}"
-            )
+            one, other = (statistics.median(round_[figure] for round_ in found[name]) for name in ("root", "user"))
+            print(f"{figure:26} root {one:7.1f}   user {other:7.1f}   ratio {other / one:.2f}")
         for client, _, _ in places.values():
             client.close()
 
