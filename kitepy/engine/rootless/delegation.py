@@ -26,7 +26,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from kitepy.engine.kernel.cgroups import HELPERS, own_group
+from kitepy.engine.kernel.cgroups import HELPERS, own_group, write_value
 from kitepy.engine.kernel.cgroups_v2 import find_unified
 
 _WANTED = ("memory", "pids", "cpu", "cpuset", "io", "hugetlb")
@@ -76,7 +76,7 @@ def obtain(exec_root: Path, environ: Mapping[str, str]) -> Delegation:
 def go_back(delegation: Delegation) -> None:
     """Move the calling process to where it was, if that was a group of the user's: systemd looks there for a unit's processes."""
     if delegation.former:
-        _write(f"{delegation.former}/cgroup.procs", "0")
+        write_value(f"{delegation.former}/cgroup.procs", "0")
 
 
 def scope_name(exec_root: Path) -> str:
@@ -150,7 +150,7 @@ def _prepare(base: str) -> tuple[str, ...]:
     """Leave the base's own level to groups alone and switch its controllers on; gives those that it lacks."""
     with contextlib.suppress(FileExistsError):
         os.mkdir(f"{base}/{HELPERS}", 0o755)
-    _write(f"{base}/{HELPERS}/cgroup.procs", "0")
+    write_value(f"{base}/{HELPERS}/cgroup.procs", "0")
     available = Path(f"{base}/cgroup.controllers").read_text(encoding="ascii").split()
     wanted = [name for name in _WANTED if name in available]
     enabled = Path(f"{base}/cgroup.subtree_control").read_text(encoding="ascii").split()
@@ -158,7 +158,7 @@ def _prepare(base: str) -> tuple[str, ...]:
         if name in enabled:
             continue
         try:
-            _write(f"{base}/cgroup.subtree_control", f"+{name}")
+            write_value(f"{base}/cgroup.subtree_control", f"+{name}")
         except OSError as error:
             others = Path(f"{base}/cgroup.procs").read_text(encoding="ascii").split()
             if others:
@@ -176,13 +176,3 @@ def _may_move(source: str, target: str) -> bool:
     return os.access(f"{os.path.commonpath([source, target])}/cgroup.procs", os.W_OK) and os.access(
         f"{source}/cgroup.procs", os.W_OK
     )
-
-
-def _write(path: str, value: str) -> None:
-    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-    try:
-        os.write(fd, value.encode())
-    except OSError as error:
-        raise OSError(error.errno, f"write {value!r} to {path}: {error.strerror}") from error
-    finally:
-        os.close(fd)
