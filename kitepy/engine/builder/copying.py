@@ -215,7 +215,8 @@ class _Copier:
                 return
             fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory_fd)
             try:
-                self._file(fd, target, status)
+                # Looked at again: what was a file when the directory was read may be something else by now.
+                self._file(fd, target, os.fstat(fd))
             finally:
                 os.close(fd)
             if status.st_nlink > 1:
