@@ -141,6 +141,10 @@ class CgroupV2(CgroupDriver):
     def update(self, path: str, resources: dict[str, object]) -> None:
         for controller, file, value, title in plan_settings(resources):
             target = f"{self._root}{path}/{file}"
+            bfq = f"{self._root}{path}/io.bfq.weight"
+            if file == "io.weight" and os.path.exists(bfq):
+                # The BFQ scheduler has the weights of version 1, from 1 to 1000; only the cost model has the wider scale.
+                target, value = bfq, str(section(resources, "blockIO")["weight"])
             if not os.path.exists(target):
                 raise unsupported(title, f"the controller {controller!r} is not available (no {file})")
             write_value(target, value)
@@ -181,11 +185,18 @@ class CgroupV2(CgroupDriver):
             write_value(f"{self._root}{path}/cgroup.kill", "1")
         except FileNotFoundError:
             if os.path.isdir(self._root + path):  # cgroup.kill is Linux 5.14
-                for pid in self.pids(path):
-                    try:
-                        os.kill(pid, 9)
-                    except ProcessLookupError:
-                        continue
+                self._kill_each(path)
+
+    def _kill_each(self, path: str) -> None:
+        for _ in range(10):  # a fork may slip in between reading and killing
+            pids = self.pids(path)
+            if not pids:
+                return
+            for pid in pids:
+                try:
+                    os.kill(pid, 9)
+                except ProcessLookupError:
+                    continue
 
     def pids(self, path: str) -> list[int]:
         return read_pids(self._root + path)
