@@ -22,14 +22,6 @@ from kitepy.engine.runtime.operations import Context, JoinCgroup
 from kitepy.engine.runtime.plan import Plan
 from kitepy.engine.runtime.process import Document, ProcessError, become, open_apparmor_attribute, raise_hard_limits
 
-_EXEC_NAMESPACES = (
-    namespaces.CLONE_NEWNS
-    | namespaces.CLONE_NEWUTS
-    | namespaces.CLONE_NEWIPC
-    | namespaces.CLONE_NEWNET
-    | namespaces.CLONE_NEWCGROUP
-)
-
 
 class Machine:
     """What the launcher finds out once, before it forks: the control group driver and the kernel's last capability."""
@@ -106,11 +98,11 @@ def run_exec_process(
         if isinstance(score, int) and score:
             _write_oom_score(score)
         if plan.user_namespace is None:
-            namespaces.setns(pidfd, _EXEC_NAMESPACES)
+            namespaces.setns(pidfd, plan.entered_namespaces)
         else:
             give_stdio(plan, process, stdio)
             raise_hard_limits(process.get("rlimits"))
-            enter_user_namespace(pidfd, _EXEC_NAMESPACES)
+            enter_user_namespace(pidfd, plan.entered_namespaces)
             become_root()
         syscalls.join_session_keyring("_ses.exec")
         terminal = bool(process.get("terminal"))

@@ -154,6 +154,7 @@ class Plan:
 
     __slots__ = (
         "cgroup_path",
+        "entered_namespaces",
         "fuse",
         "operations",
         "parent_namespaces",
@@ -168,6 +169,9 @@ class Plan:
     def __init__(self) -> None:
         self.cgroup_path = ""
         self.resources: Document = {}
+        self.entered_namespaces = 0
+        """Flags of those that process 1 is in and the monitor isn't, but for PID and user namespaces. The others are the host's:
+        they need not be joined again, and without root may not be."""
         self.pid_namespace: str | None = None
         """``""``: a new PID namespace, a path: that one, None: the host's. Decided before the fork, so the monitor does it."""
         self.fuse: tuple[str, str] | None = None
@@ -199,6 +203,9 @@ def make_plan(document: Document, launch: Launch) -> Plan:
         operations.append(SetOomScore(score))
     plan.user_namespace = _plan_user_namespace(linux)
     own_flags, joins, plan.pid_namespace = _plan_namespaces(linux, launch)
+    plan.entered_namespaces = own_flags
+    for join in joins:
+        plan.entered_namespaces |= join.flag
     tree = _Tree()
     _plan_mounts(document, launch, own_flags, plan, tree)
     keyring = NewKeyring(f"_ses.{launch.container_id[:32]}")
@@ -310,9 +317,9 @@ def _outside(ids: IdMap, inside: int) -> int:
     return found
 
 
-def _plan_namespaces(linux: Document, launch: Launch) -> tuple[int, list[Operation], str | None]:
+def _plan_namespaces(linux: Document, launch: Launch) -> tuple[int, list[JoinNamespace], str | None]:
     own_flags = 0
-    joins: list[Operation] = []
+    joins: list[JoinNamespace] = []
     pid_namespace: str | None = None
     entries = linux.get("namespaces")
     for entry in entries if isinstance(entries, list) else []:
@@ -468,8 +475,9 @@ def _plan_cgroup(
     attributes, _, _ = split_options(options)
     own_namespace = bool(own_flags & CLONE_NEWCGROUP)
     if launch.hierarchies is None:
-        if plan.user_namespace is not None and not own_namespace:
-            opening.append(OpenBind(-1, "/sys/fs/cgroup", False))  # its own mount would need rights over the host's groups
+        if not own_namespace:
+            # The host's own mount: a new one would need rights over the host's groups, which no user namespace gives.
+            opening.append(OpenBind(-1, "/sys/fs/cgroup", False))
             return [AttachBind(-1, target, attributes, 0, False, mounts.MS_PRIVATE, False)]
         return [MountFilesystem("cgroup2", "cgroup", target, [], attributes)]
     operations: list[Operation] = [MountFilesystem("tmpfs", "tmpfs", target, [("mode", "755")], attributes & ~mounts.ATTR_RDONLY)]
