@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from kitepy.engine.model.errors import SystemFailure
 from kitepy.engine.server.listeners import SocketAccess, UnixHost, listen
 
 pytestmark = [
@@ -60,3 +61,26 @@ def test_members_of_the_group_are_let_in(path: Path) -> None:
         assert (path.stat().st_gid, path.stat().st_mode & 0o777) == (_NOBODY, 0o660)
         assert _connects_as(12345, _NOBODY, path)
         assert not _connects_as(12345, 12345, path)
+
+
+def test_a_directory_of_another_user_or_group_is_refused(path: Path) -> None:
+    os.chown(path.parent, _NOBODY, 0)
+    with pytest.raises(SystemFailure, match="other users may write"):
+        listen(UnixHost(path), SocketAccess())
+    (listener,) = listen(UnixHost(path), SocketAccess(owner_uid=_NOBODY))  # that user is let in anyway
+    listener.close()
+    path.unlink()
+    os.chown(path.parent, 0, _NOBODY)
+    path.parent.chmod(0o775)
+    with pytest.raises(SystemFailure, match="other users may write"):
+        listen(UnixHost(path), SocketAccess())
+
+
+def test_in_a_shared_directory_another_user_s_stale_socket_is_left_alone(path: Path) -> None:
+    path.parent.chmod(0o1777)
+    with socket.socket(socket.AF_UNIX) as stale:
+        stale.bind(str(path))
+    os.chown(path, _NOBODY, _NOBODY)
+    with pytest.raises(SystemFailure, match="socket of another user"):
+        listen(UnixHost(path), SocketAccess())
+    assert path.is_socket()

@@ -133,7 +133,7 @@ class Server:
         loop = asyncio.get_running_loop()
         connections, contexts, gate = self._connections, self._contexts, ConnectionGate(str(host), self._limits(host))
         if isinstance(host, UnixHost):
-            self._sockets.append((host, host.path.stat().st_ino))
+            self._sockets.append((host, host.path.lstat().st_ino))
             self._listeners.append(await loop.create_unix_server(lambda: connections.protocol_for(gate), sock=listener))
         elif contexts is None:
             self._listeners.append(await loop.create_server(lambda: connections.protocol_for(gate), sock=listener))
@@ -164,7 +164,7 @@ class Server:
         """Remove our socket files, unless another engine has put its own there meanwhile."""
         for host, inode in self._sockets:
             with suppress(FileNotFoundError):
-                if host.path.stat().st_ino == inode:
+                if host.path.lstat().st_ino == inode:
                     host.path.unlink()
         self._sockets.clear()
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from enum import Enum
 from typing import TypeVar
 
-from aiohttp import web
+from aiohttp import StreamReader, web
 from msgspec import Struct
 
 from kitepy.engine.model.errors import Cancelled, Unsupported
 from kitepy.engine.server.api_version import ApiVersion
 from kitepy.engine.server.bodies import JSON_LIMIT_BYTES, decode_body
-from kitepy.engine.server.errors import BadRequest, BodyTooLarge
+from kitepy.engine.server.errors import BadRequest, BodyTooLarge, BodyTooSlow
 from kitepy.engine.server.protocol import EdgeProtocol
 from kitepy.engine.server.query import Query
 from kitepy.engine.services.ports import (
@@ -69,7 +70,15 @@ class Call:
         return decode_body(await self.read(JSON_LIMIT_BYTES), body_type)
 
     async def read(self, limit_bytes: int) -> bytes:
-        """The whole body; raises BodyTooLarge."""
+        """The whole body; raises BodyTooLarge, or BodyTooSlow when it trickles in."""
+        limit_s = self.protocol.limits.body_timeout_s
+        try:
+            async with asyncio.timeout(limit_s):
+                return await self._read(limit_bytes)
+        except TimeoutError:
+            raise BodyTooSlow(f"the request body did not arrive within {limit_s:g} seconds") from None
+
+    async def _read(self, limit_bytes: int) -> bytes:
         length = self.request.content_length
         if length is not None and length > limit_bytes:
             raise BodyTooLarge(f"the request body exceeds {limit_bytes} bytes")
@@ -85,16 +94,19 @@ class Call:
     async def content(self) -> AsyncIterator[bytes]:
         """The body piece by piece; tells a client that waits for it (``Expect: 100-continue``) to go on.
 
-        Raises Cancelled when the client leaves before its end.
+        Raises Cancelled when the client leaves before its end, or sends nothing for too long.
         """
         request = self.request
         if request.headers.get("Expect", "").lower() == "100-continue" and not request.content.is_eof():
             transport = request.transport
             if transport is not None:
                 transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        pause_s = self.protocol.limits.pause_timeout_s
         try:
-            while piece := await request.content.readany():
+            while piece := await _next_piece(request.content, pause_s):
                 yield piece
+        except TimeoutError:
+            raise Cancelled(f"the client sent nothing for {pause_s:g} seconds amid the request body") from None
         except web.RequestPayloadError as error:
             raise BadRequest(f"the request body can't be read: {error}") from None
         except ConnectionError:
@@ -141,6 +153,11 @@ class Call:
     @property
     def networks(self) -> NetworkService:
         return _present(self._services.networks, "networks")
+
+
+async def _next_piece(content: StreamReader, pause_s: float | None) -> bytes:
+    async with asyncio.timeout(pause_s):
+        return await content.readany()
 
 
 def _present(service: Service | None, resource: str) -> Service:

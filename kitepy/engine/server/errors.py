@@ -56,6 +56,12 @@ class BodyTooLarge(EdgeError):
     status = 413
 
 
+class BodyTooSlow(EdgeError):
+    """The body didn't come in time."""
+
+    status = 408
+
+
 def status_of(error: errors.EngineError) -> int:
     """The status of an error, by its nearest kind in the table."""
     for kind in type(error).__mro__:

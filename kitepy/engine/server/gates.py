@@ -23,6 +23,10 @@ class Limits:
     handshake_timeout_s: float = 10.0
     head_timeout_s: float = 60.0
     """From a request's first byte to the end of its head."""
+    body_timeout_s: float = 60.0
+    """For the whole of a body that is read before anything is done: JSON."""
+    pause_timeout_s: float | None = None
+    """Between two pieces of a body that is used as it comes (archives, build contexts), however long all of it takes."""
     idle_timeout_s: float = 3630.0
     """Between requests. Clients keep connections for their next one and cope with their end."""
 
@@ -34,7 +38,7 @@ def unix_limits(open_files: int) -> Limits:
 
 def tcp_limits(open_files: int) -> Limits:
     """For a port that machines reach which may be hostile or simply vanish."""
-    return Limits(connections=max(64, min(1024, open_files // 8)), idle_timeout_s=300.0)
+    return Limits(connections=max(64, min(1024, open_files // 8)), idle_timeout_s=300.0, pause_timeout_s=600.0)
 
 
 class ConnectionGate:

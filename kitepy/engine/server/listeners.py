@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import stat
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -94,36 +95,72 @@ def listen(host: Host, access: SocketAccess) -> list[socket.socket]:
 
 def _listen_unix(path: Path, access: SocketAccess) -> socket.socket:
     path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    _remove_stale(path)
+    shared = _check_directory(path.parent, access)
+    _remove_stale(path, only_own=shared)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-    # The mode is right from the first moment: bind(2) honours the umask. No other thread runs yet that could mind.
-    previous = os.umask(0o177)
     try:
+        # bind(2) gives the file the mode of the socket's own inode, so nobody else can connect for even a moment, and the
+        # process's umask, which all threads share, is left alone.
+        os.fchmod(listener.fileno(), 0o600)
         listener.bind(str(path))
-        if access.owner_uid is not None or access.group_gid is not None:
-            os.chown(path, _or_same(access.owner_uid), _or_same(access.group_gid), follow_symlinks=False)
-        if access.group_gid is not None:
-            os.chmod(path, 0o660)
+        _give_access(path, access)
         listener.listen(_BACKLOG)
         listener.setblocking(False)
     except BaseException:
         listener.close()
         raise
-    finally:
-        os.umask(previous)
     return listener
+
+
+def _check_directory(directory: Path, access: SocketAccess) -> bool:
+    """Whether others may make files there, too (as in /tmp); raises OSError when they could put their own socket in our place."""
+    found = directory.stat()
+    shared = bool(found.st_mode & stat.S_IWOTH)
+    if found.st_mode & stat.S_ISVTX:
+        return shared or bool(found.st_mode & stat.S_IWGRP)  # files are removed and renamed by their owners alone
+    trusted_uids = {0, os.geteuid(), access.owner_uid}
+    trusted_gids = {0, os.getegid(), access.group_gid}
+    if shared or found.st_uid not in trusted_uids or (found.st_mode & stat.S_IWGRP and found.st_gid not in trusted_gids):
+        raise OSError(
+            errno.EACCES,
+            f"other users may write in {directory} and could put a socket of their own in its place; use another directory",
+        )
+    return False
+
+
+def _give_access(path: Path, access: SocketAccess) -> None:
+    """Let in whom ``access`` names: first the owner, then the mode, which until then lets in nobody else."""
+    if access.owner_uid is None and access.group_gid is None:
+        return
+    fd = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        found = os.fstat(fd)
+        if not stat.S_ISSOCK(found.st_mode) or found.st_uid != os.geteuid():
+            raise OSError(errno.EEXIST, "another file was put in its place")
+        itself = f"/proc/self/fd/{fd}"
+        os.chown(itself, _or_same(access.owner_uid), _or_same(access.group_gid))
+        if access.group_gid is not None:
+            os.chmod(itself, 0o660)
+    finally:
+        os.close(fd)
 
 
 def _or_same(number: int | None) -> int:
     return -1 if number is None else number
 
 
-def _remove_stale(path: Path) -> None:
-    """Remove a socket that nobody listens on; raises OSError when somebody does, or when it is no socket."""
-    if not path.exists() and not path.is_symlink():
+def _remove_stale(path: Path, *, only_own: bool) -> None:
+    """Remove a socket that nobody listens on; raises OSError when somebody does, or for anything else: links aren't followed."""
+    try:
+        found = path.lstat()
+    except FileNotFoundError:
         return
-    if not path.is_socket():
+    if stat.S_ISLNK(found.st_mode):
+        raise OSError(errno.EEXIST, "there is a symbolic link of that name")
+    if not stat.S_ISSOCK(found.st_mode):
         raise OSError(errno.EEXIST, "there is a file of that name that is not a socket")
+    if only_own and found.st_uid != os.geteuid():
+        raise OSError(errno.EEXIST, "there is a socket of another user of that name")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(1.0)
         try:

@@ -16,7 +16,7 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http import RawRequestMessage
 from aiohttp.web_protocol import RequestHandler
 
-from kitepy.engine.server.gates import ConnectionGate
+from kitepy.engine.server.gates import ConnectionGate, Limits
 from kitepy.engine.server.raw_request import LONGEST_HEAD, NOT_RAW, UNFINISHED, end_of_raw_request
 
 _EARLY_LIMIT_BYTES = 256 * 1024
@@ -47,6 +47,11 @@ class EdgeProtocol(RequestHandler):
         """Set while an answer is streamed that nobody wants once the client has left."""
         self.payload: StreamReader | None = None
         """The body of the latest request."""
+
+    @property
+    def limits(self) -> Limits:
+        """The bounds of the listener that this connection came in by."""
+        return self._gate.limits
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)

@@ -74,6 +74,47 @@ def test_a_connection_without_requests_is_closed_after_a_while(bounded: Any) -> 
     assert _rest(used).startswith(b"HTTP/1.1 200")
 
 
+_CREATE = b"POST /containers/create HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+
+
+@pytest.mark.parametrize(
+    ("head", "piece"),
+    [(b"Content-Length: 100000\r\n\r\n", b" "), (b"Transfer-Encoding: chunked\r\n\r\n", b"1\r\n \r\n")],
+    ids=["length", "chunks"],
+)
+def test_json_that_trickles_in_is_given_up(bounded: Any, edge: Any, head: bytes, piece: bytes) -> None:
+    connection = bounded(Limits(connections=4, body_timeout_s=0.3))()
+    connection.sendall(_CREATE + head)
+    connection.settimeout(0.02)
+    answer = b""
+    for _ in range(1000):  # each byte comes soon after the one before
+        try:
+            connection.sendall(piece)
+            answer = connection.recv(65536)
+        except TimeoutError:
+            continue
+        break
+    assert answer.startswith(b"HTTP/1.1 408")
+    assert b"did not arrive within 0.3 seconds" in answer
+    assert edge.containers.last_body is None
+
+
+def test_an_archive_may_take_longer_than_json_but_not_stand_still(bounded: Any, edge: Any) -> None:
+    connect = bounded(Limits(connections=4, body_timeout_s=0.05, pause_timeout_s=2.0))
+    head = b"PUT /containers/web/archive?path=/ HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    slow, trickling = connect(), connect()
+    slow.sendall(head + b"3\r\ntar\r\n")
+    trickling.sendall(_CREATE + b"Content-Length: 9\r\n\r\n{")
+    assert trickling.recv(65536).startswith(b"HTTP/1.1 408")  # so the other has had more time than JSON gets
+    slow.sendall(b"4\r\nball\r\n0\r\n\r\n")
+    assert slow.recv(65536).startswith(b"HTTP/1.1 200")
+    assert edge.containers.calls[-1][3] == b"tarball"
+    stuck = connect()
+    stuck.sendall(head + b"3\r\ntar\r\n")
+    assert b"sent nothing for 2 seconds" in stuck.recv(65536)
+    assert edge.containers.calls[-1][3] == b"tarball"
+
+
 def test_a_request_that_takes_long_is_not_cut_off_by_these_limits(bounded: Any, edge: Any) -> None:
     connect = bounded(Limits(connections=4, head_timeout_s=0.05, idle_timeout_s=0.05))
     waiting = connect()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -105,6 +106,70 @@ def test_a_file_is_not_mistaken_for_a_stale_socket(tmp_path: Path) -> None:
     with pytest.raises(SystemFailure, match="not a socket"):
         listen(UnixHost(path), SocketAccess())
     assert path.read_text() == "precious"
+
+
+def test_a_link_at_the_sockets_path_is_neither_followed_nor_removed(tmp_path: Path) -> None:
+    target, path = tmp_path / "other", tmp_path / "s"
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(str(target))
+        other.listen(1)
+        other.setblocking(False)
+        path.symlink_to(target)
+        with pytest.raises(SystemFailure, match="symbolic link"):
+            listen(UnixHost(path), SocketAccess())
+        with pytest.raises(BlockingIOError):
+            other.accept()  # nobody knocked
+    with pytest.raises(SystemFailure, match="symbolic link"):  # the target is stale by now
+        listen(UnixHost(path), SocketAccess())
+    assert path.is_symlink()
+    assert target.is_socket()
+
+
+def test_a_dangling_link_makes_no_socket_elsewhere(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    path.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(SystemFailure, match="symbolic link"):
+        listen(UnixHost(path), SocketAccess())
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_a_directory_where_others_may_write_is_refused_unless_it_is_sticky(tmp_path: Path) -> None:
+    directory = tmp_path / "d"
+    directory.mkdir()
+    directory.chmod(0o777)
+    with pytest.raises(SystemFailure, match="other users may write"):
+        listen(UnixHost(directory / "s"), SocketAccess())
+    assert list(directory.iterdir()) == []
+    directory.chmod(0o1777)
+    (listener,) = listen(UnixHost(directory / "s"), SocketAccess())
+    listener.close()
+
+
+def test_the_mode_does_not_hang_on_the_umask_and_the_umask_stays(tmp_path: Path) -> None:
+    previous = os.umask(0)
+    try:
+        (listener,) = listen(UnixHost(tmp_path / "s"), SocketAccess())
+        listener.close()
+        assert os.umask(0) == 0
+    finally:
+        os.umask(previous)
+    assert (tmp_path / "s").stat().st_mode & 0o777 == 0o600
+
+
+def test_nobody_else_is_let_in_before_the_group_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, modes = tmp_path / "s", []
+    original = os.chown
+
+    def chown(*arguments: Any, **options: Any) -> None:
+        modes.append(path.stat().st_mode & 0o777)
+        original(*arguments, **options)
+        modes.append(path.stat().st_mode & 0o777)
+
+    monkeypatch.setattr(os, "chown", chown)
+    (listener,) = listen(UnixHost(path), SocketAccess(group_gid=os.getgid()))
+    listener.close()
+    assert modes == [0o600, 0o600]
+    assert path.stat().st_mode & 0o777 == 0o660
 
 
 def test_a_port_in_use_is_named() -> None:
