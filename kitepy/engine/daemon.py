@@ -17,6 +17,7 @@ from kitepy import __version__
 from kitepy.engine.builder.changes import apply_changes
 from kitepy.engine.config import EngineConfig
 from kitepy.engine.kernel import apparmor, cgroups
+from kitepy.engine.kernel.capabilities import last_capability, own_permitted
 from kitepy.engine.kernel.cgroups_none import NoCgroups
 from kitepy.engine.kernel.port_sockets import bind_port
 from kitepy.engine.kernel.user_namespaces import in_user_namespace
@@ -38,6 +39,7 @@ from kitepy.engine.server.call import Services
 from kitepy.engine.server.listeners import SocketAccess, exposure_warnings, parse_host
 from kitepy.engine.server.tls import TlsFiles
 from kitepy.engine.services.builds import BuildService
+from kitepy.engine.services.capability_sets import DEFAULT_CAPABILITIES, lacking_capabilities
 from kitepy.engine.services.container_creation import ContainerCreation
 from kitepy.engine.services.container_index import ContainerIndex
 from kitepy.engine.services.container_launch import ContainerLauncher
@@ -228,7 +230,12 @@ async def _compose(
     )
     networks = NetworkService(bridge, lambda container_id: _name_of(index, container_id))
     seccomp = SeccompProfiles(config.seccomp_profile)
-    security = SecurityDefaults(config.no_new_privileges, await asyncio.to_thread(_apparmor_profile))
+    security = SecurityDefaults(
+        config.no_new_privileges,
+        await asyncio.to_thread(_apparmor_profile),
+        lacking_capabilities(own_permitted(), last_capability()),
+        lacking_capabilities(-1, last_capability()),
+    )
     container_launcher = ContainerLauncher(
         bridge=bridge,
         overlays=overlays,
@@ -267,6 +274,7 @@ async def _compose(
             volumes=volumes,
             default_ulimits=default_ulimits,
             remapped=remapping is not None,
+            security=security,
         ),
         waits=waits,
         images=images,
@@ -332,6 +340,7 @@ async def _compose(
                 *_outside_warnings(session),
                 *_overlay_warnings(overlay_problem),
                 *_exposure_warnings(config),
+                *_capability_warnings(security, remapped=remapping is not None),
             ),
         ),
     )
@@ -413,6 +422,14 @@ def _overlay_warnings(problem: str) -> tuple[str, ...]:
     if not problem:
         return ()
     return (f"WARNING: fuse-overlayfs serves the containers' files, which is slow: the kernel refuses overlays: {problem}",)
+
+
+def _capability_warnings(security: SecurityDefaults, *, remapped: bool) -> tuple[str, ...]:
+    lacking = security.unknown_capabilities if remapped else security.lacking_capabilities
+    missing = [name for name in DEFAULT_CAPABILITIES if name in lacking]
+    if not missing:
+        return ()
+    return (f"WARNING: containers go without {', '.join(missing)}: the engine hasn't got it itself",)
 
 
 def _name_of(index: ContainerIndex, container_id: str) -> str:

@@ -61,7 +61,7 @@ class EngineUnderTest:
         if rootless:
             give_to_user(self.home)
         self._options = options
-        self._program = program
+        self.program = program
         self._bip = unused_bip()
         self._process: subprocess.Popen[bytes] | None = None
         self._container_ids: set[str] = set()
@@ -90,7 +90,7 @@ class EngineUnderTest:
     @property
     def command(self) -> list[str]:
         """The engine's command line."""
-        engine = [*self._program, *self.options]
+        engine = [*self.program, *self.options]
         if self.rootless:
             overlay = self.data_root if self._data_on_overlay else None
             engine = user_command(self.home, engine, tun_mode=self._tun_mode, overlay=overlay)

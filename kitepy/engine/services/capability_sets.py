@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 
 from kitepy.engine.model.errors import InvalidParameter
 
@@ -33,6 +33,23 @@ def _normalised(names: Iterable[str]) -> list[str]:
             raise InvalidParameter(f'invalid capability: "{name}"')
         found.append(upper)
     return found
+
+
+def lacking_capabilities(permitted: int, last: int) -> frozenset[str]:
+    """The names that a process with this permitted set can't hand on, or that the kernel (up to number ``last``) doesn't know."""
+    return frozenset(name for number, name in enumerate(ALL_CAPABILITIES) if number > last or not permitted >> number & 1)
+
+
+def check_available(added: Iterable[str], lacking: Set[str]) -> None:
+    """Refuse a capability that is asked for by name and can't be given; raises InvalidParameter, worded as dockerd does.
+
+    ``ALL`` and ``--privileged`` stand for all that there are, as with Docker.
+    """
+    for name in _normalised(added):
+        if name in lacking:
+            raise InvalidParameter(
+                f'invalid CapAdd: capability not supported by kernel or not available in the current environment: "{name}"'
+            )
 
 
 def effective_capabilities(added: Iterable[str], dropped: Iterable[str], privileged: bool) -> tuple[str, ...]:

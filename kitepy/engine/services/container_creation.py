@@ -23,6 +23,7 @@ from kitepy.engine.services.container_mounts import WantedMount, inherited_mount
 from kitepy.engine.services.container_names import check_name, suggest_name
 from kitepy.engine.services.images import ImageService
 from kitepy.engine.services.remapping import check_user_namespace
+from kitepy.engine.services.security_options import NO_DEFAULTS, SecurityDefaults
 from kitepy.engine.services.signals import parse_signal
 from kitepy.engine.services.volumes import VolumeService
 from kitepy.engine.storage.layers import LayerStore
@@ -42,9 +43,11 @@ class ContainerCreation:
         volumes: VolumeService,
         default_ulimits: tuple[Ulimit, ...] = (),
         remapped: bool = False,
+        security: SecurityDefaults = NO_DEFAULTS,
     ) -> None:
         """``remapped``: containers get user namespaces of their own unless they opt out."""
         self._remapped = remapped
+        self._security = security
         self._index = index
         self._images = images
         self._layers = layers
@@ -67,6 +70,8 @@ class ContainerCreation:
         host = request_rules.fill_host_config(body.host_config, default_ulimits=self._default_ulimits)
         warnings = request_rules.check_host_config(host)
         check_user_namespace(host, remapped=self._remapped)
+        remapped = self._remapped and host.userns_mode != "host"
+        self._security.check_capabilities(host.cap_add or (), remapped=remapped)
         request_rules.check_network_combination(config, host)
         self._check_networks(host.network_mode, body.networking_config)
         wanted = wanted_mounts(config, host, self._inherited(host.volumes_from or ()))

@@ -194,6 +194,8 @@ class ContainerLauncher:
         own_network = netns_fd is not None
         host = record.host_config
         remapping = self.remapping_of(record)
+        # Again, because an engine that was started another way since may lack what that one had.
+        self.security.check_capabilities(host.cap_add or (), remapped=remapping is not None)
         namespace_paths = _namespace_paths(record, pid_of)
         if peer is None:
             self._write_identity(record, directory, hostname, own_network=own_network)

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from kitepy.engine.model.errors import InvalidParameter, Unsupported
+from kitepy.engine.services.capability_sets import check_available
 
 UNCONFINED = "unconfined"
 # The kernel takes the name after a space; a line break or a null byte would end it (aa_change_onexec(3)).
@@ -39,6 +40,14 @@ class SecurityDefaults:
     no_new_privileges: bool = False
     apparmor_profile: str = ""
     """Profile of containers that aren't privileged; empty when the host has no AppArmor."""
+    lacking_capabilities: frozenset[str] = frozenset()
+    """What the engine hasn't itself, and so can't give to a container in its own user namespace."""
+    unknown_capabilities: frozenset[str] = frozenset()
+    """What the kernel doesn't know; a container in a user namespace that was made for it can have all else."""
+
+    def check_capabilities(self, added: Iterable[str], *, remapped: bool) -> None:
+        """Refuse what ``--cap-add`` names and can't be given; raises InvalidParameter."""
+        check_available(added, self.unknown_capabilities if remapped else self.lacking_capabilities)
 
     def apparmor_profile_for(self, options: SecurityOptions, *, privileged: bool) -> str:
         """The profile to apply; empty for none. Raises InvalidParameter when one is named and the host has no AppArmor."""

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import docker
 import pytest
 from support.engine import EngineUnderTest
 from support.images import load_busybox
@@ -58,3 +59,36 @@ def test_a_bridge_of_the_users_own_is_refused() -> None:
         assert engine.command[0] == sys.executable
     finally:
         engine.remove_files()
+
+
+@pytest.mark.needs("root engine")  # in a user namespace of its own an engine has every capability
+def test_a_capability_that_the_engine_lacks_is_refused_by_name_instead_of_left_out() -> None:
+    program = ("setpriv", "--bounding-set=-net_raw,-sys_time", *EngineUnderTest.PROGRAM)
+    with EngineUnderTest(program=program) as engine:
+        client = engine.docker()
+        image = load_busybox(client)
+        words = 'not available in the current environment: "CAP_SYS_TIME"'
+        for options in ({}, {"privileged": True}, {"cap_drop": ["ALL"]}):
+            with pytest.raises(docker.errors.APIError, match=words) as refused:
+                client.containers.create(image, ["true"], cap_add=["NET_ADMIN", "sys_time"], **options)
+            assert refused.value.status_code == 400
+        # ALL and the defaults are what there is; of the defaults somebody should know.
+        for options in ({"cap_add": ["ALL"]}, {}, {"privileged": True}):
+            output = client.containers.run(image, ["grep", "CapBnd", "/proc/self/status"], remove=True, **options)
+            assert not int(output.split()[1], 16) & (1 << 13 | 1 << 25)
+        assert any("CAP_NET_RAW" in warning for warning in client.info()["Warnings"])
+        client.close()
+
+
+@pytest.mark.needs("root engine")  # as above
+def test_a_container_that_has_a_capability_does_not_start_without_it_after_the_engine_lost_it() -> None:
+    with EngineUnderTest() as engine:
+        client = engine.docker()
+        container = client.containers.create(load_busybox(client), ["true"], cap_add=["SYS_TIME"])
+        engine.stop()
+        engine.program = ("setpriv", "--bounding-set=-sys_time", *EngineUnderTest.PROGRAM)
+        engine.start()
+        with pytest.raises(docker.errors.APIError, match="CAP_SYS_TIME") as refused:
+            container.start()
+        assert refused.value.status_code == 400
+        client.close()

@@ -5,7 +5,13 @@ from __future__ import annotations
 import pytest
 
 from kitepy.engine.model.errors import InvalidParameter
-from kitepy.engine.services.capability_sets import ALL_CAPABILITIES, DEFAULT_CAPABILITIES, effective_capabilities
+from kitepy.engine.services.capability_sets import (
+    ALL_CAPABILITIES,
+    DEFAULT_CAPABILITIES,
+    check_available,
+    effective_capabilities,
+    lacking_capabilities,
+)
 
 
 def test_the_default_set_is_dockers_fourteen() -> None:
@@ -46,3 +52,19 @@ def test_unknown_ones_are_refused_even_when_privileged(names: list[str]) -> None
     for privileged in (False, True):
         with pytest.raises(InvalidParameter, match="invalid capability"):
             effective_capabilities((), names, privileged)
+
+
+def test_what_a_process_has_not_or_the_kernel_does_not_know_is_lacking() -> None:
+    everything = (1 << 41) - 1
+    assert lacking_capabilities(everything, 40) == frozenset()
+    assert lacking_capabilities(everything & ~(1 << 25), 40) == {"CAP_SYS_TIME"}
+    assert lacking_capabilities(-1, 37) == {"CAP_PERFMON", "CAP_BPF", "CAP_CHECKPOINT_RESTORE"}
+
+
+@pytest.mark.parametrize("name", ["SYS_TIME", "cap_sys_time"])
+def test_a_lacking_capability_is_refused_only_where_it_is_named(name: str) -> None:
+    lacking = {"CAP_SYS_TIME", "CAP_NET_RAW"}
+    check_available(["ALL", "NET_ADMIN"], lacking)
+    check_available((), lacking)
+    with pytest.raises(InvalidParameter, match='"CAP_SYS_TIME"'):
+        check_available(["NET_ADMIN", name], lacking)
