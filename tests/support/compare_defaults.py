@@ -23,12 +23,14 @@ import docker
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from support.bpf import ranges  # found only once the path is set
-from support.deliberate_differences import DELIBERATE, reason_for
+from support.deliberate_differences import DELIBERATE, find_difference
 from support.profile_facts import VARIANTS, Facts, collect, load_probe_image
 
 ABSENT = "(absent)"
-OF_THE_MACHINE = ("links", "settings", "limits", "writable")
-"""Topics that tell of one machine's networks, defaults and devices; they are compared side by side, but not kept."""
+OF_THE_MACHINE = ("links", "settings", "limits")
+"""Topics that tell of one machine's networks and defaults; they are compared side by side, but not kept."""
+UNPROTECTED = ("--privileged", "--security-opt systempaths=unconfined")
+"""Variants in which nearly all of /proc/sys and /sys can be written: what that is tells of the machine, and isn't kept."""
 
 
 class Fact(NamedTuple):
@@ -64,6 +66,11 @@ def facts_of(url: str, variants: list[str]) -> tuple[str, dict[str, Facts]]:
         client.close()
 
 
+def is_kept(variant: str, topic: str) -> bool:
+    """Whether this topic of this variant is in the stored table."""
+    return topic not in OF_THE_MACHINE and not (topic == "writable" and variant in UNPROTECTED)
+
+
 def pack(sides: dict[str, Facts]) -> dict[str, Facts]:
     """Each variant as what differs from the default one; a fact that is absent there is null."""
     default = sides["default"]
@@ -72,7 +79,7 @@ def pack(sides: dict[str, Facts]) -> dict[str, Facts]:
         if variant == "default":
             continue
         changes: dict[str, dict[str, str]] = {}
-        for topic in {**default, **topics}:
+        for topic in (topic for topic in {**default, **topics} if is_kept(variant, topic)):
             base, own = default.get(topic, {}), topics.get(topic, {})
             different = {key: own.get(key) for key in {**base, **own} if base.get(key) != own.get(key)}
             if different:
@@ -88,6 +95,7 @@ def unpack(packed: dict[str, Facts]) -> dict[str, Facts]:
     for variant, changes in packed.items():
         if variant != "default":
             topics = {**{topic: {} for topic in changes}, **default}
+            topics = {topic: values for topic, values in topics.items() if is_kept(variant, topic)}
             merged = {topic: {**values, **changes.get(topic, {})} for topic, values in topics.items()}
             found[variant] = {
                 topic: {key: value for key, value in values.items() if value is not None} for topic, values in merged.items()
@@ -118,11 +126,11 @@ def page(names: tuple[str, str], left: dict[str, Facts], right: dict[str, Facts]
     for variant, topics in left.items():
         total = sum(len({**values, **right[variant].get(topic, {})}) for topic, values in topics.items())
         own = [fact for fact in different if fact.variant == variant]
-        meant = sum(reason_for(*fact[:3]) is not None for fact in own)
+        meant = sum(find_difference(*fact) is not None for fact in own)
         lines.append(f"| `{variant}` | {total} | {total - len(own)} | {meant} | {len(own) - meant} |")
     lines += ["", "## Deliberate differences", "", "| where | what | Docker | Kitepy | why |", "| --- | --- | --- | --- | --- |"]
     for entry in DELIBERATE:
-        example = next((fact for fact in different if reason_for(*fact[:3]) == entry.reason), None)
+        example = next((fact for fact in different if find_difference(*fact) is entry), None)
         if example is not None:
             left_text, right_text = (text.replace("|", "\\|")[:70] for text in example[3:])
             lines.append(f"| {example.topic} | `{example.key}` | `{left_text}` | `{right_text}` | {entry.reason} |")
@@ -191,12 +199,12 @@ def main() -> int:
     sides = [facts_of(url, variants) for url in options.urls]
     (left_name, left), (right_name, right) = sides
     different = list(compare(left, right))
-    defects = [fact for fact in different if reason_for(*fact[:3]) is None]
+    defects = [fact for fact in different if find_difference(*fact) is None]
     print(f"{'':2}{'variant':40} {'topic':14} {'fact':44} {left_name} -> {right_name}")
     for fact in different:
         mark = "!" if fact in defects else "="
         print(f"{mark:2}{fact.variant:40} {fact.topic:14} {fact.key:44} {fact.left} -> {fact.right}")
-    used = {reason for fact in different if (reason := reason_for(*fact[:3]))}
+    used = {entry.reason for fact in different if (entry := find_difference(*fact))}
     print("\ndeliberate:", *sorted(used), sep="\n  ")
     print(f"\n{len(different)} facts differ, {len(defects)} of them are defects")
     if options.write:
@@ -204,7 +212,7 @@ def main() -> int:
     if options.save:
         release = ".".join(os.uname().release.split(".")[:2])
         kept = {
-            variant: {topic: facts for topic, facts in topics.items() if topic not in OF_THE_MACHINE}
+            variant: {topic: facts for topic, facts in topics.items() if is_kept(variant, topic)}
             for variant, topics in left.items()
         }
         document = {"engine": left_name, "kernel": release, "machine": os.uname().machine, "facts": pack(kept)}

@@ -66,19 +66,20 @@ _TOPICS = {
     "dev": "find /dev -path '/dev/shm/*' -prune -o -print | sort | "
     "while read f; do echo $f $(stat -c '%A %u:%g %t:%T' $f) $(readlink $f); done",
     "environment": "env",
-    "identity": "id; echo pwd $(pwd); echo umask $(umask); echo hostname $(hostname | tr a-f0-9 x)",
+    "identity": "id; echo pwd $(pwd); echo umask $(umask); echo hostname $(hostname)",
     "limits": "cat /proc/self/limits",
     "files": "ls -lad / /.dockerenv /etc/hosts /etc/hostname /etc/resolv.conf /etc/mtab /dev/shm /dev/console /proc /sys 2>&1 "
     "| awk '{print $NF, $1, $3, $4}'; echo hosts $(cat /etc/hosts); echo mtab $(readlink /etc/mtab)",
-    "cgroup": "cat /proc/self/cgroup; ls /sys/fs/cgroup",
+    "cgroup": "cat /proc/self/cgroup; for f in /sys/fs/cgroup/*; do echo $f there; done",
     "settings": "find /proc/sys/net /proc/sys/kernel /proc/sys/fs/mqueue -type f 2>/dev/null | sort | while read f; do "
     "echo $f $(cat $f 2>&1); done",
     "links": "ip -o link | awk '{print $2,$3,$4,$5}' | sed 's/@if[0-9]*//'",
     "process": "/probe process",
+    # Before the calls: where they are allowed, some of them open what was protected.
+    "writable": "/probe writable 2>&1",
     "device nodes": "/probe devices 2>&1",
     "arguments": "/probe arguments 2>&1",
     "calls": "/probe calls 2>&1",
-    "writable": "/probe writable 2>&1",
 }
 _MARK = "=== topic "
 # Numbers that the machine or the moment decides.
@@ -171,6 +172,8 @@ def _entry(topic: str, line: str) -> tuple[str, str]:
         key, answer = line.split(" ", 1)
         # What reaches the call itself is told by it that the arguments are invalid, in one way or another.
         return key, answer if answer in ("EPERM", "ENOSYS", "ok", "exits", "blocks") or "signal" in answer else "invalid"
+    if topic == "identity" and line == f"hostname {os.uname().nodename}":
+        return "hostname", "(the machine's)"
     separator = ":" if topic == "status" else "=" if topic in ("environment", "identity") and "=" in line.split(" ")[0] else " "
     key, _, value = line.partition(separator)
     return key, _ID.sub("ID", _ADDRESS.sub("ADDRESS", " ".join(value.split())))

@@ -293,6 +293,15 @@ static void devices(void) {
     }
 }
 
+/* Whether a directory can be made there, which in control groups is a group. */
+static void make_group(const char *directory) {
+    char path[1100];
+    snprintf(path, sizeof path, "%s/made-by-the-probe", directory);
+    if (mkdir(path, 0755)) return;
+    printf("%s/ ok\n", directory);
+    rmdir(path);
+}
+
 static void walk(const char *directory, int depth) {
     DIR *open_directory = opendir(directory);
     if (!open_directory) return;
@@ -304,7 +313,11 @@ static void walk(const char *directory, int depth) {
         snprintf(path, sizeof path, "%s/%s", directory, entry->d_name);
         struct stat status;
         if (lstat(path, &status)) continue;
-        if (S_ISDIR(status.st_mode)) { if (strcmp(path, "/sys/fs/cgroup")) walk(path, depth + 1); }
+        if (S_ISDIR(status.st_mode)) {
+            if (strcmp(path, "/sys/fs/cgroup") == 0) make_group("/sys/fs/cgroup");
+            if (strncmp(path, "/sys/fs/cgroup/", 15) == 0) make_group(path);
+            walk(path, depth + 1);
+        }
         else if (S_ISREG(status.st_mode)) {
             int fd = open(path, O_WRONLY | O_NONBLOCK);
             if (fd >= 0) { printf("%s ok\n", path); close(fd); }
