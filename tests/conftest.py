@@ -10,7 +10,7 @@ from pathlib import Path
 
 import docker
 import pytest
-from support.engine import ROOTLESS, EngineUnderTest, docker_info
+from support.engine import PEER, ROOTLESS, EngineUnderTest, PeerEngine, docker_info
 from support.images import load_busybox
 from support.ordinary_user import UID
 
@@ -49,6 +49,8 @@ NEEDS = {
 @pytest.fixture(autouse=True)
 def _needs(request: pytest.FixtureRequest) -> None:
     """Skip, with the reason, what the engine under test can't do; the run lists the reasons."""
+    if PEER and request.node.get_closest_marker("kitepy"):
+        pytest.skip("Kitepy means to differ from its peers here")
     marker = request.node.get_closest_marker("needs")
     if marker is None or not ROOTLESS:
         return
@@ -85,7 +87,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 @pytest.fixture(scope="session")
 def session_engine() -> Iterator[EngineUnderTest]:
     """One engine for all tests of a worker; stopped and searched for leaks at the end."""
-    with EngineUnderTest() as running:
+    with PeerEngine(Path(PEER)) if PEER else EngineUnderTest() as running:
         yield running
 
 

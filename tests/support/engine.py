@@ -262,6 +262,29 @@ class EngineUnderTest:
         return [f"interface {line.split()[1]} with {self._bip}" for line in lines if self._bip in line.split()]
 
 
+class PeerEngine(EngineUnderTest):
+    """Someone else's engine on a unix socket: what a test says of behaviour can be tried on dockerd before it is asked of Kitepy.
+
+    It is neither started nor stopped, and what only an engine of ours has (directories, log, leaks) is not there.
+    """
+
+    def __init__(self, socket: Path) -> None:
+        super().__init__()
+        self.socket = socket
+        self.log = self.home / "log"
+        self.log.touch()
+
+    def __enter__(self) -> PeerEngine:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.remove_files()
+
+
+PEER = os.environ.get("KITEPY_TEST_PEER", "")
+"""A peer's socket: tests of behaviour then ask that engine instead of one of ours."""
+
+
 def docker_info(engine: EngineUnderTest) -> dict[str, Any]:
     """``GET /info``, once."""
     client = engine.docker()
