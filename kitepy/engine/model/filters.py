@@ -1,6 +1,7 @@
 """The ``filters`` of list, prune and events calls: parsing the two JSON forms and matching; which keys exist is for each service.
 
-Engine API: a JSON object whose values are lists of strings, or, from older clients, objects with the strings as keys.
+Engine API: a JSON object whose values are lists of strings, or, from older clients, objects with the strings as keys and a
+boolean that says nothing. All values have the same form, and null stands for the empty value of its place.
 Values of one key are alternatives; different keys must all match, and so must all labels.
 """
 
@@ -37,7 +38,10 @@ class Filters:
             return cls()
         if not isinstance(document, dict):
             raise InvalidParameter("invalid filter: not a JSON object")
-        return cls({key: found for key, given in document.items() if (found := _strings(key, given))})
+        forms = {type(given) for given in document.values() if given is not None}
+        if len(forms) > 1:
+            raise InvalidParameter("invalid filter: values must all be lists or all be objects")
+        return cls({key: _strings(key, given) for key, given in document.items()})
 
     def require_known(self, accepted: Iterable[str]) -> None:
         """Raise InvalidParameter for the first key that is not in ``accepted``."""
@@ -47,10 +51,10 @@ class Filters:
                 raise InvalidParameter(f"invalid filter '{key}'")
 
     def __contains__(self, key: str) -> bool:
-        return key in self.values
+        return bool(self.values.get(key))
 
     def __bool__(self) -> bool:
-        return bool(self.values)
+        return any(self.values.values())
 
     def get(self, key: str) -> tuple[str, ...]:
         """The values given for a key, in the client's order; empty when it is absent."""
@@ -59,17 +63,17 @@ class Filters:
     def exact(self, key: str, *candidates: str) -> bool:
         """Whether the key is absent or one of its values equals one of the candidates."""
         wanted = self.values.get(key)
-        return wanted is None or any(candidate in wanted for candidate in candidates)
+        return not wanted or any(candidate in wanted for candidate in candidates)
 
     def prefix(self, key: str, *candidates: str) -> bool:
         """Whether the key is absent or one of its values begins one of the candidates (ids may be abbreviated)."""
         wanted = self.values.get(key)
-        return wanted is None or any(candidate.startswith(value) for value in wanted for candidate in candidates)
+        return not wanted or any(candidate.startswith(value) for value in wanted for candidate in candidates)
 
     def pattern(self, key: str, *candidates: str) -> bool:
         """Whether the key is absent or one of its values, a regular expression, is found in one of the candidates."""
         wanted = self.values.get(key)
-        if wanted is None:
+        if not wanted:
             return True
         return any(_found(value, candidate) for value in wanted for candidate in candidates)
 
@@ -84,7 +88,7 @@ class Filters:
     def flag(self, key: str, default: bool) -> bool:
         """The key as a boolean; raises InvalidParameter for another word, or for true and false at once."""
         wanted = self.values.get(key)
-        if wanted is None:
+        if not wanted:
             return default
         truths = {value in _TRUE for value in wanted if value in _TRUE or value in _FALSE}
         if len(truths) != 1 or any(value not in _TRUE and value not in _FALSE for value in wanted):
@@ -101,13 +105,13 @@ class Filters:
 
 def _strings(key: str, given: Any) -> tuple[str, ...]:
     if isinstance(given, dict):
-        if not all(isinstance(chosen, bool) for chosen in given.values()):
-            raise InvalidParameter(f"invalid filter '{key}': values must be strings")
-        return tuple(value for value, chosen in given.items() if chosen)
-    if isinstance(given, list):
-        if not all(isinstance(value, str) for value in given):
+        if not all(isinstance(chosen, bool | None) for chosen in given.values()):
             raise InvalidParameter(f"invalid filter '{key}': values must be strings")
         return tuple(given)
+    if isinstance(given, list):
+        if not all(isinstance(value, str | None) for value in given):
+            raise InvalidParameter(f"invalid filter '{key}': values must be strings")
+        return tuple(value or "" for value in given)
     if given is None:
         return ()
     raise InvalidParameter(f"invalid filter '{key}': values must be a list")

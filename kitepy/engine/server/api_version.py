@@ -21,20 +21,31 @@ class ApiVersion(NamedTuple):
 OLDEST = ApiVersion(1, 24)
 NEWEST = ApiVersion(1, 51)
 
-_PREFIX = re.compile(r"/v(\d{1,4})\.(\d{1,4})(?=/)", re.ASCII)
+_PREFIX = re.compile(r"/v([0-9.]+)(?=/)", re.ASCII)
+_LONGEST_NUMBER = 18
 
 
-def split_version(path: str) -> tuple[ApiVersion, str]:
-    """The version a path asks for (the newest without a prefix) and the rest; raises BadRequest for a foreign one."""
+def split_version(path: str) -> tuple[str | None, str]:
+    """The version a path asks for as it is written (None without a prefix), and the rest."""
     match = _PREFIX.match(path)
-    if match is None:
-        return NEWEST, path
-    version = ApiVersion(int(match[1]), int(match[2]))
-    if version < OLDEST:
+    return (None, path) if match is None else (match[1], path[match.end() :])
+
+
+def accept_version(text: str | None) -> ApiVersion:
+    """The version that is spoken with such a client (the newest without a wish); raises BadRequest for a foreign one.
+
+    As dockerd does it, anything made of digits and dots is a version, and a number that is missing counts as 0.
+    """
+    if text is None:
+        return NEWEST
+    numbers = [int(number or "0") if len(number) <= _LONGEST_NUMBER else 10**18 for number in text.split(".")]
+    while numbers and numbers[-1] == 0:
+        numbers.pop()
+    if tuple(numbers) < OLDEST:
         raise BadRequest(
-            f"client version {version} is too old. Minimum supported API version is {OLDEST}, "
+            f"client version {text} is too old. Minimum supported API version is {OLDEST}, "
             "please upgrade your client to a newer version"
         )
-    if version > NEWEST:
-        raise BadRequest(f"client version {version} is too new. Maximum supported API version is {NEWEST}")
-    return version, path[match.end() :]
+    if tuple(numbers) > NEWEST:
+        raise BadRequest(f"client version {text} is too new. Maximum supported API version is {NEWEST}")
+    return ApiVersion(numbers[0], numbers[1])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import posixpath
 import re
 import resource
 import socket
@@ -15,15 +16,15 @@ from urllib.parse import unquote
 from aiohttp import web
 
 from kitepy.engine.model.errors import EngineError
-from kitepy.engine.server.api_version import split_version
+from kitepy.engine.server.api_version import accept_version, split_version
 from kitepy.engine.server.call import Call, ClientLeft, Route, Services
-from kitepy.engine.server.errors import UNEXPECTED, EdgeError, MethodNotAllowed, status_of
+from kitepy.engine.server.errors import UNEXPECTED, BadRequest, EdgeError, ExpectationFailed, status_of
 from kitepy.engine.server.gates import ConnectionGate, Limits, tcp_limits, unix_limits
 from kitepy.engine.server.listeners import Host, Protection, SocketAccess, UnixHost, check_exposure, listen
 from kitepy.engine.server.protocol import EdgeProtocol, EdgeServer
-from kitepy.engine.server.query import Query
+from kitepy.engine.server.query import BAD_ESCAPE, Query
 from kitepy.engine.server.raw_request import LONGEST_LINE
-from kitepy.engine.server.responses import error_response
+from kitepy.engine.server.responses import empty_response, error_response, redirect_response
 from kitepy.engine.server.router import Router
 from kitepy.engine.server.routes import archives, attaching, builds, clusters, containers, images, networks, system, volumes
 from kitepy.engine.server.tls import TlsContexts, TlsFiles
@@ -31,7 +32,7 @@ from kitepy.engine.server.tls_connection import TlsConnection
 
 logger = logging.getLogger(__name__)
 
-_SLASHES = re.compile("//+")
+_UNCLEAN = re.compile(r"//|/\.\.?(?:/|$)")
 
 ROUTES: tuple[Route, ...] = (
     *system.ROUTES,
@@ -175,9 +176,15 @@ class Server:
         request_id = f"{next(self._request_numbers):x}"
         try:
             target, _, query = request.raw_path.partition("?")
-            version, path = split_version(_path(target))
+            whole_path = _path(target)
+            if _UNCLEAN.search(whole_path):
+                return redirect_response(_cleaned(whole_path), query)
+            if request.method == "OPTIONS":
+                return empty_response(200)
+            version, path = split_version(whole_path)
             match = self._router.resolve(request.method, path)
-            call = Call(request, self._services, match.argument, Query(query), version, request_id)
+            call = Call(request, self._services, match.argument, Query(query), accept_version(version), request_id)
+            _check_expectation(request)
             return await self._run(match.target, call)
         except EngineError as error:
             status = status_of(error)
@@ -185,8 +192,7 @@ class Server:
                 logger.warning("request %s: %s %s: %s", request_id, request.method, request.raw_path, error, exc_info=error)
             return error_response(status, str(error))
         except EdgeError as error:
-            allowed = {"Allow": ", ".join(error.allowed)} if isinstance(error, MethodNotAllowed) else None
-            return error_response(error.status, str(error), allowed)
+            return error_response(error.status, str(error))
         except ConnectionError:
             raise  # the client is gone; aiohttp closes what is left
         except Exception:
@@ -216,12 +222,28 @@ class Server:
 
 
 def _path(target: str) -> str:
-    """The decoded path of a request target; proxies send absolute ones, and names may come with the slash that lists show."""
+    """The decoded path of a request target, which is absolute when it comes from a proxy; raises BadRequest."""
     if not target.startswith("/"):
         _, separator, rest = target.partition("://")
         target = "/" + rest.partition("/")[2] if separator else "/" + target
-    path = unquote(target) if "%" in target else target
-    return _SLASHES.sub("/", path) if "//" in path else path
+    if "%" not in target:
+        return target
+    if escape := BAD_ESCAPE.search(target):
+        raise BadRequest(f'invalid URL escape "{target[escape.start() : escape.start() + 3]}"')
+    return unquote(target)
+
+
+def _cleaned(path: str) -> str:
+    """A path without empty segments and dots; Docker sends clients there instead of guessing what they meant."""
+    cleaned = "/" + posixpath.normpath(path).strip("/")
+    return cleaned + "/" if path.endswith("/") and cleaned != "/" else cleaned
+
+
+def _check_expectation(request: web.BaseRequest) -> None:
+    """RFC 9110, 10.1.1: there is one expectation, and a server says so when it meets another."""
+    expected = request.headers.get("Expect")
+    if expected is not None and expected.lower() != "100-continue":
+        raise ExpectationFailed(f"unknown expectation '{expected[:40]}'")
 
 
 def _report_unseen(task: asyncio.Task[web.StreamResponse]) -> None:

@@ -5,6 +5,7 @@ What is left after that leniency is checked strictly: a wrong type is a 400 that
 
 from __future__ import annotations
 
+import re
 import types
 from collections.abc import Callable
 from functools import lru_cache
@@ -23,14 +24,23 @@ JSON_LIMIT_BYTES = 16 * 1024 * 1024
 """Far above any sane configuration; a body is held in memory."""
 
 
-def decode_body(data: bytes, body_type: type[Body]) -> Body:
-    """The struct that a body stands for (an empty body is an empty object); raises BadRequest."""
-    if not data.strip():
+_MISMATCH = re.compile(r"Expected `(?P<wanted>[^`]*)`, got `(?P<found>[^`]*)`(?: - at `\$\.?(?P<path>.*)`)?")
+_KINDS = {"str": "string", "int": "number", "float": "number"}
+
+
+def decode_body(data: bytes, body_type: type[Body], *, required: bool = False) -> Body:
+    """The struct that a body stands for; raises BadRequest.
+
+    No body at all is an empty object, unless one is ``required``. Bytes that are no UTF-8 are replaced, as Docker does it.
+    """
+    if not data and not required:
         return body_type()
+    if not data.strip(b" \t\r\n"):
+        raise BadRequest("invalid JSON: got EOF while reading request body")
     try:
-        document = msgspec.json.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise BadRequest(f"invalid JSON: {error}") from None
+        document = _decode(data)
+    except msgspec.DecodeError as error:
+        raise BadRequest(_syntax_message(str(error))) from None
     except RecursionError:
         raise BadRequest("invalid JSON: nested too deeply") from None
     if document is None:
@@ -38,7 +48,37 @@ def decode_body(data: bytes, body_type: type[Body]) -> Body:
     try:
         return msgspec.convert(_fold_for(body_type)(document), body_type, strict=True)
     except msgspec.ValidationError as error:
-        raise BadRequest(f"invalid request body: {error}") from None
+        raise BadRequest(f"invalid JSON: {_type_message(str(error))}") from None
+
+
+def _decode(data: bytes) -> Any:
+    try:
+        return msgspec.json.decode(data)
+    except UnicodeDecodeError:
+        return msgspec.json.decode(data.decode(errors="replace"))
+
+
+def _syntax_message(text: str) -> str:
+    if "trailing characters" in text:
+        return "unexpected content after JSON"
+    if "truncated" in text:
+        return "invalid JSON: unexpected EOF"
+    return f"invalid JSON: {text.removeprefix('JSON is malformed: ')}"
+
+
+def _type_message(text: str) -> str:
+    """A wrong type in Docker's words: what was found, and where."""
+    found = _MISMATCH.fullmatch(text)
+    if found is None:
+        return text
+    wanted = found["wanted"].removesuffix(" | null")
+    where = f"field {found['path']}" if found["path"] else "the body"
+    return f"cannot unmarshal {_KINDS.get(found['found'], found['found'])} into {where}, which has to be {_article(wanted)}"
+
+
+def _article(kind: str) -> str:
+    word = {"str": "string", "int": "integer", "float": "number", "bool": "boolean"}.get(kind, kind)
+    return f"an {word}" if word[0] in "aeio" else f"a {word}"
 
 
 @lru_cache(maxsize=256)

@@ -15,6 +15,7 @@ from kitepy.engine.model.errors import Cancelled, Unsupported
 from kitepy.engine.server.api_version import ApiVersion
 from kitepy.engine.server.bodies import JSON_LIMIT_BYTES, decode_body
 from kitepy.engine.server.errors import BadRequest, BodyTooLarge, BodyTooSlow
+from kitepy.engine.server.media_type import require_json
 from kitepy.engine.server.protocol import EdgeProtocol
 from kitepy.engine.server.query import Query
 from kitepy.engine.services.ports import (
@@ -65,9 +66,18 @@ class Call:
 
     # bodies
 
-    async def body(self, body_type: type[Body]) -> Body:
-        """The JSON body as a struct; an empty one gives the defaults."""
-        return decode_body(await self.read(JSON_LIMIT_BYTES), body_type)
+    async def body(self, body_type: type[Body], *, required: bool = False) -> Body:
+        """The JSON body as a struct; none at all gives the defaults, unless it is ``required``; raises BadRequest."""
+        has_body = self.has_body
+        content_type = self.request.headers.get("Content-Type", "")
+        if content_type or has_body:
+            require_json(content_type)
+        return decode_body(await self.read(JSON_LIMIT_BYTES), body_type, required=required or has_body)
+
+    @property
+    def has_body(self) -> bool:
+        """Whether the client announced a body (RFC 9112, 6)."""
+        return bool(self.request.content_length) or "Transfer-Encoding" in self.request.headers
 
     async def read(self, limit_bytes: int) -> bytes:
         """The whole body; raises BodyTooLarge, or BodyTooSlow when it trickles in."""

@@ -28,7 +28,7 @@ class EdgeError(Exception):
 
 
 class PageNotFound(EdgeError):
-    """No route has this path."""
+    """No route has this path and method."""
 
     status = 404
 
@@ -36,18 +36,14 @@ class PageNotFound(EdgeError):
         super().__init__("page not found")
 
 
-class MethodNotAllowed(EdgeError):
-    """The path exists, but not with this method."""
-
-    status = 405
-
-    def __init__(self, method: str, allowed: tuple[str, ...]) -> None:
-        super().__init__(f"method {method} is not allowed here, only {', '.join(allowed)}")
-        self.allowed = allowed
-
-
 class BadRequest(EdgeError):
     """The request itself is malformed: its body, a query parameter or the API version."""
+
+
+class ExpectationFailed(EdgeError):
+    """The client expects of us what we don't know."""
+
+    status = 417
 
 
 class BodyTooLarge(EdgeError):

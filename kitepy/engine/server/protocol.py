@@ -8,6 +8,7 @@ This module alone touches aiohttp's inner attributes (tried with 3.10 to 3.14; 3
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Any
 
 import msgspec
@@ -19,6 +20,7 @@ from aiohttp.web_protocol import RequestHandler
 from kitepy.engine.server.gates import ConnectionGate, Limits
 from kitepy.engine.server.raw_request import LONGEST_HEAD, NOT_RAW, UNFINISHED, end_of_raw_request
 
+_NOT_ASCII = re.compile(rb"[\x80-\xff]")
 _EARLY_LIMIT_BYTES = 256 * 1024
 _TOO_MANY = "the engine serves as many connections as it can; try again later"
 _TOO_SLOW = "the request's head did not arrive in time"
@@ -107,7 +109,7 @@ class EdgeProtocol(RequestHandler):
 
     def _begin_request(self, data: bytes) -> None:
         """Keep what follows a request for a conversation away from the HTTP parser, which would lose it."""
-        data = bytes(self._head + data) if self._head else data
+        data = _with_ascii_target(bytes(self._head + data) if self._head else data)
         end = end_of_raw_request(data)
         if end == UNFINISHED:
             self._head = bytearray(data)
@@ -173,12 +175,28 @@ class EdgeProtocol(RequestHandler):
         self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
     ) -> web.StreamResponse:
         answer = super().handle_error(request, status, exc, message)
-        text = message or "the request can't be read"
-        response = web.Response(
-            status=answer.status, body=msgspec.json.encode({"message": text}), content_type="application/json"
-        )
+        status, text = _reading_trouble(answer.status, message or "")
+        response = web.Response(status=status, body=msgspec.json.encode({"message": text}), content_type="application/json")
         response.force_close()
         return response
+
+
+def _with_ascii_target(data: bytes) -> bytes:
+    """A request whose target is escaped: curl sends other characters as they are, Docker takes them, the parser doesn't."""
+    end = data.find(b"\r\n")
+    if data[: end if end >= 0 else len(data)].isascii():
+        return data
+    return _NOT_ASCII.sub(lambda byte: b"%%%02X" % byte[0][0], data[:end]) + data[end:] if end >= 0 else data
+
+
+def _reading_trouble(status: int, message: str) -> tuple[int, str]:
+    """The status and one sentence for what the parser says in several lines."""
+    trouble = message.partition("\n")[0].rstrip(": ")
+    if trouble.startswith("Too many headers") or (trouble.startswith("Got more than") and "when reading" in trouble):
+        return 431, f"the request's head is too long: {trouble.partition(':')[0]}"
+    if "PRI" in trouble or "Invalid HTTP version" in message:
+        return 505, "this version of HTTP is not spoken here: use HTTP/1.1"
+    return status, f"the request can't be read: {trouble}" if trouble else "the request can't be read"
 
 
 class EdgeServer(web.Server):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping
 from urllib.parse import parse_qsl
@@ -10,6 +11,9 @@ from kitepy.engine.model.filters import Filters
 from kitepy.engine.model.timestamps import parse_time
 from kitepy.engine.server.errors import BadRequest
 
+BAD_ESCAPE = re.compile("%(?![0-9a-fA-F]{2})")
+"""A percent sign that no byte follows (RFC 3986, 2.1)."""
+_INTEGER = re.compile(r"[+-]?[0-9]{1,30}", re.ASCII)
 _NO = frozenset({"", "0", "no", "false", "none"})
 
 
@@ -30,6 +34,10 @@ class Query:
 
     def _parsed(self) -> list[tuple[str, str]]:
         if self._pairs is None:
+            if ";" in self._text:
+                raise BadRequest("invalid semicolon separator in query")
+            if escape := BAD_ESCAPE.search(self._text):
+                raise BadRequest(f'invalid URL escape "{self._text[escape.start() : escape.start() + 3]}"')
             try:
                 self._pairs = parse_qsl(self._text, keep_blank_values=True, max_num_fields=1000)
             except ValueError:
@@ -61,11 +69,8 @@ class Query:
         value = self.optional(name)
         if value is None:
             return None
-        try:
-            number = int(value) if len(value) < 20 and value.isascii() else None
-        except ValueError:
-            number = None
-        if number is None or "_" in value:
+        number = int(value) if _INTEGER.fullmatch(value) else None
+        if number is None or not -(2**63) <= number < 2**63:
             raise BadRequest(f"invalid value '{value[:40]}' for {name}: not a number")
         return number
 

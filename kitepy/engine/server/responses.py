@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, Generic, TypeVar
+from urllib.parse import quote
 
 import msgspec
 from aiohttp import web
@@ -52,6 +53,12 @@ def json_response(document: Any, status: int = 200) -> web.Response:
 def empty_response(status: int = 204) -> web.Response:
     """Only a status."""
     return web.Response(status=status, headers=headers())
+
+
+def redirect_response(path: str, query: str) -> web.Response:
+    """The client is to ask again at a path."""
+    location = quote(path, safe="/:@!$&'()*+,;=~") + (f"?{query}" if query else "")
+    return web.Response(status=301, headers={"Location": location})
 
 
 def error_response(status: int, message: str, extra: Mapping[str, str] | None = None) -> web.Response:

@@ -286,6 +286,8 @@ class Edge:
         """One whole exchange."""
         with self.connect() as connection:
             fields = {"Host": "x", "Connection": "close", **(headers or {})}
+            if body is not None:
+                fields.setdefault("Content-Type", "application/json")
             if body is not None and "Transfer-Encoding" not in fields:
                 fields["Content-Length"] = str(len(body))
             head = f"{method} {target} HTTP/1.1\r\n" + "".join(f"{name}: {value}\r\n" for name, value in fields.items())

@@ -20,7 +20,8 @@ def _attach(query: str = "stream=1&stdin=1&stdout=1&stderr=1", extra: bytes = _U
 
 
 def _exec(body: bytes = b"{}", extra: bytes = _UPGRADE) -> bytes:
-    return f"POST /exec/{'e' * 64}/start HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n".encode() + extra + b"\r\n" + body
+    head = f"POST /exec/{'e' * 64}/start HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+    return head.encode() + extra + b"\r\n" + body
 
 
 def _head(connection: socket.socket) -> tuple[str, bytes]:

@@ -163,9 +163,8 @@ def test_many_lines_that_are_each_short_enough_are_too_long_together(edge: Any) 
 def test_a_body_too_large_is_413(edge: Any, headers: dict[str, str], body: bytes) -> None:
     with edge.connect() as connection:
         fields = headers or {"Content-Length": str(len(body))}
-        head = "POST /containers/create HTTP/1.1\r\nHost: x\r\n" + "".join(f"{k}: {v}\r\n" for k, v in fields.items()) + "\r\n"
         with contextlib.suppress(ConnectionError):
-            connection.sendall(head.encode() + body)
+            connection.sendall(_CREATE + "".join(f"{k}: {v}\r\n" for k, v in fields.items()).encode() + b"\r\n" + body)
         assert connection.recv(65536).startswith(b"HTTP/1.1 413")
     assert edge.request("GET", "/_ping").status == 200
 

@@ -52,11 +52,11 @@ def _routes() -> tuple[Route, ...]:
         ("GET", "/plugins/privileges", no_plugins),
         ("POST", "/plugins/pull", no_plugins),
         ("POST", "/plugins/create", no_plugins),
-        ("GET", "/plugins/{name...}/json", no_such_plugin),
-        ("DELETE", "/plugins/{name...}", no_such_plugin),
+        ("GET", "/plugins/{name}/json", no_such_plugin),
+        ("DELETE", "/plugins/{name}", no_such_plugin),
     ]
     lines += [
-        ("POST", f"/plugins/{{name...}}/{action}", no_such_plugin) for action in ("enable", "disable", "upgrade", "push", "set")
+        ("POST", f"/plugins/{{name}}/{action}", no_such_plugin) for action in ("enable", "disable", "upgrade", "push", "set")
     ]
     for resource in ("nodes", "services", "tasks", "secrets", "configs"):
         lines += [("GET", f"/{resource}", no_swarm), ("GET", f"/{resource}/{{id}}", no_swarm)]

@@ -44,7 +44,7 @@ async def list_containers(call: Call) -> web.Response:
 
 async def create(call: Call) -> web.Response:
     """POST /containers/create."""
-    body = await call.body(ContainerCreateBody)
+    body = await call.body(ContainerCreateBody, required=True)
     result = await call.containers.create(call.query.optional("name"), body, call.query.optional("platform"))
     return json_response({"Id": result.id, "Warnings": list(result.warnings)}, 201)
 

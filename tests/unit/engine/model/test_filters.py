@@ -12,7 +12,7 @@ from kitepy.engine.model.errors import InvalidParameter
 from kitepy.engine.model.filters import Filters
 
 
-@pytest.mark.parametrize("text", ['{"label":["a","b=c"]}', '{"label":{"a":true,"b=c":true,"d":false}}'])
+@pytest.mark.parametrize("text", ['{"label":["a","b=c"]}', '{"label":{"a":true,"b=c":false},"id":null}'])
 def test_both_json_forms_are_read(text: str) -> None:
     assert Filters.parse(text).get("label") == ("a", "b=c")
 
@@ -30,9 +30,20 @@ def test_other_json_is_refused(text: str) -> None:
         Filters.parse(text)
 
 
-def test_an_unknown_key_is_named() -> None:
+@pytest.mark.parametrize("text", ['{"colour":["red"]}', '{"colour":[]}', '{"colour":{"red":true}}'])
+def test_an_unknown_key_is_named(text: str) -> None:
     with pytest.raises(InvalidParameter, match="invalid filter 'colour'"):
-        Filters.parse('{"colour":["red"]}').require_known({"label"})
+        Filters.parse(text).require_known({"label"})
+
+
+def test_the_two_forms_are_not_mixed() -> None:
+    with pytest.raises(InvalidParameter, match="invalid filter"):
+        Filters.parse('{"label":["a"],"name":{"x":true}}')
+
+
+def test_null_is_the_empty_value_of_its_place() -> None:
+    assert Filters.parse('{"label":[null]}').get("label") == ("",)
+    assert not Filters.parse('{"label":null}')
 
 
 def test_one_of_several_values_suffices_but_all_labels_are_needed() -> None:

@@ -43,7 +43,7 @@ def test_unknown_fields_are_ignored() -> None:
     assert _create({"Nonsense": {"a": 1}, "Image": "x"}).image == "x"
 
 
-@pytest.mark.parametrize("data", [b"", b"  \n", b"null", b"{}"])
+@pytest.mark.parametrize("data", [b"", b"null", b"{}", b" {} \n"])
 def test_an_empty_body_has_the_defaults(data: bytes) -> None:
     assert decode_body(data, ContainerCreateBody) == ContainerCreateBody()
 
@@ -51,18 +51,44 @@ def test_an_empty_body_has_the_defaults(data: bytes) -> None:
 @pytest.mark.parametrize(
     ("document", "path"),
     [
-        ({"hostconfig": {"memory": "5"}}, "$.HostConfig.Memory"),
-        ({"Env": ["a", 1]}, "$.Env[1]"),
-        ({"Tty": 1}, "$.Tty"),
-        ({"HostConfig": {"Memory": 1.5}}, "$.HostConfig.Memory"),
-        ({"HostConfig": {"Ulimits": [{"Soft": True}]}}, "$.HostConfig.Ulimits[0].Soft"),
-        ({"NetworkingConfig": {"EndpointsConfig": {"n": {"Aliases": "x"}}}}, "$.NetworkingConfig.EndpointsConfig[...].Aliases"),
+        ({"hostconfig": {"memory": "5"}}, "HostConfig.Memory"),
+        ({"Env": ["a", 1]}, "Env[1]"),
+        ({"Tty": 1}, "Tty"),
+        ({"HostConfig": {"Memory": 1.5}}, "HostConfig.Memory"),
+        ({"HostConfig": {"Ulimits": [{"Soft": True}]}}, "HostConfig.Ulimits[0].Soft"),
+        ({"NetworkingConfig": {"EndpointsConfig": {"n": {"Aliases": "x"}}}}, "NetworkingConfig.EndpointsConfig[...].Aliases"),
     ],
 )
 def test_a_wrong_type_names_its_path(document: object, path: str) -> None:
     with pytest.raises(BadRequest) as caught:
         _create(document)
     assert path in str(caught.value)
+
+
+def test_what_has_to_be_there_is_missed() -> None:
+    for data, required in ((b"", True), (b"  \n", False)):
+        with pytest.raises(BadRequest, match="invalid JSON: got EOF while reading request body"):
+            decode_body(data, ContainerCreateBody, required=required)
+
+
+def test_bytes_that_are_no_text_are_replaced() -> None:
+    assert decode_body(b'{"Image": "a\xff"}', ContainerCreateBody).image == "a\ufffd"
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"{", "invalid JSON: unexpected EOF"),
+        (b"{} {}", "unexpected content after JSON"),
+        (b"[]", "invalid JSON: cannot unmarshal array into the body, which has to be an object"),
+        (b'{"Image":5}', "invalid JSON: cannot unmarshal number into field Image, which has to be a string"),
+        (b'{"Cmd":5}', "invalid JSON: cannot unmarshal number into field Cmd, which has to be an array"),
+    ],
+)
+def test_the_message_says_what_is_wrong_in_dockers_words(data: bytes, message: str) -> None:
+    with pytest.raises(BadRequest) as caught:
+        decode_body(data, ContainerCreateBody)
+    assert str(caught.value) == message
 
 
 @pytest.mark.parametrize("data", [b"{", b"\xff", b"[" * 100_000, b'{"a": 1e400}', b"{} {}", b"[]", b'"x"', b"7"])

@@ -33,9 +33,18 @@ def test_the_first_of_repeated_values_counts() -> None:
 def test_numbers_are_read_and_nonsense_is_refused_by_name() -> None:
     assert Query("t=-1").integer("t") == -1
     assert Query("t=").integer("t") is None
-    for text in ("ten", "1.5", "1_0", "9" * 30, "٣"):
+    assert Query("t=%2B5").integer("t") == 5
+    for text in ("ten", "1.5", "1_0", "9" * 30, "٣", "%201", "+1", "0x10", "9223372036854775808"):
         with pytest.raises(BadRequest, match="for t: not a number"):
             Query(f"t={text}").integer("t")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"), [("a=%zz", 'invalid URL escape "%zz"'), ("a=%2", 'invalid URL escape "%2"'), ("a;b", "semicolon")]
+)
+def test_a_malformed_query_is_refused(text: str, message: str) -> None:
+    with pytest.raises(BadRequest, match=message):
+        Query(text).text("x")
 
 
 @pytest.mark.parametrize(
