@@ -4,7 +4,7 @@
 #
 #   packaging/install.sh          what the app and its engine need
 #   packaging/install.sh demo     and a virtual display, for `kitepy demo` on a machine without a screen
-#   packaging/install.sh test     and the tools of the test suite
+#   packaging/install.sh test     and the tools of the test suite, and Docker's clients (see clients.sh)
 #
 # A second run changes nothing and needs no network: packages are looked up in dpkg's database, and the virtual
 # environment carries a stamp of everything it was made from.
@@ -26,7 +26,8 @@ APP_PACKAGES="libgl1 libegl1 libglib2.0-0|libglib2.0-0t64 libdbus-1-3 libfontcon
     libwayland-cursor0 fonts-dejavu-core"
 DEMO_PACKAGES="xvfb xdotool openbox"
 # netbase: nft names protocols by /etc/protocols. gcc: a few system calls have no program that makes them, so a test compiles one.
-TEST_PACKAGES="$DEMO_PACKAGES trayer dbus dbus-x11 mmdebstrap nftables netbase gcc libc6-dev"
+# debian-archive-keyring: the clients that the tests drive the engine with come from Debian's packages, also on Ubuntu.
+TEST_PACKAGES="$DEMO_PACKAGES trayer dbus dbus-x11 mmdebstrap nftables netbase gcc libc6-dev debian-archive-keyring"
 
 # A machine of its own for what this one may not have: QEMU, and what makes its disk.
 VM_PACKAGES="qemu-system-x86 e2fsprogs"
@@ -184,33 +185,13 @@ install_environment() {
     [ "$2" = app ] || fingerprint . >.venv/.kitepy-app
 }
 
-# --- Docker's command line, for the tests that drive the engine with it ------------------------------------------------
-
-# Unpacked below .cache, not installed: the package would bring another engine with it.
-fetch_docker_cli() {
-    target=.cache/docker-cli
-    for candidate in "${KITEPY_DOCKER_CLI:-}" "$target/usr/bin/docker" "$(command -v docker || true)"; do
-        [ -z "$candidate" ] || [ ! -x "$candidate" ] || return 0
-    done
-    command -v apt-get >/dev/null 2>&1 || return 0
-    mkdir -p "$target"
-    for name in docker-cli docker.io; do
-        say "fetching Docker's command line for the tests ($name)"
-        if (cd "$target" && apt-get -q download "$name" && dpkg-deb -x "$name"_*.deb .) >/dev/null 2>&1; then
-            rm -f "$target"/*.deb
-            [ ! -x "$target/usr/bin/docker" ] || return 0
-        fi
-    done
-    say "Docker's command line could not be fetched; the tests that use it will say so"
-}
-
 if [ "${KITEPY_SKIP_PACKAGES:-0}" != 1 ]; then
     install_packages
     ensure_subordinate_ids
 fi
 if [ "$group" = test ]; then
     install_environment '.[test]' test
-    fetch_docker_cli
+    packaging/clients.sh >/dev/null
 else
     install_environment . app
 fi

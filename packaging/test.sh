@@ -28,7 +28,7 @@ fi
 
 $pytest -m 'not root' "$@" || status=$?
 if command -v sudo >/dev/null 2>&1; then
-    as_root="sudo env CI=${CI:-} PYTHONDONTWRITEBYTECODE=1"
+    as_root="sudo env CI=${CI:-} PYTHONDONTWRITEBYTECODE=1 KITEPY_CLIENTS=$(packaging/clients.sh --where)"
     $as_root $pytest -m root "$@" || status=$?
     [ $# -ne 0 ] || $as_root KITEPY_TEST_MODE=rootless $pytest -m root tests/api || status=$?
 else

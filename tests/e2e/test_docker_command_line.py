@@ -19,10 +19,7 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "hello-web"
 
 @pytest.fixture
 def docker(engine: EngineUnderTest, busybox: str, tmp_path: Path) -> DockerCli:
-    program = find_docker_cli()
-    if program is None:
-        pytest.skip("Docker's command line is not here and could not be fetched: set KITEPY_DOCKER_CLI")
-    cli = DockerCli(program, engine.url, tmp_path / "docker-config")
+    cli = DockerCli(find_docker_cli(), engine.url, tmp_path / "docker-config")
     assert cli.output("images", "-q", busybox)
     return cli
 

@@ -38,10 +38,7 @@ def _port(certificates: CertificateDirectory) -> Iterator[int]:
 
 @pytest.fixture(name="docker")
 def _docker(port: int, certificates: CertificateDirectory, tmp_path: Path) -> DockerCli:
-    program = find_docker_cli()
-    if program is None:
-        pytest.skip("Docker's command line is not here and could not be fetched: set KITEPY_DOCKER_CLI")
-    cli = DockerCli(program, f"tcp://127.0.0.1:{port}", tmp_path / "docker-config")
+    cli = DockerCli(find_docker_cli(), f"tcp://127.0.0.1:{port}", tmp_path / "docker-config")
     cli.environment |= {"DOCKER_TLS_VERIFY": "1", "DOCKER_CERT_PATH": str(certificates.client("alice"))}
     return cli
 

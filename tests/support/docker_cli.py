@@ -7,21 +7,23 @@ import os
 import pty
 import re
 import select
-import shutil
 import signal
 import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
-CACHED = Path(__file__).parents[2] / ".cache" / "docker-cli" / "usr" / "bin" / "docker"
+_CACHE = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+CLIENTS = Path(os.environ.get("KITEPY_CLIENTS") or Path(_CACHE, "kitepy", "clients"))
+"""Where packaging/clients.sh puts what it fetches."""
 TIMEOUT_S = 60.0
 
 
-def find_docker_cli() -> str | None:
-    """The first of: $KITEPY_DOCKER_CLI, the one that ``make test`` unpacked, the path."""
-    candidates = (os.environ.get("KITEPY_DOCKER_CLI"), str(CACHED), shutil.which("docker"))
-    return next((candidate for candidate in candidates if candidate and os.access(candidate, os.X_OK)), None)
+def find_docker_cli(generation: str = "now") -> str:
+    """Docker's command line: of today (``now``), or 20.10 (``old``)."""
+    program = CLIENTS / generation / "docker"
+    assert os.access(program, os.X_OK), f"{program} is not here: packaging/clients.sh fetches it, and `make test` calls that"
+    return str(program)
 
 
 class DockerCli:

@@ -38,6 +38,7 @@ class Machine:
         shutil.copy(ROOT / "packaging" / "install.sh", self.checkout / "packaging")
         for name in ("pyproject.toml", "constraints.txt"):
             (self.checkout / name).write_text(name)
+        self.program(self.checkout / "packaging" / "clients.sh", RECORD)
         self.program(self.bin / "dpkg-query", DPKG_QUERY)
         self.program(self.bin / "apt-cache", APT_CACHE)
         self.program(self.bin / "apt-get", RECORD)
@@ -125,11 +126,21 @@ def test_what_the_tests_need_holds_what_the_app_needs(machine: Machine) -> None:
     Path(f"{machine.calls_file}.installed").write_text(
         "libglib2.0-0t64 xvfb xdotool openbox trayer dbus dbus-x11 mmdebstrap nftables gcc libc6-dev"
     )
-    machine.program(machine.bin / "docker", "#!/bin/sh\n")
     machine.install("test")
-    assert [call for call in machine.calls() if call.endswith("-e .[test]")]
+    calls = machine.calls()
+    assert [call for call in calls if call.endswith("-e .[test]")]
+    assert "clients.sh " in calls
     machine.install()
     assert machine.calls() == []
+
+
+def test_docker_s_clients_that_can_t_be_had_fail_the_tests_instead_of_leaving_some_out(machine: Machine) -> None:
+    machine.have_everything()
+    machine.program(machine.checkout / "packaging" / "clients.sh", "#!/bin/sh\necho no archive >&2\nexit 1\n")
+    done = machine.install("test")
+    assert done.returncode != 0
+    assert "no archive" in done.stderr
+    assert machine.install().returncode == 0, "the app itself needs none of them"
 
 
 def test_without_sudo_the_command_for_root_is_given(machine: Machine, tmp_path: Path) -> None:
