@@ -40,10 +40,12 @@ from kitepy.engine.server.listeners import SocketAccess, exposure_warnings, pars
 from kitepy.engine.server.tls import TlsFiles
 from kitepy.engine.services.builds import BuildService
 from kitepy.engine.services.capability_sets import DEFAULT_CAPABILITIES, lacking_capabilities
+from kitepy.engine.services.container_adoption import ContainerAdoption
 from kitepy.engine.services.container_creation import ContainerCreation
 from kitepy.engine.services.container_index import ContainerIndex
 from kitepy.engine.services.container_launch import ContainerLauncher
 from kitepy.engine.services.container_runs import ContainerRuns
+from kitepy.engine.services.container_stops import ContainerStops
 from kitepy.engine.services.container_waits import ContainerWaits
 from kitepy.engine.services.containers import Containers
 from kitepy.engine.services.events import EventBus
@@ -262,9 +264,12 @@ async def _compose(
         events=events,
         network_ids=lambda: networks.ids,
     )
+    stops = ContainerStops(index, runs)
+    adoption = ContainerAdoption(index=index, runs=runs, stops=stops, runtime=runtime, launcher=container_launcher, bridge=bridge)
     containers = Containers(
         index=index,
         runs=runs,
+        stops=stops,
         launcher=container_launcher,
         creation=ContainerCreation(
             index=index,
@@ -302,13 +307,13 @@ async def _compose(
 
     await bridge.set_up()
     stack.push_async_callback(_close_bridge, bridge, index, session)
-    await runs.adopt_all()
-    stack.push_async_callback(runs.shut_down, keep=config.live_restore, timeout_s=config.shutdown_timeout_s)
+    await adoption.adopt_all()
+    stack.push_async_callback(adoption.shut_down, keep=config.live_restore, timeout_s=config.shutdown_timeout_s)
     await containers.finish_removals()
     await overlays.reconcile()
     await layers.reconcile()
     volume_store.reconcile()
-    await runs.start_wanted()
+    await adoption.start_wanted()
 
     limits_problem = driver.reason if isinstance(driver, NoCgroups) else ""
     controllers = driver.controllers() if session is not None else None

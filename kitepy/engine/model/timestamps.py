@@ -65,6 +65,25 @@ def parse_duration(text: str) -> int:
     return _bounded(-total if text.startswith("-") else total, text)
 
 
+def format_duration(duration_ns: int) -> str:
+    """A duration as Go writes it, e.g. ``1h0m30s``, ``1.5s`` or ``300ms``."""
+    if duration_ns < 0:
+        return f"-{format_duration(-duration_ns)}"
+    if duration_ns == 0:
+        return "0s"
+    for unit in ("ns", "µs", "ms"):
+        if duration_ns < 1000 * _UNITS_NS[unit]:
+            return f"{_decimal(duration_ns, _UNITS_NS[unit])}{unit}"
+    minutes, rest = divmod(duration_ns, 60 * SECOND)
+    hours, minutes = divmod(minutes, 60)
+    return (f"{hours}h" if hours else "") + (f"{minutes}m" if hours or minutes else "") + f"{_decimal(rest, SECOND)}s"
+
+
+def _decimal(value: int, unit: int) -> str:
+    whole, fraction = divmod(value, unit)
+    return f"{whole}.{fraction:0{len(str(unit)) - 1}d}".rstrip("0") if fraction else str(whole)
+
+
 def _from_date(match: re.Match[str], text: str) -> int:
     year, month, day, hour, minute, second, fraction, zone = match.groups()
     try:

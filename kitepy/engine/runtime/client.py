@@ -491,7 +491,7 @@ def _start_error(reply: packets.Message, prefix: str = _START_PREFIX) -> EngineE
     kind, text = reply.get("failed"), str(reply.get("message", ""))
     code = int(str(reply.get("code", 128)))
     if kind == "process" or code in (126, 127):
-        return StartFailed(f"{prefix}{text}: unknown", code)
+        return StartFailed(f"{prefix}{text}", code)
     if kind == "unsupported":
         return Unsupported(text)
     return SystemFailure(f"{prefix}{text}")

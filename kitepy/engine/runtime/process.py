@@ -277,7 +277,7 @@ def find_program(name: str, search_path: str) -> str:
         except OSError as error:
             raise ProcessError(f'exec: "{name}": stat {name}: {(error.strerror or "").lower()}', _CODE_NOT_FOUND) from error
         if stat.S_ISDIR(mode):
-            raise ProcessError(f'exec: "{name}": is a directory', _CODE_NOT_EXECUTABLE)
+            raise ProcessError(f'exec: "{name}": permission denied', _CODE_NOT_EXECUTABLE)
         if not os.access(name, os.X_OK, effective_ids=True):
             raise ProcessError(f'exec: "{name}": permission denied', _CODE_NOT_EXECUTABLE)
         return name

@@ -36,5 +36,5 @@ def check_name(name: str) -> str:
     """The name without the slash that the API puts before it; raises InvalidParameter for others than Docker allows."""
     bare = name.removeprefix("/")
     if not NAME_PATTERN.fullmatch(bare):
-        raise InvalidParameter(f"Invalid container name ({name}), only {NAME_PATTERN.pattern} are allowed")
+        raise InvalidParameter(f"Invalid container name ({name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed")
     return bare

@@ -1,7 +1,8 @@
-"""The running side of containers: start, exit, restart policy, stop, and taking over what outlived the engine.
+"""The running side of containers: start, exit, and what follows by the restart policy.
 
 Order of a start: network, volumes, files, specification, process, database, event; what was done is undone when a step fails.
 Order of an exit: database, network, event, waiters; then the restart policy or the automatic removal.
+Ending them on request is in ``container_stops``, taking over what outlived the engine in ``container_adoption``.
 """
 
 from __future__ import annotations
@@ -17,9 +18,8 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from kitepy.engine.model.container import ContainerRecord, ContainerState, ContainerStatus
-from kitepy.engine.model.errors import Conflict, EngineError, NotFound, NotModified, StartFailed, SystemFailure
-from kitepy.engine.model.health import Health
+from kitepy.engine.model.container import ContainerRecord, ContainerState, ContainerStatus, MountKind, MountPoint
+from kitepy.engine.model.errors import Conflict, EngineError, NotFound, NotModified, StartFailed
 from kitepy.engine.model.ids import short_id
 from kitepy.engine.model.launch import ExitReason, ExitStatus
 from kitepy.engine.model.network import Endpoint
@@ -34,16 +34,12 @@ from kitepy.engine.services.container_waits import ContainerWaits
 from kitepy.engine.services.events import EventBus
 from kitepy.engine.services.health import HealthChecks
 from kitepy.engine.services.ports import WaitResult
-from kitepy.engine.services.restart_policy import after_exit, at_engine_start
-from kitepy.engine.services.signals import parse_signal
+from kitepy.engine.services.restart_policy import after_exit
 
 logger = logging.getLogger(__name__)
 
-SIGKILL = 9
-_ENDING_SIGNALS = frozenset({2, 3, 9, 15})
-"""INT, QUIT, KILL and TERM: who sends them wants the container to end, and no restart policy to bring it back."""
-KILL_PATIENCE_S = 30.0
-"""How long a process may take to die of SIGKILL (uninterruptible sleep) before the engine says that it doesn't."""
+_NETWORK_DRIVERS = {"bridge": "bridge", "host": "host", "none": "null"}
+"""What the events of networks call the driver, by network mode."""
 
 
 @dataclass
@@ -56,7 +52,10 @@ class Live:
     pending_attach: list[PendingAttach] = field(default_factory=list)
     restart_attempts: int = 0
     restart_timer: asyncio.Task[None] | None = None
+    restart_cancelled: bool = False
+    """The user wants it to end: no policy brings it back before the user starts it."""
     stopped_by_user: bool = False
+    """The user sent a signal, whichever: what ``unless-stopped`` honours, over an engine's restart too."""
     restarting: bool = False
     """The API's restart is between stop and start: neither policy nor ``--rm`` may act on the exit."""
 
@@ -85,7 +84,7 @@ class ContainerRuns:
         events: EventBus,
         network_ids: Callable[[], dict[str, str]],
     ) -> None:
-        self.health = HealthChecks(launcher=launcher, record_of=index.get, changed=self._health_changed)
+        self.health = HealthChecks(launcher=launcher, record_of=index.get, emit=self.emit)
         self._index = index
         self._waits = waits
         self._runtime = runtime
@@ -95,7 +94,8 @@ class ContainerRuns:
         self._network_ids = network_ids
         self._live: defaultdict[str, Live] = defaultdict(Live)
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._closing = False
+        self.closing = False
+        """The engine ends: no policy acts any more."""
         self.remove_after_exit: Callable[[str], Awaitable[None]] | None = None
         """Set by the containers service: removes a container that was created with ``--rm``."""
 
@@ -110,8 +110,7 @@ class ContainerRuns:
         live = self._live.pop(container_id, None)
         if live is None:
             return
-        if live.restart_timer is not None:
-            live.restart_timer.cancel()
+        self.cancel_timer(live)
         for pending in live.pending_attach:
             if not pending.stream.done():
                 pending.stream.set_result(None)
@@ -147,28 +146,30 @@ class ContainerRuns:
         """Start a container that doesn't run; NotModified when it does."""
         live = self._live[container_id]
         async with live.lock:
-            if live.restart_timer is not None:
-                live.restart_timer.cancel()
-                live.restart_timer = None
-            self._forget_attempts(container_id, live)
-            await self._start_locked(container_id, live)
+            record = self.require(container_id)
+            status = record.state.status
+            if status is ContainerStatus.PAUSED:
+                raise Conflict("cannot start a paused container, try unpause instead")
+            if status.counts_as_running:  # a container that waits for its restart, too
+                raise NotModified(f"container {record.name} is already running")
+            if status in (ContainerStatus.REMOVING, ContainerStatus.DEAD):
+                raise Conflict("container is marked for removal and cannot be started")
+            # Who starts a container by hand gives its restart policy a new chance.
+            live.restart_attempts = 0
+            live.restart_cancelled = live.stopped_by_user = False
+            if record.state.restart_count:
+                record = replace(record, state=replace(record.state, restart_count=0))
+                self._index.save(record)
+            await self._start(record, live)
 
-    def _forget_attempts(self, container_id: str, live: Live) -> None:
-        """Who starts a container by hand gives its restart policy a new chance."""
-        live.restart_attempts = 0
-        record = self._index.get(container_id)
-        if record is not None and record.state.restart_count and not record.state.status.has_process:
-            self._index.save(replace(record, state=replace(record.state, restart_count=0)))
+    @staticmethod
+    def cancel_timer(live: Live) -> None:
+        """The restart that was to come doesn't."""
+        if live.restart_timer is not None:
+            live.restart_timer.cancel()
+            live.restart_timer = None
 
-    async def _start_locked(self, container_id: str, live: Live) -> None:
-        record = self._require(container_id)
-        status = record.state.status
-        if status is ContainerStatus.PAUSED:
-            raise Conflict("cannot start a paused container, try unpause instead")
-        if status is ContainerStatus.RUNNING:
-            raise NotModified(f"container {record.name} is already running")
-        if status in (ContainerStatus.REMOVING, ContainerStatus.DEAD):
-            raise Conflict("container is marked for removal and cannot be started")
+    async def _start(self, record: ContainerRecord, live: Live) -> None:
         try:
             await self._launch(record, live)
         except BaseException as error:
@@ -180,13 +181,14 @@ class ContainerRuns:
         current = self._index.get(record.id)
         if current is None:
             return
-        code = error.exit_code if isinstance(error, StartFailed) else 128
+        code = error.exit_code if isinstance(error, StartFailed) else current.state.exit_code or 128
         message = str(error) if isinstance(error, EngineError) else "the start was interrupted"
         if current.state.status is ContainerStatus.RESTARTING:
             state = current.state.to(ContainerStatus.EXITED, exit_code=code, error=message, finished_at_ns=time.time_ns())
         else:
             state = current.state.to(current.state.status, exit_code=code, error=message)
         self._index.save(replace(current, state=state, endpoint=None))
+        self._emit_network(current, "disconnect")
         live = self._live[record.id]
         for pending in live.pending_attach:
             if not pending.stream.done():
@@ -202,19 +204,20 @@ class ContainerRuns:
             sandbox = await self._launcher.enter_network(record, self.pid_of, undo)
             record = replace(record, endpoint=sandbox.endpoint)
             await self._launcher.prepare_volumes(record)
+            self._emit_mounts(record)
+            undo.callback(self._emit_unmounts, record)
             request = self._launcher.request(record, sandbox.netns_fd, self.pid_of, peer=self._network_peer(record))
             running = await self._runtime.start(request, wishes)
             undo.pop_all()
         live.running = running
         live.isolated_netns = sandbox.owned_fd
-        live.stopped_by_user = False
         live.pending_attach.clear()
         for waiting, stream in zip(pending, running.attached, strict=True):
             if waiting.stream.done():  # its client left in the meantime
                 await stream.close()
             else:
                 waiting.stream.set_result(stream)
-        current = self._require(record.id)  # a rename may have come in between
+        current = self.require(record.id)  # a rename may have come in between
         state = current.state.to(
             ContainerStatus.RUNNING,
             pid=running.pid,
@@ -222,14 +225,13 @@ class ContainerRuns:
             error="",
             oom_killed=False,
             started_at_ns=running.started_at_ns,
-            stopped_by_user=False,
+            stopped_by_user=live.stopped_by_user,
         )
         current = replace(current, state=state, endpoint=sandbox.endpoint)
         self._index.save(current)
-        self._watch(record.id, running)
-        if sandbox.endpoint is not None:
-            self._emit_network(current, "connect", sandbox.endpoint)
-        self._emit(current, "start")
+        self.watch(record.id, running)
+        self._emit_network(current, "connect")
+        self.emit(current, "start")
 
     def _network_peer(self, record: ContainerRecord) -> ContainerRecord | None:
         """The container at the end of a chain of shared networks; each of them runs, so there is no circle."""
@@ -248,38 +250,41 @@ class ContainerRuns:
 
     # --- exit ---
 
-    def _watch(self, container_id: str, running: RunningContainer) -> None:
+    def watch(self, container_id: str, running: RunningContainer) -> None:
+        """Be there when process 1 ends, and probe its health until then."""
+
         async def until_exit() -> None:
             status = await asyncio.shield(running.exited)
             self.health.end(container_id)
-            await self._exited(container_id, running, status)
+            await self.exited(container_id, running, status)
 
         self.spawn(until_exit(), f"exit of {short_id(container_id)}")
-        self.health.begin(self._require(container_id), running)
+        record = self.require(container_id)
+        self.health.begin(record, running)
+        if record.state.status is ContainerStatus.PAUSED:
+            self.health.suspend(container_id)
 
-    def _health_changed(self, container_id: str, health: Health) -> None:
-        record = self._index.get(container_id)
-        if record is not None:
-            self._emit(record, f"health_status: {health.status.value}")
-
-    async def _exited(self, container_id: str, running: RunningContainer, status: ExitStatus) -> None:
+    async def exited(self, container_id: str, running: RunningContainer, status: ExitStatus) -> None:
+        """Process 1 ended: see to it once, whoever notices first."""
         live = self._live[container_id]
         async with live.lock:
             if live.running is not running:
                 return
             live.running = None
-            await self._record_exit(container_id, live, status)
+            await self.record_exit(container_id, live, status)
 
-    async def _record_exit(self, container_id: str, live: Live, status: ExitStatus) -> None:
+    async def record_exit(self, container_id: str, live: Live, status: ExitStatus) -> None:
         """Process 1 is gone: release what it held, tell everybody, and decide what comes next."""
-        record = self._require(container_id)
+        record = self.require(container_id)
         ran_s = max(0.0, (status.finished_at_ns - record.state.started_at_ns) / 1e9)
         decision = after_exit(
             record.host_config.restart_policy,
             exit_code=status.code,
             ran_s=ran_s,
             attempts=live.restart_attempts,
-            stopped_by_user=live.stopped_by_user or live.restarting or self._closing,
+            restarts=record.state.restart_count,
+            stopped_by_user=live.stopped_by_user,
+            cancelled=live.restart_cancelled or live.restarting or self.closing,
         )
         live.restart_attempts = decision.attempts
         next_status = ContainerStatus.EXITED if decision.delay_s is None else ContainerStatus.RESTARTING
@@ -292,14 +297,16 @@ class ContainerRuns:
             finished_at_ns=status.finished_at_ns,
             oom_killed=status.oom_killed,
             error=error,
+            restart_count=record.state.restart_count + (decision.delay_s is not None),
             stopped_by_user=live.stopped_by_user,
         )
         record = replace(record, state=state, endpoint=None)
         self._index.save(record)
-        await self._leave_network(record, live, endpoint)
         if status.oom_killed:
-            self._emit(record, "oom")
-        self._emit(record, "die", exitCode=str(status.code), execDuration=str(int(ran_s)))
+            self.emit(record, "oom")
+        await self._leave_network(record, live, endpoint)
+        self._emit_unmounts(record)
+        self.emit(record, "die", exitCode=str(status.code), execDuration=str(int(ran_s)))
         self._waits.exited(container_id, waited(state))
         if decision.delay_s is not None:
             live.restart_timer = self.spawn(
@@ -314,7 +321,7 @@ class ContainerRuns:
             live.isolated_netns = None
         if endpoint is not None:
             await self._bridge.detach(endpoint)
-            self._emit_network(record, "disconnect", endpoint)
+        self._emit_network(record, "disconnect")
 
     async def _restart_later(self, container_id: str, delay_s: float) -> None:
         await asyncio.sleep(delay_s)
@@ -324,11 +331,7 @@ class ContainerRuns:
             record = self._index.get(container_id)
             if record is None or record.state.status is not ContainerStatus.RESTARTING:
                 return
-            counted = replace(record.state, restart_count=record.state.restart_count + 1)
-            self._index.save(replace(record, state=counted))
-            await self._start_locked(container_id, live)
-
-    # --- signals ---
+            await self._start(record, live)
 
     @contextlib.contextmanager
     def restarting(self, container_id: str) -> Iterator[None]:
@@ -340,182 +343,44 @@ class ContainerRuns:
         finally:
             live.restarting = False
 
-    async def kill(self, record: ContainerRecord, number: int, *, by_user: bool = True) -> None:
-        """Send a signal to process 1; a paused container is thawed for SIGKILL, since it could not die otherwise."""
-        running = self.running(record)
-        live = self._live[record.id]
-        if by_user and (number in _ENDING_SIGNALS or number == stop_signal(record)):
-            live.stopped_by_user = True
-        await running.signal(number)
-        if number == SIGKILL and record.state.status is ContainerStatus.PAUSED:
-            await running.unpause()
-        self._emit(record, "kill", signal=str(number))
-
-    async def stop(self, record: ContainerRecord, number: int, timeout_s: float | None) -> None:
-        """Ask process 1 to end, and kill it after the grace period (None waits for ever)."""
-        live = self._live[record.id]
-        live.stopped_by_user = True
-        if live.restart_timer is not None:
-            live.restart_timer.cancel()
-            live.restart_timer = None
-        if record.state.status is ContainerStatus.RESTARTING:
-            # The lock is taken when the delay is just over: then the new process is what has to be stopped.
-            async with live.lock:
-                current = self._require(record.id)
-                if current.state.status is ContainerStatus.RESTARTING:
-                    state = current.state.to(ContainerStatus.EXITED, stopped_by_user=True)
-                    self._index.save(replace(current, state=state))
-                    return
-            live.stopped_by_user = True
-        running = live.running
-        if running is None:
-            raise NotModified(f"container {record.name} is already stopped")
-        try:
-            if timeout_s != 0:
-                await running.signal(number)
-            if self._require(record.id).state.status is ContainerStatus.PAUSED:
-                await running.unpause()
-            if timeout_s != 0:
-                self._emit(record, "kill", signal=str(number))
-                await asyncio.wait_for(asyncio.shield(running.exited), timeout_s)
-        except Conflict:
-            logger.debug("container %s ended before it could be stopped", record.id)
-        except TimeoutError:
-            logger.info("container %s did not end within %s s of signal %d; killing it", short_id(record.id), timeout_s, number)
-        await self.end(record, running)
-
-    async def end(self, record: ContainerRecord, running: RunningContainer) -> None:
-        """SIGKILL, and wait until the exit is recorded."""
-        if not running.exited.done():
-            try:
-                await running.signal(SIGKILL)
-                if self._require(record.id).state.status is ContainerStatus.PAUSED:
-                    await running.unpause()
-                self._emit(record, "kill", signal=str(SIGKILL))
-                await asyncio.wait_for(asyncio.shield(running.exited), KILL_PATIENCE_S)
-            except Conflict:
-                logger.debug("container %s ended before it could be killed", record.id)
-            except TimeoutError:
-                raise SystemFailure(
-                    f"container {record.id} did not end after it was killed: it may be waiting for a device"
-                ) from None
-        await self._exited(record.id, running, await running.exited)
-
-    async def set_paused(self, record: ContainerRecord, *, paused: bool) -> None:
-        """Freeze or thaw all processes of a container."""
-        live = self._live[record.id]
-        async with live.lock:
-            record = self._require(record.id)
-            status = record.state.status
-            if paused and status is ContainerStatus.PAUSED:
-                raise Conflict(f"container {record.id} is already paused")
-            if not paused and status is not ContainerStatus.PAUSED:
-                raise Conflict(f"Container {record.id} is not paused")
-            running = self.running(record)
-            await (running.pause() if paused else running.unpause())
-            new_status = ContainerStatus.PAUSED if paused else ContainerStatus.RUNNING
-            self._index.save(replace(record, state=record.state.to(new_status)))
-        self._emit(record, "pause" if paused else "unpause")
-
-    # --- the engine's own start and end ---
-
-    async def adopt_all(self) -> None:
-        """Take over what outlived the former engine, record what ended meanwhile, and start what the policies want."""
-        alive = set(self._runtime.inventory().live)
-        for record in self._index:
-            live = self._live[record.id]
-            if record.id in alive or record.state.status.has_process:
-                await self._adopt(record, live)
-            elif record.state.status is ContainerStatus.RESTARTING:
-                self._index.save(replace(record, state=record.state.to(ContainerStatus.EXITED)))
-        for container_id in alive - {record.id for record in self._index}:
-            await self._end_unknown(container_id)
-        await self._bridge.finish_adoption()
-
-    async def _end_unknown(self, container_id: str) -> None:
-        """A process that the database does not know: a build step of the engine before, or a removal it did not finish."""
-        logger.warning("ending the processes of container %s, which the database does not know", short_id(container_id))
-        found = await self._runtime.adopt(container_id, self._launcher.bundle(container_id))
-        if isinstance(found, RunningContainer):
-            await found.signal(SIGKILL)
-            await asyncio.wait_for(found.exited, KILL_PATIENCE_S)
-        await self._launcher.remove_bundle(container_id)
-
-    async def _adopt(self, record: ContainerRecord, live: Live) -> None:
-        found = await self._runtime.adopt(record.id, self._launcher.bundle(record.id))
-        if isinstance(found, ExitStatus):
-            async with live.lock:
-                if record.state.status.has_process:
-                    # The old bridge side is gone with the namespace; nothing is attached in this engine.
-                    self._index.save(replace(record, endpoint=None))
-                    live.stopped_by_user = record.state.stopped_by_user
-                    await self._record_exit(record.id, live, found)
-            return
-        live.running = found
-        state = record.state
-        if not state.status.has_process:  # the engine died between the start and its note of it
-            restarted = state if state.status is not ContainerStatus.RESTARTING else state.to(ContainerStatus.EXITED)
-            state = restarted.to(ContainerStatus.RUNNING, started_at_ns=found.started_at_ns, exit_code=0, error="")
-        state = replace(state, pid=found.pid)
-        endpoint = record.endpoint
-        if endpoint is not None:
-            try:
-                endpoint = await self._bridge.adopt(endpoint, found.pid)
-            except EngineError as error:
-                logger.warning("container %s lost its network: %s", short_id(record.id), error)
-                endpoint = None
-        self._index.save(replace(record, state=state, endpoint=endpoint))
-        self._watch(record.id, found)
-
-    async def start_wanted(self) -> None:
-        """Start the containers whose restart policy says so; called once, when the engine is ready."""
-        for record in self._index:
-            state = record.state
-            if state.status is ContainerStatus.EXITED and at_engine_start(
-                record.host_config.restart_policy,
-                was_running=state.finished_at_ns > 0,
-                exit_code=state.exit_code,
-                stopped_by_user=state.stopped_by_user,
-            ):
-                self.spawn(self.start(record.id), f"start of {short_id(record.id)}")
-
-    async def shut_down(self, *, keep: bool, timeout_s: float) -> None:
-        """End of the engine: leave the containers running, or stop them all as dockerd does."""
-        self._closing = True
-        await self.health.close()
-        for live in self._live.values():
-            if live.restart_timer is not None:
-                live.restart_timer.cancel()
-        if not keep:
-            stops = [self._stop_quietly(record, timeout_s) for record in self._index if record.state.status.counts_as_running]
-            await asyncio.gather(*stops)
+    async def close(self) -> None:
+        """Let go of everything; what runs goes on."""
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _stop_quietly(self, record: ContainerRecord, timeout_s: float) -> None:
-        was_stopped = self._live[record.id].stopped_by_user
-        try:
-            await self.stop(record, stop_signal(record), timeout_s)
-        except EngineError as error:
-            logger.warning("stopping container %s: %s", short_id(record.id), error)
-        current = self._index.get(record.id)
-        if current is not None and not was_stopped:  # the engine stopped it, not its user: policies start it again
-            self._index.save(replace(current, state=replace(current.state, stopped_by_user=False)))
-
     # --- small things ---
 
-    def _require(self, container_id: str) -> ContainerRecord:
+    def require(self, container_id: str) -> ContainerRecord:
+        """The record of now; raises NotFound when the container was removed."""
         record = self._index.get(container_id)
         if record is None:
             raise NotFound(f"No such container: {container_id}")
         return record
 
-    def _emit_network(self, record: ContainerRecord, action: str, endpoint: Endpoint) -> None:
-        network_id = self._network_ids().get(endpoint.network, endpoint.network)
-        self._events.emit("network", action, network_id, {"container": record.id, "name": endpoint.network, "type": "bridge"})
+    def _emit_network(self, record: ContainerRecord, action: str) -> None:
+        mode = parse_network_mode(record.host_config.network_mode)
+        if (driver := _NETWORK_DRIVERS.get(mode.kind)) is not None:
+            network_id = self._network_ids().get(mode.kind, mode.kind)
+            self._events.emit("network", action, network_id, {"container": record.id, "name": mode.kind, "type": driver})
 
-    def _emit(self, record: ContainerRecord, action: str, **more: str) -> None:
+    def _emit_mounts(self, record: ContainerRecord) -> None:
+        for point in _volumes(record):
+            attributes = {
+                "container": record.id,
+                "destination": point.destination,
+                "driver": "local",
+                "propagation": point.propagation,
+                "read/write": str(not point.read_only).lower(),
+            }
+            self._events.emit("volume", "mount", point.volume, attributes)
+
+    def _emit_unmounts(self, record: ContainerRecord) -> None:
+        for point in _volumes(record):
+            self._events.emit("volume", "unmount", point.volume, {"container": record.id, "driver": "local"})
+
+    def emit(self, record: ContainerRecord, action: str, **more: str) -> None:
+        """Tell everybody what happened to a container."""
         self._events.emit("container", action, record.id, event_attributes(record, **more))
 
 
@@ -524,6 +389,5 @@ def waited(state: ContainerState) -> WaitResult:
     return WaitResult(state.exit_code, state.error or None)
 
 
-def stop_signal(record: ContainerRecord) -> int:
-    """The signal that asks this container to end."""
-    return parse_signal(record.config.stop_signal or "SIGTERM")
+def _volumes(record: ContainerRecord) -> Iterator[MountPoint]:
+    return (point for point in record.mounts if point.kind is MountKind.VOLUME)

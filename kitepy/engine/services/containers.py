@@ -7,14 +7,14 @@ import builtins
 import contextlib
 import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
 from kitepy.engine.model.container import ContainerRecord, ContainerStatus, MountKind
 from kitepy.engine.model.container_config import ContainerCreateBody, ContainerUpdateBody
-from kitepy.engine.model.errors import Conflict, InvalidParameter, NotFound, NotModified, Unsupported
+from kitepy.engine.model.errors import Conflict, EngineError, InvalidParameter, NotFound, NotModified, Unsupported
 from kitepy.engine.model.filters import Filters
 from kitepy.engine.model.oci import ChainId
 from kitepy.engine.services import container_request as request_rules
@@ -23,7 +23,8 @@ from kitepy.engine.services.container_filters import ContainerFilter
 from kitepy.engine.services.container_index import ContainerIndex
 from kitepy.engine.services.container_launch import ContainerLauncher, top_layer
 from kitepy.engine.services.container_names import check_name
-from kitepy.engine.services.container_runs import ContainerRuns, PendingAttach, stop_signal, waited
+from kitepy.engine.services.container_runs import ContainerRuns, PendingAttach, waited
+from kitepy.engine.services.container_stops import ContainerStops, stop_signal
 from kitepy.engine.services.container_view import Paths, Sizes, event_attributes, inspect_document, summary_document
 from kitepy.engine.services.container_waits import ContainerWaits
 from kitepy.engine.services.devices import devices_for
@@ -33,7 +34,7 @@ from kitepy.engine.services.log_reader import read_log
 from kitepy.engine.services.ports import AttachOptions, CreateResult, LogOptions, WaitResult
 from kitepy.engine.services.process_spec import build_resources
 from kitepy.engine.services.sessions import Session
-from kitepy.engine.services.signals import parse_signal
+from kitepy.engine.services.signals import SIGKILL, parse_signal
 from kitepy.engine.services.volumes import VolumeService
 from kitepy.engine.storage.layers import LayerStore
 from kitepy.engine.storage.overlay import OverlayStore
@@ -49,6 +50,7 @@ class Containers:
         *,
         index: ContainerIndex,
         runs: ContainerRuns,
+        stops: ContainerStops,
         launcher: ContainerLauncher,
         creation: ContainerCreation,
         waits: ContainerWaits,
@@ -63,6 +65,7 @@ class Containers:
     ) -> None:
         self._index = index
         self._runs = runs
+        self._stops = stops
         self._launcher = launcher
         self._creation = creation
         self._waits = waits
@@ -90,11 +93,11 @@ class Containers:
 
     async def stop(self, ref: str, timeout_s: int | None, signal: str | None) -> None:
         record = self._index.resolve(ref)
-        number = parse_signal(signal) if signal else stop_signal(record)
         if not record.state.status.counts_as_running:
             raise NotModified(f"container {record.name} is already stopped")
-        await self._runs.stop(record, number, self._grace_s(record, timeout_s))
-        self._emit(record, "stop")
+        with about(f"cannot stop container: {ref}"):
+            number = parse_signal(signal) if signal else stop_signal(record)
+            await self._stops.stop(record, number, self._grace_s(record, timeout_s))
 
     @staticmethod
     def _grace_s(record: ContainerRecord, timeout_s: int | None) -> float | None:
@@ -105,60 +108,51 @@ class Containers:
 
     async def restart(self, ref: str, timeout_s: int | None, signal: str | None) -> None:
         record = self._index.resolve(ref)
-        number = parse_signal(signal) if signal else stop_signal(record)
-        with self._runs.restarting(record.id):
+        with about(f"Cannot restart container {ref}"), self._runs.restarting(record.id):
             if record.state.status.counts_as_running:
+                number = parse_signal(signal) if signal else stop_signal(record)
                 with contextlib.suppress(NotModified):
-                    await self._runs.stop(record, number, self._grace_s(record, timeout_s))
-                    self._emit(record, "stop")
+                    await self._stops.stop(record, number, self._grace_s(record, timeout_s))
             await self._runs.start(record.id)
-        self._emit(record, "restart")
+        self._emit(self._index.get(record.id) or record, "restart")
 
     async def kill(self, ref: str, signal: str | None) -> None:
-        record = self._index.resolve(ref)
-        number = parse_signal(signal or "SIGKILL")
-        if not record.state.status.has_process:
-            raise Conflict(f"cannot kill container: {ref}: container {record.id} is not running")
-        await self._runs.kill(record, number)
+        with about(f"cannot kill container: {ref}"):
+            number = parse_signal(signal or "SIGKILL")
+            await self._stops.kill(self._index.resolve(ref), number)
 
     async def pause(self, ref: str) -> None:
-        await self._runs.set_paused(self._index.resolve(ref), paused=True)
+        await self._stops.set_paused(self._index.resolve(ref), paused=True)
 
     async def unpause(self, ref: str) -> None:
-        await self._runs.set_paused(self._index.resolve(ref), paused=False)
+        await self._stops.set_paused(self._index.resolve(ref), paused=False)
 
     async def rename(self, ref: str, new_name: str) -> None:
         record = self._index.resolve(ref)
         if not new_name:
             raise InvalidParameter("Neither old nor new names may be empty")
-        name = check_name(new_name)
-        if name == record.name:
+        if new_name.removeprefix("/") == record.name:
             raise InvalidParameter("Renaming a container with the same name as its current name")
-        with self._creation.claimed_name(name):
-            self._index.save(replace(record, name=name))
+        with about("Error when allocating new name"):
+            name = check_name("/" + new_name.removeprefix("/"))
+            with self._creation.claimed_name(name):
+                self._index.save(replace(record, name=name))
         self._emit(replace(record, name=name), "rename", oldName=f"/{record.name}")
 
     async def remove(self, ref: str, force: bool, volumes: bool, link: bool) -> None:
-        if link:
-            raise Unsupported("Links between containers are not supported by this version of Kitepy")
         record = self._index.resolve(ref)
+        if link:
+            raise Conflict("Conflict, cannot remove the default link name of the container")
         status = record.state.status
         if status is ContainerStatus.REMOVING:
-            raise Conflict(f"removal of container {record.name} is already in progress")
-        if status.counts_as_running:
-            if not force:
-                hint = (
-                    "Unpause and then stop"
-                    if status is ContainerStatus.PAUSED
-                    else "stop the container before removing or force remove"
-                )
-                words = "paused" if status is ContainerStatus.PAUSED else status.value
-                if status is ContainerStatus.PAUSED:
-                    hint += " the container before removing or force remove"
-                raise Conflict(f'cannot remove container "/{record.name}": container is {words}: {hint}')
-            with contextlib.suppress(NotModified):
-                await self._runs.stop(record, 9, 0)
-        await self._remove(record.id, volumes=volumes)
+            raise Conflict(f"removal of container {ref} is already in progress")
+        with about(f'cannot remove container "{ref}"'):
+            if status.counts_as_running:
+                if not force:
+                    raise Conflict(_why_not_removed(status))
+                with contextlib.suppress(NotModified, Conflict):  # it ended by itself
+                    await self._stops.kill(record, SIGKILL)
+            await self._remove(record.id, volumes=volumes)
 
     async def _remove_after_exit(self, container_id: str) -> None:
         """``--rm``: the anonymous volumes go with the container."""
@@ -173,7 +167,7 @@ class Containers:
             if record.state.status is ContainerStatus.REMOVING:
                 return
             if record.state.status.counts_as_running:
-                raise Conflict(f'cannot remove container "/{record.name}": it was started again')
+                raise Conflict("container was started again: stop the container before removing or force remove")
             removing = replace(record, state=record.state.to(ContainerStatus.REMOVING))
             self._index.save(removing)
             await self._finish_removal(removing, volumes=volumes)
@@ -411,6 +405,24 @@ class Containers:
 
     def _emit(self, record: ContainerRecord, action: str, **more: str) -> None:
         self._events.emit("container", action, record.id, event_attributes(record, **more))
+
+
+def _why_not_removed(status: ContainerStatus) -> str:
+    if status is ContainerStatus.PAUSED:
+        return "container is paused and must be unpaused first"
+    return f"container is {status.value}: stop the container before removing or force remove"
+
+
+@contextlib.contextmanager
+def about(what: str) -> Iterator[None]:
+    """Errors say which request they concern, in the words that users of Docker know; NotModified has none to say."""
+    try:
+        yield
+    except NotModified:
+        raise
+    except EngineError as error:
+        error.args = (f"{what}: {error}", *error.args[1:])
+        raise
 
 
 def directory_size(directory: Path) -> int:

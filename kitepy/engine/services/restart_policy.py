@@ -20,18 +20,28 @@ class RestartDecision:
 
     delay_s: float | None
     attempts: int
+    """How many restarts in a row did not last: what the next delay grows with."""
 
 
-def after_exit(policy: RestartPolicy, *, exit_code: int, ran_s: float, attempts: int, stopped_by_user: bool) -> RestartDecision:
-    """Decide after process 1 ended; ``attempts`` counts the restarts in a row that did not last."""
+def after_exit(
+    policy: RestartPolicy, *, exit_code: int, ran_s: float, attempts: int, restarts: int, stopped_by_user: bool, cancelled: bool
+) -> RestartDecision:
+    """Decide after process 1 ended.
+
+    ``restarts`` counts all since the user started it. ``cancelled`` ends every policy, ``stopped_by_user`` only one kind.
+    """
     if ran_s >= STABLE_AFTER_S:
         attempts = 0
-    wanted = policy.name in ("always", "unless-stopped") or (
-        policy.name == "on-failure"
-        and exit_code != 0
-        and (policy.maximum_retry_count == 0 or attempts < policy.maximum_retry_count)
+    wanted = (
+        policy.name == "always"
+        or (policy.name == "unless-stopped" and not stopped_by_user)
+        or (
+            policy.name == "on-failure"
+            and exit_code != 0
+            and (policy.maximum_retry_count == 0 or restarts < policy.maximum_retry_count)
+        )
     )
-    if stopped_by_user or not wanted:
+    if cancelled or not wanted:
         return RestartDecision(None, attempts)
     delay = min(FIRST_DELAY_S * 2 ** min(attempts, 20), LONGEST_DELAY_S)
     return RestartDecision(delay, attempts + 1)

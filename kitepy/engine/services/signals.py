@@ -7,27 +7,31 @@ import signal
 
 from kitepy.engine.model.errors import InvalidParameter
 
+SIGKILL = 9
 _RTMIN, _RTMAX = 34, 64
-_DISTANCE = re.compile(r"[0-9]{1,2}")
+_NUMBER = re.compile(r"[+-]?[0-9]+", re.ASCII)
+_REAL_TIME = {
+    "RTMIN": _RTMIN,
+    "RTMAX": _RTMAX,
+    # As in the list of kill(1): the lower half counts from the beginning, the upper one from the end.
+    **{f"RTMIN+{distance}": _RTMIN + distance for distance in range(1, 16)},
+    **{f"RTMAX-{distance}": _RTMAX - distance for distance in range(1, 15)},
+}
 
 
 def parse_signal(text: str) -> int:
-    """``9``, ``KILL``, ``SIGKILL``, ``RTMIN+3``; raises InvalidParameter for others."""
-    word = text.strip().upper()
-    if word.isascii() and word.isdigit():
-        if len(word) <= 4 and 0 < int(word) <= _RTMAX:
-            return int(word)
-        raise InvalidParameter(f"Invalid signal: {text}")
-    name = word.removeprefix("SIG")
-    for base_name, base, sign in (("RTMIN", _RTMIN, 1), ("RTMAX", _RTMAX, -1)):
-        if name.startswith(base_name):
-            offset = name.removeprefix(base_name)
-            if not offset:
-                return base
-            distance = offset[1:]
-            if offset[0] == ("+" if sign > 0 else "-") and _DISTANCE.fullmatch(distance) and int(distance) <= _RTMAX - _RTMIN:
-                return base + sign * int(distance)
+    """``9``, ``KILL``, ``SIGKILL``, ``RTMIN+3``, in any case; raises InvalidParameter for others."""
+    if _NUMBER.fullmatch(text):
+        number = int(text) if len(text) < 20 else 0
+        if number == 0:
+            raise InvalidParameter(f"invalid signal: {text}")
+        if not 0 < number <= _RTMAX or 31 < number < _RTMIN:
+            raise InvalidParameter(f"the linux daemon does not support signal {number}")
+        return number
+    name = text.upper().removeprefix("SIG")
+    if name in _REAL_TIME:
+        return _REAL_TIME[name]
     try:
         return int(signal.Signals[f"SIG{name}"])
     except KeyError:
-        raise InvalidParameter(f"Invalid signal: {text}") from None
+        raise InvalidParameter(f"invalid signal: {text}") from None

@@ -95,7 +95,7 @@ def test_what_is_created_comes_back_from_inspect(
         ({"Image": "busybox", "HostConfig": {"NetworkMode": "container:nobody"}}, 404, "No such container: nobody"),
         ({"Image": "busybox", "HostConfig": {"VolumesFrom": ["nobody"]}}, 404, "No such container: nobody"),
         ({"Image": "busybox", "HostConfig": {"Binds": ["x"]}}, 400, "mount path must be absolute"),
-        ({"Image": "busybox", "StopSignal": "LOUD"}, 400, "Invalid signal: LOUD"),
+        ({"Image": "busybox", "StopSignal": "LOUD"}, 400, "invalid signal: LOUD"),
         ({"Image": "busybox", "HostConfig": {"Init": True}}, 501, "init process"),
         (
             {"Image": "busybox", "HostConfig": {"Mounts": [{"Type": "bind", "Source": "/not/there", "Target": "/x"}]}},
@@ -156,7 +156,6 @@ def test_starting_and_stopping_twice_changes_nothing(api: Any, run: Any, until: 
         ("POST", "/containers/nobody/start"),
         ("POST", "/containers/nobody/stop"),
         ("POST", "/containers/nobody/restart"),
-        ("POST", "/containers/nobody/kill"),
         ("POST", "/containers/nobody/pause"),
         ("POST", "/containers/nobody/unpause"),
         ("POST", "/containers/nobody/wait"),
@@ -174,7 +173,12 @@ def test_a_container_that_is_not_there_is_not_found(api: Any, method: str, targe
     assert answer.message == "No such container: nobody"
 
 
-@pytest.mark.parametrize("action", ["kill", "pause", "unpause", "exec"])
+def test_a_kill_says_that_it_was_one(api: Any) -> None:
+    answer = api("POST", "/containers/nobody/kill")
+    assert (answer.status, answer.message) == (404, "cannot kill container: nobody: No such container: nobody")
+
+
+@pytest.mark.parametrize("action", ["kill", "pause", pytest.param("unpause", marks=pytest.mark.kitepy), "exec"])
 def test_what_needs_a_running_container_is_a_conflict_without(
     api: Any, client: docker.DockerClient, busybox: str, action: str
 ) -> None:
@@ -234,7 +238,13 @@ def test_pause_freezes_every_process_and_unpause_goes_on(api: Any, run: Any, unt
     assert api("POST", f"/containers/{container.id}/start").status == 409
     container.unpause()
     until(lambda: container.logs() != frozen)
-    assert api("POST", f"/containers/{container.id}/unpause").status == 409
+
+
+@pytest.mark.kitepy  # Docker answers 500 although the request's time was wrong, not the engine.
+def test_what_is_not_paused_is_not_unpaused(api: Any, run: Any) -> None:
+    container = run(["sleep", "60"])
+    answer = api("POST", f"/containers/{container.id}/unpause")
+    assert (answer.status, answer.message) == (409, f"Container {container.id} is not paused")
 
 
 @pytest.mark.parametrize(("signal", "code"), [("KILL", 137), ("SIGKILL", 137), ("9", 137), ("SIGUSR1", 21), ("10", 21)])
@@ -247,7 +257,7 @@ def test_kill_sends_signals_by_name_and_number(run: Any, until: Any, signal: str
 def test_an_unknown_signal_is_refused(api: Any, run: Any) -> None:
     container = run(["sleep", "60"])
     answer = api("POST", f"/containers/{container.id}/kill?signal=LOUD")
-    assert (answer.status, answer.message) == (400, "Invalid signal: LOUD")
+    assert (answer.status, answer.message) == (400, f"cannot kill container: {container.id}: invalid signal: LOUD")
 
 
 def test_restart_keeps_the_id_and_starts_a_stopped_container_too(run: Any, until: Any) -> None:
@@ -353,8 +363,8 @@ def test_another_condition_is_refused(api: Any, run: Any) -> None:
     [
         (["not-there"], 127, 'exec: "not-there": executable file not found in $PATH'),
         (["/not/there"], 127, 'exec: "/not/there": stat /not/there: no such file or directory'),
-        (["/etc/passwd"], 126, "permission denied"),
-        (["/etc"], 126, ""),
+        (["/etc/hosts"], 126, "permission denied"),
+        (["/etc"], 126, "permission denied"),
     ],
 )
 def test_a_command_that_cannot_run_leaves_a_created_container(
@@ -371,6 +381,7 @@ def test_a_command_that_cannot_run_leaves_a_created_container(
     assert container.wait()["StatusCode"] == code
 
 
+@pytest.mark.kitepy  # Docker answers 500, although it is the request that is wrong.
 def test_an_unknown_user_fails_the_start(api: Any, client: docker.DockerClient, busybox: str) -> None:
     container = client.containers.create(busybox, ["true"], user="nobody-knows")
     answer = api("POST", f"/containers/{container.id}/start")
@@ -426,6 +437,7 @@ def test_an_automatic_removal_does_not_happen_in_a_restart(run: Any, until: Any)
     assert container.status == "running"
 
 
+@pytest.mark.kitepy  # where the files are
 def test_files_of_a_removed_container_are_gone(engine: Any, run: Any, until: Any) -> None:
     container = run("echo x >/x; sleep 60")
     directory = engine.data_root / "containers" / container.id
@@ -490,16 +502,19 @@ def test_the_events_of_a_life_come_in_order(client: docker.DockerClient, busybox
     container.rename("life-2")
     container.exec_run(["true"])
     container.kill("USR2")
-    container.restart(timeout=0)
-    container.stop(timeout=0)
+    container.restart(timeout=1)
+    container.kill()
     container.remove()
 
     past = client.events(since=began, until=int(time.time()) + 1, decode=True)
     events = [event for event in past if container.id in (event["Actor"]["ID"], event["Actor"]["Attributes"].get("container"))]
     actions = [event["Action"].split(":")[0] for event in events if event["Type"] == "container"]
+    # Docker sends the two of the restart in either order.
+    stopping = [actions.pop(11), actions.pop(11)]
+    assert sorted(stopping) == ["die", "stop"]
     assert actions == [
         "create", "start", "pause", "unpause", "rename", "exec_create", "exec_start", "exec_die", "kill",
-        "kill", "die", "stop", "start", "restart", "kill", "die", "stop", "destroy",
+        "kill", "kill", "start", "restart", "kill", "die", "destroy",
     ]  # fmt: skip
     network = [event["Action"] for event in events if event["Type"] == "network"]
     assert network == ["connect", "disconnect", "connect", "disconnect"]

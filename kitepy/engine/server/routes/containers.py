@@ -26,6 +26,8 @@ from kitepy.engine.services.ports import LogOptions, WaitResult
 
 logger = logging.getLogger(__name__)
 
+_EMPTY_BODY = 7
+"""Bytes of a body that can't say anything, by dockerd's measure."""
 _WAIT_CONDITIONS = ("not-running", "next-exit", "removed")
 
 
@@ -55,7 +57,11 @@ async def inspect(call: Call) -> web.Response:
 
 
 async def start(call: Call) -> web.Response:
-    """POST /containers/{id}/start."""
+    """POST /containers/{id}/start. Up to API 1.23 the body could be a host configuration; ``null`` and ``{}`` still come."""
+    if (call.request.content_length or 0) > _EMPTY_BODY or "Transfer-Encoding" in call.request.headers:
+        raise BadRequest("starting container with non-empty request body was deprecated since API v1.22 and removed in v1.24")
+    if call.query.optional("checkpoint"):
+        raise BadRequest("checkpoint is only supported in experimental mode")
     await call.containers.start(call.argument, call.query.optional("detachKeys"))
     return empty_response()
 
@@ -176,7 +182,7 @@ async def stats(call: Call) -> web.StreamResponse:
 async def update(call: Call) -> web.Response:
     """POST /containers/{id}/update."""
     warnings = await call.containers.update(call.argument, await call.body(ContainerUpdateBody))
-    return json_response({"Warnings": list(warnings)})
+    return json_response({"Warnings": list(warnings) or None})
 
 
 async def changes(call: Call) -> web.Response:

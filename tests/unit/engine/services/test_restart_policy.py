@@ -14,9 +14,24 @@ NO = RestartPolicy(name="no")
 
 
 def decide(
-    policy: RestartPolicy, *, code: int = 1, ran_s: float = 0.5, attempts: int = 0, stopped: bool = False
+    policy: RestartPolicy,
+    *,
+    code: int = 1,
+    ran_s: float = 0.5,
+    attempts: int = 0,
+    restarts: int = 0,
+    stopped: bool = False,
+    cancelled: bool = False,
 ) -> RestartDecision:
-    return after_exit(policy, exit_code=code, ran_s=ran_s, attempts=attempts, stopped_by_user=stopped)
+    return after_exit(
+        policy,
+        exit_code=code,
+        ran_s=ran_s,
+        attempts=attempts,
+        restarts=restarts,
+        stopped_by_user=stopped,
+        cancelled=cancelled,
+    )
 
 
 def test_without_a_policy_it_stays_stopped() -> None:
@@ -30,8 +45,14 @@ def test_it_comes_back_whatever_the_exit_code(policy: RestartPolicy, code: int) 
 
 
 @pytest.mark.parametrize("policy", [ALWAYS, UNLESS_STOPPED, ON_FAILURE])
-def test_it_stays_stopped_when_its_user_stopped_it(policy: RestartPolicy) -> None:
-    assert decide(policy, stopped=True).delay_s is None
+def test_it_stays_stopped_when_the_restart_was_cancelled(policy: RestartPolicy) -> None:
+    assert decide(policy, cancelled=True).delay_s is None
+
+
+def test_a_signal_of_the_user_that_cancels_nothing_only_ends_unless_stopped() -> None:
+    assert decide(UNLESS_STOPPED, stopped=True).delay_s is None
+    assert decide(ALWAYS, stopped=True).delay_s == 0.1
+    assert decide(ON_FAILURE, stopped=True).delay_s == 0.1
 
 
 def test_on_failure_means_a_code_other_than_zero() -> None:
@@ -43,11 +64,15 @@ def test_on_failure_counts_its_attempts() -> None:
     policy = RestartPolicy(name="on-failure", maximum_retry_count=2)
     attempts = 0
     delays = []
-    for _ in range(3):
-        decision = decide(policy, attempts=attempts)
+    for restarts in range(3):
+        decision = decide(policy, attempts=attempts, restarts=restarts)
         attempts = decision.attempts
         delays.append(decision.delay_s)
     assert delays == [0.1, 0.2, None]
+
+
+def test_on_failure_counts_restarts_that_lasted_too() -> None:
+    assert decide(RestartPolicy(name="on-failure", maximum_retry_count=2), ran_s=60, restarts=2).delay_s is None
 
 
 def test_delays_double_up_to_a_minute() -> None:
