@@ -160,7 +160,6 @@ def test_starting_and_stopping_twice_changes_nothing(api: Any, run: Any, until: 
         ("POST", "/containers/nobody/unpause"),
         ("POST", "/containers/nobody/wait"),
         ("POST", "/containers/nobody/rename?name=x2"),
-        ("POST", "/containers/nobody/attach"),
         ("POST", "/containers/nobody/resize?h=1&w=1"),
         ("GET", "/containers/nobody/json"),
         ("GET", "/containers/nobody/logs?stdout=1"),
