@@ -44,6 +44,7 @@ from kitepy.engine.services.container_adoption import ContainerAdoption
 from kitepy.engine.services.container_creation import ContainerCreation
 from kitepy.engine.services.container_index import ContainerIndex
 from kitepy.engine.services.container_launch import ContainerLauncher
+from kitepy.engine.services.container_observer import ContainerObserver
 from kitepy.engine.services.container_runs import ContainerRuns
 from kitepy.engine.services.container_stops import ContainerStops
 from kitepy.engine.services.container_waits import ContainerWaits
@@ -291,6 +292,11 @@ async def _compose(
         data_root=config.data_root,
         exec_root=config.exec_root,
     )
+    observer = ContainerObserver(
+        index=index, running_of=lambda container_id: runs.live(container_id).running, driver=driver, events=events
+    )
+    stack.push_async_callback(observer.close)
+    runs.forgotten = observer.forget
     layers.add_holder(containers.held_layers)
     execs = Execs(index=index, runs=runs, launcher=container_launcher, events=events)
     containers.exec_ids = execs.ids_of
@@ -358,6 +364,7 @@ async def _compose(
         system=system,
         events=events,
         containers=containers,
+        observer=observer,
         execs=execs,
         images=images,
         builds=builds,

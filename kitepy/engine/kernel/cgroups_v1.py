@@ -67,7 +67,6 @@ _STAT_FILES = {
         "memory.limit_in_bytes",
         "memory.failcnt",
         "memory.stat",
-        "memory.oom_control",
     ),
     "pids": ("pids.current", "pids.max"),
     "blkio": ("blkio.throttle.io_service_bytes_recursive", "blkio.throttle.io_serviced_recursive"),

@@ -20,13 +20,10 @@ from kitepy.engine.kernel.device_filter import attach_device_filter
 _WANTED = ("cpuset", "cpu", "io", "memory", "hugetlb", "pids")
 _FREEZE_TIMEOUT_S = 2.0
 _STAT_FILES = {
-    "cpu": ("cpu.stat", "cpu.pressure"),
-    "memory": (
-        *("memory.current", "memory.peak", "memory.max", "memory.stat", "memory.events"),
-        *("memory.swap.current", "memory.swap.max", "memory.pressure"),
-    ),
-    "pids": ("pids.current", "pids.max", "pids.events"),
-    "io": ("io.stat", "io.pressure"),
+    "cpu": ("cpu.stat",),
+    "memory": ("memory.current", "memory.max", "memory.stat", "memory.events"),
+    "pids": ("pids.current", "pids.max"),
+    "io": ("io.stat",),
 }
 _THROTTLES = (
     ("throttleReadBpsDevice", "rbps"),

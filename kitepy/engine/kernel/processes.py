@@ -47,3 +47,54 @@ def descendants(pid: int) -> list[int]:
         except (FileNotFoundError, ProcessLookupError):
             continue
     return found
+
+
+class ProcessUse:
+    """What some processes use together; see proc_pid_stat(5) and proc_pid_smaps_rollup(5)."""
+
+    __slots__ = ("count", "memory_bytes", "system_ticks", "user_ticks")
+
+    def __init__(self) -> None:
+        self.user_ticks = 0
+        self.system_ticks = 0
+        self.memory_bytes = 0
+        """Shared pages count in parts, one for each process that shares them."""
+        self.count = 0
+
+
+def use_of_descendants(pid: int) -> ProcessUse:
+    """What the descendants of a process use, with the time of those that have ended and were waited for.
+
+    Raises FileNotFoundError or ProcessLookupError when the process itself is gone.
+    """
+    use = ProcessUse()
+    _, _, ended_user, ended_system = _times(pid)
+    use.user_ticks, use.system_ticks = ended_user, ended_system
+    for child in descendants(pid):
+        try:
+            user, system, ended_user, ended_system = _times(child)
+            use.memory_bytes += _proportional_bytes(child)
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # It has ended meanwhile.
+        use.user_ticks += user + ended_user
+        use.system_ticks += system + ended_system
+        use.count += 1
+    return use
+
+
+def _times(pid: int) -> tuple[int, int, int, int]:
+    with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
+        fields = file.read().rpartition(")")[2].split()
+    user, system, ended_user, ended_system = (int(field) for field in fields[11:15])
+    return user, system, ended_user, ended_system
+
+
+def _proportional_bytes(pid: int) -> int:
+    with open(f"/proc/{pid}/smaps_rollup", encoding="ascii", errors="replace") as file:
+        try:
+            for line in file:
+                if line.startswith("Pss:"):
+                    return int(line.split()[1]) * 1024
+        except ProcessLookupError:
+            return 0  # A zombie has no memory.
+    return 0

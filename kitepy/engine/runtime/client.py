@@ -192,6 +192,7 @@ class RunningContainer:
         self.container_id = container_id
         self.state_dir = state_dir
         self.pid = int(str(status["pid"]))
+        self.monitor_pid = int(str(status["monitor_pid"]))
         self.started_at_ns = int(str(status["started_at_ns"]))
         self.cgroup_path = str(status["cgroup_path"])
         self.paused = bool(status.get("paused"))

@@ -20,6 +20,7 @@ from kitepy.engine.server.protocol import EdgeProtocol
 from kitepy.engine.server.query import Query
 from kitepy.engine.services.ports import (
     BuildService,
+    ContainerObserver,
     ContainerService,
     EventStream,
     ExecService,
@@ -45,6 +46,7 @@ class Services:
     builds: BuildService | None = None
     volumes: VolumeService | None = None
     networks: NetworkService | None = None
+    observer: ContainerObserver | None = None
 
 
 class Call:
@@ -143,6 +145,10 @@ class Call:
     @property
     def containers(self) -> ContainerService:
         return _present(self._services.containers, "containers")
+
+    @property
+    def observer(self) -> ContainerObserver:
+        return _present(self._services.observer, "a view of running containers")
 
     @property
     def execs(self) -> ExecService:

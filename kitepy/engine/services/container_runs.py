@@ -98,6 +98,8 @@ class ContainerRuns:
         """The engine ends: no policy acts any more."""
         self.remove_after_exit: Callable[[str], Awaitable[None]] | None = None
         """Set by the containers service: removes a container that was created with ``--rm``."""
+        self.forgotten: Callable[[str], None] = lambda _: None
+        """Called with the id of a container that is removed: for who watches it."""
 
     # --- access ---
 
@@ -107,6 +109,7 @@ class ContainerRuns:
     def forget(self, container_id: str) -> None:
         """The container is removed."""
         self.health.forget(container_id)
+        self.forgotten(container_id)
         live = self._live.pop(container_id, None)
         if live is None:
             return

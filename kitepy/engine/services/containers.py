@@ -371,12 +371,6 @@ class Containers:
 
     # --- what comes later ---
 
-    async def top(self, ref: str, ps_args: str) -> dict[str, Any]:  # noqa: ARG002
-        self._later(ref, "Listing a container's processes (top)")
-
-    async def stats(self, ref: str, stream: bool, one_shot: bool) -> AsyncIterator[dict[str, Any]]:  # noqa: ARG002
-        self._later(ref, "Reading a container's statistics (stats)")
-
     async def changes(self, ref: str) -> builtins.list[dict[str, Any]] | None:
         self._later(ref, "Listing a container's changes (diff)")
 

@@ -99,11 +99,6 @@ class ContainerService(Protocol):
 
     async def attach(self, ref: str, options: AttachOptions) -> AttachSession: ...
     async def resize(self, ref: str, rows: int, columns: int) -> None: ...
-    async def top(self, ref: str, ps_args: str) -> dict[str, Any]: ...
-
-    async def stats(self, ref: str, stream: bool, one_shot: bool) -> AsyncIterator[dict[str, Any]]:
-        """Documents of ContainerStatsResponse, one a second while ``stream``; else a single one."""
-
     async def update(self, ref: str, body: ContainerUpdateBody) -> Sequence[str]:
         """Change limits and restart policy; gives warnings."""
 
@@ -123,6 +118,16 @@ class ContainerService(Protocol):
     ) -> None: ...
 
     async def prune(self, filters: Filters) -> dict[str, Any]: ...
+
+
+class ContainerObserver(Protocol):
+    """Running containers, looked at from outside."""
+
+    async def top(self, ref: str, ps_args: str) -> dict[str, Any]:
+        """The processes, as ps(1) lists them with these options."""
+
+    async def stats(self, ref: str, stream: bool, one_shot: bool) -> AsyncIterator[dict[str, Any]]:
+        """Documents of ContainerStatsResponse, one a second while ``stream``; else a single one."""
 
 
 class ExecService(Protocol):

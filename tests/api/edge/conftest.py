@@ -254,7 +254,7 @@ class Edge:
             SystemSettings("engine", directory),
             SystemSources(event_listeners=lambda: self.events.listeners),
         )
-        self.services = Services(system, self.events, self.containers, self.execs)
+        self.services = Services(system, self.events, self.containers, self.execs, observer=self.containers)
         self.server: Server = build_app(self.services)
         await self.server.start([UnixHost(self.path)])
 

@@ -167,7 +167,7 @@ def _tail(text: str) -> int | None:
 
 async def top(call: Call) -> web.Response:
     """GET /containers/{id}/top."""
-    return json_response(await call.containers.top(call.argument, call.query.text("ps_args")))
+    return json_response(await call.observer.top(call.argument, call.query.text("ps_args")))
 
 
 async def stats(call: Call) -> web.StreamResponse:
@@ -175,7 +175,7 @@ async def stats(call: Call) -> web.StreamResponse:
     stream, one_shot = call.query.flag("stream", default=True), call.query.flag("one-shot")
     if stream and one_shot:
         raise BadRequest("cannot have stream=true and one-shot=true")
-    documents = await call.containers.stats(call.argument, stream, one_shot)
+    documents = await call.observer.stats(call.argument, stream, one_shot)
     return await stream_lines(call, documents)
 
 
