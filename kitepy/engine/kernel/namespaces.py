@@ -59,14 +59,14 @@ def setns(fd: int, flags: int) -> None:
     libc_call("setns", hex(flags), fd, flags)
 
 
-def fork_with_pidfd(cgroup_fd: int | None = None) -> tuple[int, int]:
+def fork_with_pidfd(cgroup_fd: int | None = None, flags: int = 0) -> tuple[int, int]:
     """Fork by clone3(2); returns (pid, pidfd) in the parent and (0, -1) in the child.
 
-    ``cgroup_fd`` (cgroup v2 only) makes the child start its life in that cgroup. Only for single-threaded callers whose child
-    soon calls exec or ``os._exit``: the interpreter's fork hooks don't run.
+    ``cgroup_fd`` (cgroup v2 only) makes the child start its life in that cgroup, ``flags`` are for new namespaces. Only for
+    single-threaded callers whose child soon calls exec or ``os._exit``: the interpreter's fork hooks don't run.
     """
     pidfd = ctypes.c_int(-1)
-    flags = CLONE_PIDFD if cgroup_fd is None else CLONE_PIDFD | CLONE_INTO_CGROUP
+    flags |= CLONE_PIDFD if cgroup_fd is None else CLONE_PIDFD | CLONE_INTO_CGROUP
     arguments = _CloneArguments(flags, ctypes.addressof(pidfd), 0, 0, _SIGCHLD, 0, 0, 0, 0, 0, cgroup_fd or 0)
     pid = invoke(NR_CLONE3, "clone3", None, ctypes.byref(arguments), ctypes.sizeof(arguments))
     return pid, (pidfd.value if pid else -1)

@@ -86,12 +86,26 @@ def unpack(packet: bytes) -> tuple[Message, bytes]:
 
 def send(channel: socket, message: Message, payload: bytes = b"", fds: list[int] | tuple[int, ...] = ()) -> None:
     """Send one packet; blocks or raises BlockingIOError as the socket is set."""
-    ancillary = [(SOL_SOCKET, SCM_RIGHTS, array.array("i", fds))] if fds else []
-    channel.sendmsg([pack(message, payload)], ancillary)
+    send_packet(channel, pack(message, payload), fds)
 
 
 def receive(channel: socket) -> tuple[Message, bytes, list[int]] | None:
     """The next packet with its descriptors (close-on-exec), or None when the other side has closed."""
+    received = receive_packet(channel)
+    if received is None:
+        return None
+    packet, fds = received
+    message, payload = unpack(packet)
+    return message, payload, fds
+
+
+def send_packet(channel: socket, packet: bytes, fds: list[int] | tuple[int, ...]) -> None:
+    """Send what ``pack`` or ``receive_packet`` gave."""
+    channel.sendmsg([packet], [(SOL_SOCKET, SCM_RIGHTS, array.array("i", fds))] if fds else [])
+
+
+def receive_packet(channel: socket) -> tuple[bytes, list[int]] | None:
+    """Like ``receive``, but unread: to be handed on, or for ``unpack``."""
     packet, ancillary, _, _ = channel.recvmsg(MAX_PACKET, 4 * MAX_FDS + 64, MSG_CMSG_CLOEXEC)
     fds: list[int] = []
     for level, kind, data in ancillary:
@@ -99,10 +113,7 @@ def receive(channel: socket) -> tuple[Message, bytes, list[int]] | None:
             received = array.array("i")
             received.frombytes(data[: len(data) - len(data) % received.itemsize])
             fds += received
-    if not packet:
-        return None
-    message, payload = unpack(packet)
-    return message, payload, fds
+    return (packet, fds) if packet else None
 
 
 def error_text(error: OSError) -> str:

@@ -8,9 +8,9 @@ from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_SEQPACKET, socket, socketpair
 
 from kitepy.engine.kernel import namespaces
 from kitepy.engine.kernel.fuse_overlay import FuseServer
-from kitepy.engine.kernel.packets import Message, receive
+from kitepy.engine.kernel.packets import Message, receive, send
 from kitepy.engine.kernel.user_namespaces import create_user_namespace
-from kitepy.engine.runtime.init import Machine, run_exec_process, run_first_process
+from kitepy.engine.runtime.init import Machine, run_exec_process, run_first_process, run_waiting_process
 from kitepy.engine.runtime.plan import Plan
 from kitepy.engine.runtime.process import Document
 
@@ -86,6 +86,12 @@ class Child:
         except (BlockingIOError, ConnectionResetError):
             return
 
+    def forget(self) -> None:
+        """Let go of what is held of a child that has ended."""
+        os.close(self.pidfd)
+        if self.channel is not None:
+            self.channel.close()
+
     def reap(self) -> int:
         """Wait for the end and give the exit code as a shell reports it."""
         _, status = os.waitpid(self.pid, 0)
@@ -157,7 +163,8 @@ def spawn_first_process(
         stdio, kept = _make_pipes(open_stdin)
     user_namespace_fd = open_user_namespace(plan, netns_fd)
     cgroup_fd = machine.driver.spawn_fd(plan.cgroup_path)
-    pid, pidfd = namespaces.fork_with_pidfd(cgroup_fd)
+    own_pids = plan.pid_namespace == "" and plan.user_namespace is None
+    pid, pidfd = namespaces.fork_with_pidfd(cgroup_fd, namespaces.CLONE_NEWPID if own_pids else 0)
     if not pid:
         run_first_process(
             plan,
@@ -180,6 +187,40 @@ def spawn_first_process(
     child = Child(pid, pidfd, ours)
     child.stdin_fd, child.stdout_fd, child.stderr_fd = kept
     return child
+
+
+def fork_in_advance(machine: Machine) -> Child:
+    """Fork a process 1, in a PID namespace of its own, that has yet to be told for which container it is."""
+    ours, theirs = new_socketpair()
+    pid, pidfd = namespaces.fork_with_pidfd(flags=namespaces.CLONE_NEWPID)
+    if not pid:
+        ours.close()
+        run_waiting_process(machine, theirs)
+    theirs.close()
+    return Child(pid, pidfd, ours)
+
+
+def give_orders(
+    child: Child, request: Message, seccomp_program: bytes, netns_fd: int | None, *, terminal: bool, open_stdin: bool
+) -> None:
+    """Tell a process 1 that was forked in advance which container it is for; it sets out when it hears ``proceed``."""
+    assert child.channel is not None
+    fds: list[int] = []
+    if not terminal:
+        stdio, kept = _make_pipes(open_stdin)
+        fds += stdio
+        child.stdin_fd, child.stdout_fd, child.stderr_fd = kept
+    try:
+        send(child.channel, request, seccomp_program, fds if netns_fd is None else [*fds, netns_fd])
+    finally:
+        for fd in fds:
+            os.close(fd)
+
+
+def proceed(child: Child) -> None:
+    """The control group is there."""
+    assert child.channel is not None
+    send(child.channel, {"proceed": True})
 
 
 def _make_pipes(open_stdin: bool) -> tuple[tuple[int, int, int], tuple[int, int, int]]:

@@ -13,13 +13,13 @@ from _socket import socket
 from kitepy.engine.kernel import namespaces, syscalls
 from kitepy.engine.kernel.cgroups import CgroupDriver
 from kitepy.engine.kernel.fuse_overlay import FuseServer
-from kitepy.engine.kernel.packets import Message, send
+from kitepy.engine.kernel.packets import Message, decode_json, error_text, receive, send
 from kitepy.engine.kernel.paths import open_in_root
 from kitepy.engine.kernel.tty import open_pair, set_size
 from kitepy.engine.kernel.user_namespaces import become_root, enter_user_namespace
 from kitepy.engine.model.errors import Unsupported
 from kitepy.engine.runtime.operations import Context, JoinCgroup
-from kitepy.engine.runtime.plan import Plan
+from kitepy.engine.runtime.plan import Launch, Plan, make_plan
 from kitepy.engine.runtime.process import Document, ProcessError, become, open_apparmor_attribute, raise_hard_limits
 
 
@@ -32,6 +32,52 @@ class Machine:
         self.driver = driver
         self.hierarchies = hierarchies
         self.last_capability = last_capability
+
+
+def run_waiting_process(machine: Machine, channel: socket) -> None:
+    """Be a process 1 that was forked before there was a container for it; never returns.
+
+    The monitor's first message is the engine's request, with the descriptors for stdin, stdout and stderr (none of them for a
+    terminal) and then that of the network namespace. While the process plans, the monitor makes the control group; its second
+    message says that this is done. A monitor that hangs up instead needs no process 1.
+    """
+    received = receive(channel)
+    if received is None:
+        os._exit(0)
+    request, program, fds = received
+    try:
+        document, launch = read_request(request, machine.hierarchies)
+        netns_fd = fds.pop() if launch.has_netns_fd else None
+        plan = make_plan(document, launch)
+        stdio = (fds[0], fds[1], fds[2]) if fds else None
+    except (ValueError, KeyError) as error:
+        send(channel, invalid_document(error))
+    except OSError as error:
+        send(channel, {"failed": "system", "message": error_text(error), "code": 128})
+    else:
+        if receive(channel) is None:
+            os._exit(0)
+        run_first_process(plan, machine, channel, stdio, netns_fd, program, None, in_cgroup=False)
+    os._exit(255)
+
+
+def read_request(request: Message, hierarchies: dict[str, str] | None) -> tuple[Document, Launch]:
+    """The OCI document of a request, and the launch values beside it; raises ValueError or OSError."""
+    bundle = str(request["bundle"])
+    with open(os.path.join(bundle, "config.json"), "rb") as file:
+        document = decode_json(file.read().decode())
+    if not isinstance(document, dict):
+        raise ValueError("config.json must hold an object")
+    names, overlay = request["fds"], request.get("overlay")
+    assert isinstance(names, list)
+    return document, Launch(
+        str(request["id"]), bundle, overlay if isinstance(overlay, dict) else None, "netns" in names, hierarchies
+    )
+
+
+def invalid_document(error: Exception) -> Message:
+    """What the monitor reports of a document that can't be followed."""
+    return {"failed": "fault", "message": f"invalid OCI document: {error}", "code": 128}
 
 
 def run_first_process(

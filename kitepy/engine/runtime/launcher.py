@@ -13,10 +13,14 @@ import sys
 
 TYPE_CHECKING = False  # without importing typing
 if TYPE_CHECKING:
+    from _socket import socket as Socket
+
     from kitepy.engine.runtime.init import Machine
 
 _ENGINE_FD = 3
 _LAUNCH_FAULT = 71
+_REST_MS = 2
+"""Without a request for so long, there is time to fork a monitor in advance: in a burst that would only take time from others."""
 
 
 class LauncherHandle:
@@ -70,12 +74,12 @@ def _execute_interpreter() -> None:
 def serve(fd: int) -> None:
     """Be the launcher: fork a monitor for each request until the engine closes the socket; never returns."""
     import gc
+    import select
     from _socket import AF_UNIX, SOCK_SEQPACKET, socket
 
     from kitepy.engine.kernel import namespaces, syscalls
-    from kitepy.engine.kernel.packets import receive, send
-    from kitepy.engine.runtime.monitor import run_monitor
-    from kitepy.engine.runtime.user_networks import PURPOSE, serve_request
+    from kitepy.engine.kernel.packets import receive_packet, send
+    from kitepy.engine.runtime.spare import fork_spare, serve_launch
 
     os.set_inheritable(fd, False)
     engine = socket(AF_UNIX, SOCK_SEQPACKET, 0, fd)
@@ -86,28 +90,45 @@ def serve(fd: int) -> None:
     gc.collect()
     gc.disable()
     gc.freeze()
+    spare: socket | None = None
+    poller = select.poll()
+    poller.register(fd, select.POLLIN)
     while True:
-        received = receive(engine)
+        if spare is None and not poller.poll(_REST_MS):
+            spare = fork_spare(machine, engine)
+        received = receive_packet(engine)
         if received is None:
             os._exit(0)
-        request, program, fds = received
+        packet, fds = received
         try:
-            pid, pidfd = namespaces.fork_with_pidfd()
+            if spare is None or not _hand_over(spare, packet, fds):
+                pid, pidfd = namespaces.fork_with_pidfd()
+                if not pid:
+                    engine.close()
+                    serve_launch(packet, fds, machine)
+                os.close(pidfd)
         except OSError as error:
             send(
                 socket(AF_UNIX, SOCK_SEQPACKET, 0, fds[0]),
                 {"event": "failed", "failed": "system", "message": str(error), "code": 128},
             )
             fds = fds[1:]
-        else:
-            if not pid:
-                engine.close()
-                if request.get("purpose") == PURPOSE:
-                    serve_request(request, fds)
-                run_monitor(request, fds, program, machine)
-            os.close(pidfd)
+        if spare is not None:
+            spare.close()
+            spare = None
         for received_fd in fds:
             os.close(received_fd)
+
+
+def _hand_over(spare: Socket, packet: bytes, fds: list[int]) -> bool:
+    """Give a request to the spare monitor; False when that is gone."""
+    from kitepy.engine.kernel.packets import send_packet
+
+    try:
+        send_packet(spare, packet, fds)
+    except (BrokenPipeError, ConnectionResetError):
+        return False
+    return True
 
 
 def find_machine() -> Machine:

@@ -27,19 +27,19 @@ from _socket import AF_UNIX, SOCK_SEQPACKET, socket
 
 from kitepy.engine.kernel import namespaces, syscalls
 from kitepy.engine.kernel.fuse_overlay import FuseServer
-from kitepy.engine.kernel.packets import Message, decode_json, encode_json, error_text, send
+from kitepy.engine.kernel.packets import Message, encode_json, error_text, send
 from kitepy.engine.model.errors import Unsupported
 from kitepy.engine.runtime import attach as streams
 from kitepy.engine.runtime.attach import StdinQueue
 from kitepy.engine.runtime.attachments import Attachments, StdinFeed
-from kitepy.engine.runtime.children import Child, spawn_first_process
+from kitepy.engine.runtime.children import Child, fork_in_advance, give_orders, proceed, spawn_first_process
 from kitepy.engine.runtime.container import Container, remove_cgroup
 from kitepy.engine.runtime.control import Controls
 from kitepy.engine.runtime.execs import Execs
-from kitepy.engine.runtime.init import Machine
+from kitepy.engine.runtime.init import Machine, invalid_document, read_request
 from kitepy.engine.runtime.logfile import STDERR, STDOUT, JsonFileLog, NoLog
 from kitepy.engine.runtime.output import Outputs
-from kitepy.engine.runtime.plan import Launch, Plan, make_plan
+from kitepy.engine.runtime.plan import Plan, outline, plan_operations
 from kitepy.engine.runtime.requests import Requests
 from kitepy.engine.runtime.watch import READ, OutputWatch
 
@@ -48,20 +48,34 @@ _SHUTDOWN_SIGNALS = (1, 2, 15)
 """SIGHUP, SIGINT, SIGTERM"""
 
 
-def run_monitor(request: Message, fds: list[int], seccomp_program: bytes, machine: Machine) -> None:
-    """Be the monitor of one container; never returns. ``fds`` come in the order of ``request["fds"]``."""
+def become_monitor(machine: Machine) -> None:
+    """What does not depend on the container: a session, a name, and how signals are taken."""
+    syscalls.default_signal(_SIGCHLD)
+    for number in _SHUTDOWN_SIGNALS:
+        # When the machine shuts down, the container gets its own signal; the monitor stays to record how it ends.
+        syscalls.ignore_signal(number)
+    os.setsid()
+    syscalls.set_name("kitepy-monitor")
+    if not machine.driver.version:
+        syscalls.set_child_subreaper()  # without control groups the container's processes are found by descent
+
+
+def prepare_first_process(machine: Machine) -> Child | None:
+    """Process 1 of whatever container comes; None where it is better born later, in its control group (cgroup v2)."""
+    return fork_in_advance(machine) if machine.driver.version != 2 else None
+
+
+def run_monitor(
+    request: Message, fds: list[int], seccomp_program: bytes, machine: Machine, prepared: Child | None = None
+) -> None:
+    """Be the monitor of one container; never returns. ``fds`` come in the order of ``request["fds"]``.
+
+    ``prepared`` is from ``prepare_first_process``; it is used if it suits the container.
+    """
     code = 70
     try:
-        syscalls.default_signal(_SIGCHLD)
-        for number in _SHUTDOWN_SIGNALS:
-            # When the machine shuts down, the container gets its own signal; the monitor stays to record how it ends.
-            syscalls.ignore_signal(number)
-        os.setsid()
-        syscalls.set_name("kitepy-monitor")
-        if not machine.driver.version:
-            syscalls.set_child_subreaper()  # without control groups the container's processes are found by descent
         _leave_engine_stdio(str(request["state_dir"]))
-        _run(_Start(request, fds, seccomp_program, machine))
+        _run(_Start(request, fds, seccomp_program, machine, prepared))
         code = 0
     except BaseException:
         import traceback
@@ -92,7 +106,7 @@ def _run(start: _Start) -> None:
     except Unsupported as error:
         outcome = {"failed": "unsupported", "message": str(error), "code": 128}
     except (ValueError, KeyError) as error:
-        outcome = {"failed": "fault", "message": f"invalid OCI document: {error}", "code": 128}
+        outcome = invalid_document(error)
     except OSError as error:
         outcome = {"failed": "system", "message": error_text(error), "code": 128}
     if isinstance(outcome, Monitor):
@@ -105,8 +119,11 @@ def _run(start: _Start) -> None:
 class _Start:
     """From the engine's request to a process 1 that executes the user's program."""
 
-    def __init__(self, request: Message, fds: list[int], seccomp_program: bytes, machine: Machine) -> None:
+    def __init__(
+        self, request: Message, fds: list[int], seccomp_program: bytes, machine: Machine, prepared: Child | None
+    ) -> None:
         self._request = request
+        self._prepared = prepared
         self._machine = machine
         self._program = seccomp_program
         names = request["fds"]
@@ -119,16 +136,25 @@ class _Start:
 
     def execute(self) -> Monitor | Message:
         """The monitor of the running container; why there is none when its program can't be executed."""
-        self._plan = self._make_plan()
-        self._machine.driver.create(self._plan.cgroup_path, self._plan.resources)
-        log = self._open_log()
+        document, launch = read_request(self._request, self._machine.hierarchies)
+        self._plan = outline(document, launch)
         open_stdin = bool(self._request.get("open_stdin"))
-        first = self._fork(open_stdin=open_stdin)
+        first = self._take_prepared()
+        if first is not None:
+            give_orders(first, self._request, self._program, self._netns_fd, terminal=self._plan.terminal, open_stdin=open_stdin)
+        log = self._prepare()
+        if first is None:
+            plan_operations(self._plan, document, launch)
+            first = self._fork(open_stdin=open_stdin)
+        else:
+            proceed(first)
+        if self._netns_fd is not None:
+            os.close(self._netns_fd)
         failure, master_fd = first.wait_until_executed(self._starter.fileno())
         if failure is not None:
             first.kill_and_reap()
             return failure
-        if self._plan.user_namespace is not None and self._plan.pid_namespace == "":
+        if self._plan.pid_namespace == "":
             first.adopt_pid_namespace()
         container = Container(self._plan, self._machine, first, time.time_ns())
         monitor = Monitor(container, log, master_fd, open_stdin=open_stdin, stdin_once=bool(self._request.get("stdin_once")))
@@ -144,21 +170,24 @@ class _Start:
         except OSError:
             os.write(2, f"start failed with nobody to tell: {failure['message']}\n".encode())
 
-    def _make_plan(self) -> Plan:
-        bundle = str(self._request["bundle"])
-        with open(os.path.join(bundle, "config.json"), "rb") as file:
-            document = decode_json(file.read().decode())
-        if not isinstance(document, dict):
-            raise ValueError("config.json must hold an object")
-        overlay = self._request.get("overlay")
-        launch = Launch(
-            str(self._request["id"]),
-            bundle,
-            overlay if isinstance(overlay, dict) else None,
-            self._netns_fd is not None,
-            self._machine.hierarchies,
-        )
-        return make_plan(document, launch)
+    def _take_prepared(self) -> Child | None:
+        """The process 1 that was forked in advance, unless this container needs one that is born elsewhere."""
+        child, plan = self._prepared, self._plan
+        if child is not None and (plan.pid_namespace != "" or plan.user_namespace is not None or plan.fuse is not None):
+            child.kill_and_reap()
+            child.forget()
+            return None
+        return child
+
+    def _prepare(self) -> JsonFileLog | NoLog:
+        """Control group and log, while a prepared process 1 makes its plan."""
+        try:
+            self._machine.driver.create(self._plan.cgroup_path, self._plan.resources)
+            return self._open_log()
+        except BaseException:
+            if self._prepared is not None:
+                self._prepared.kill_and_reap()
+            raise
 
     def _open_log(self) -> JsonFileLog | NoLog:
         log = self._request["log"]
@@ -170,17 +199,13 @@ class _Start:
     def _fork(self, *, open_stdin: bool) -> Child:
         # Outside of the container's processes, which must not see or end it.
         fuse = FuseServer(*self._plan.fuse) if self._plan.fuse is not None else None
-        if self._plan.pid_namespace == "" and self._plan.user_namespace is None:
-            namespaces.unshare(namespaces.CLONE_NEWPID)
-        elif self._plan.pid_namespace:
+        if self._plan.pid_namespace:
             fd = os.open(self._plan.pid_namespace, os.O_RDONLY | os.O_CLOEXEC)
             namespaces.setns(fd, namespaces.CLONE_NEWPID)
             os.close(fd)
         first = spawn_first_process(self._plan, self._machine, self._netns_fd, self._program, fuse, open_stdin=open_stdin)
         if fuse is not None:
             fuse.release()
-        if self._netns_fd is not None:
-            os.close(self._netns_fd)
         return first
 
 

@@ -156,8 +156,9 @@ class Plan:
         "cgroup_path",
         "entered_namespaces",
         "fuse",
+        "joins",
         "operations",
-        "parent_namespaces",
+        "own_namespaces",
         "pid_namespace",
         "process",
         "resources",
@@ -169,6 +170,9 @@ class Plan:
     def __init__(self) -> None:
         self.cgroup_path = ""
         self.resources: Document = {}
+        self.own_namespaces = 0
+        """Flags of those that process 1 makes for itself, but for PID and user namespaces."""
+        self.joins: list[JoinNamespace] = []
         self.entered_namespaces = 0
         """Flags of those that process 1 is in and the monitor isn't, but for PID and user namespaces. The others are the host's:
         they need not be joined again, and without root may not be."""
@@ -189,6 +193,13 @@ class Plan:
 
 def make_plan(document: Document, launch: Launch) -> Plan:
     """Decide every step; raises ValueError when the document asks for something that does not exist."""
+    plan = outline(document, launch)
+    plan_operations(plan, document, launch)
+    return plan
+
+
+def outline(document: Document, launch: Launch) -> Plan:
+    """A plan without its operations: all that the monitor itself has to know. Raises ValueError as ``make_plan`` does."""
     linux = _part(document, "linux")
     process = _part(document, "process")
     plan = Plan()
@@ -197,15 +208,25 @@ def make_plan(document: Document, launch: Launch) -> Plan:
     plan.cgroup_path = cgroup_path(document, launch.container_id)
     plan.resources = effective_resources(_part(linux, "resources"))
     plan.seccomp_flags = _texts(_part(linux, "seccomp").get("flags"))
+    plan.user_namespace = _plan_user_namespace(linux)
+    plan.own_namespaces, plan.joins, plan.pid_namespace = _plan_namespaces(linux, launch)
+    plan.entered_namespaces = plan.own_namespaces
+    for join in plan.joins:
+        plan.entered_namespaces |= join.flag
+    if _is_fuse(launch):
+        plan.fuse = _plan_fuse(launch)
+    return plan
+
+
+def plan_operations(plan: Plan, document: Document, launch: Launch) -> None:
+    """Complete an outline with the operations of process 1; raises ValueError as ``make_plan`` does."""
+    linux = _part(document, "linux")
+    process = plan.process
+    own_flags, joins = plan.own_namespaces, plan.joins
     operations: list[Operation] = [JoinCgroup(plan.cgroup_path)]
     score = process.get("oomScoreAdj")
     if isinstance(score, int) and score:
         operations.append(SetOomScore(score))
-    plan.user_namespace = _plan_user_namespace(linux)
-    own_flags, joins, plan.pid_namespace = _plan_namespaces(linux, launch)
-    plan.entered_namespaces = own_flags
-    for join in joins:
-        plan.entered_namespaces |= join.flag
     tree = _Tree()
     _plan_mounts(document, launch, own_flags, plan, tree)
     keyring = NewKeyring(f"_ses.{launch.container_id[:32]}")
@@ -248,7 +269,6 @@ def make_plan(document: Document, launch: Launch) -> Plan:
     if _part(document, "root").get("readonly"):
         operations.append(SetReadonly("/"))
     plan.operations = simplify(operations)
-    return plan
 
 
 def cgroup_path(document: Document, container_id: str) -> str:
@@ -411,11 +431,26 @@ def _plan_root(document: Document, launch: Launch, plan: Plan) -> Operation:
         return BindRoot(os.path.join(base, str(upper)), target, False)  # overlay wants a lower layer; "FROM scratch" has none
     if len(lower) == 1 and not upper:
         return BindRoot(os.path.join(base, lower[0]), target, True)  # overlay refuses a single layer
-    if launch.overlay.get("flavour") == "fuse":
-        plan.fuse = base, fuse_options(lower, str(upper) if upper else None, str(launch.overlay.get("work")))
+    if plan.fuse is not None:
         return MountFuseOverlay(target, not upper)
     volatile_work = launch.overlay.get("work") if launch.overlay.get("volatile") else None
     return MountOverlay(target, base, overlay_options(launch.overlay), not upper, volatile_work)
+
+
+def _is_fuse(launch: Launch) -> bool:
+    """Whether a process has to serve the root file system: what is a single directory anyway is bound instead."""
+    overlay = launch.overlay
+    if overlay is None or overlay.get("flavour") != "fuse":
+        return False
+    lower = _texts(overlay.get("lower"))
+    return bool(lower) and (len(lower) > 1 or bool(overlay.get("upper")))
+
+
+def _plan_fuse(launch: Launch) -> tuple[str, str]:
+    assert launch.overlay is not None
+    upper = launch.overlay.get("upper")
+    options = fuse_options(_texts(launch.overlay.get("lower")), str(upper) if upper else None, str(launch.overlay.get("work")))
+    return str(launch.overlay["base"]), options
 
 
 def overlay_options(document: Document) -> str:
