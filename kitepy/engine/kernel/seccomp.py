@@ -11,9 +11,21 @@ import contextlib
 import functools
 import json
 import os
-import struct
 from pathlib import Path
 
+from kitepy.engine.kernel.seccomp_compaction import (
+    JUMP,
+    JUMP_EQUAL,
+    JUMP_GREATER,
+    JUMP_GREATER_OR_EQUAL,
+    LOAD,
+    OFFSET_ARCHITECTURE,
+    OFFSET_NUMBER,
+    RETURN,
+    Instruction,
+    compact,
+    pack,
+)
 from kitepy.engine.model.errors import InvalidParameter, Unsupported
 
 Document = dict[str, object]
@@ -220,7 +232,7 @@ def _compile(document: Document) -> bytes:
             if action != default:  # the library refuses a rule that changes nothing
                 for group in _argument_groups(arguments):
                     filter_.add_rule(action, number, *[_argument(pyseccomp, argument) for argument in group])
-    return _prefix(names, recent, highest, default) + _export(filter_)
+    return compact(_prefix(names, recent, highest, default) + _export(filter_))
 
 
 def _argument_groups(arguments: list[Document]) -> list[list[Document]]:
@@ -268,19 +280,6 @@ def _export(filter_: object) -> bytes:
         return file.read()
 
 
-# Classic BPF (linux/filter.h): load a word of seccomp_data, compare, return.
-_LOAD = 0x20
-_JUMP = 0x05
-_JUMP_EQUAL = 0x15
-_JUMP_GREATER = 0x25
-_JUMP_GREATER_OR_EQUAL = 0x35
-_RETURN = 0x06
-_OFFSET_NUMBER = 0
-_OFFSET_ARCHITECTURE = 4
-
-Instruction = tuple[int, int, int, int]
-
-
 def _prefix(architectures: list[str], recent: dict[str, int], highest: int, default: int) -> bytes:
     """Instructions that answer for calls the library does not know and hand everything else on to its program.
 
@@ -300,26 +299,26 @@ def _prefix(architectures: list[str], recent: dict[str, int], highest: int, defa
                 None,
             )
             # Both ways lead to the end of the block, where the library's program begins.
-            block = [(_JUMP_GREATER_OR_EQUAL, len(block) + 1, 0, _X32_BIT), *block, (_JUMP, 0, 0, len(x32)), *x32]
+            block = [(JUMP_GREATER_OR_EQUAL, len(block) + 1, 0, _X32_BIT), *block, (JUMP, 0, 0, len(x32)), *x32]
         if verdicts or answers_unknown:
-            blocks.append((token, [(_LOAD, 0, 0, _OFFSET_NUMBER), *block]))
+            blocks.append((token, [(LOAD, 0, 0, OFFSET_NUMBER), *block]))
     program: list[Instruction] = []
     for token, block in reversed(blocks):
         # A block ends where the program that follows all blocks begins; a foreign architecture goes on to the next block.
-        block = [*block, (_JUMP, 0, 0, len(program))]
-        program = [(_LOAD, 0, 0, _OFFSET_ARCHITECTURE), (_JUMP_EQUAL, 1, 0, token), (_JUMP, 0, 0, len(block)), *block, *program]
-    return b"".join(struct.pack("=HBBI", *instruction) for instruction in program)
+        block = [*block, (JUMP, 0, 0, len(program))]
+        program = [(LOAD, 0, 0, OFFSET_ARCHITECTURE), (JUMP_EQUAL, 1, 0, token), (JUMP, 0, 0, len(block)), *block, *program]
+    return pack(program)
 
 
 def _answers(verdicts: list[tuple[int, int]], highest: int | None, private: int | None) -> list[Instruction]:
     """Return the verdict of each number, ENOSYS above ``highest`` (but not from ``private`` on), else go on."""
     answers: list[Instruction] = []
     for number, action in sorted(verdicts):
-        answers += [(_JUMP_EQUAL, 0, 1, number), (_RETURN, 0, 0, action)]
+        answers += [(JUMP_EQUAL, 0, 1, number), (RETURN, 0, 0, action)]
     if highest is not None:
         if private is not None:
-            answers.append((_JUMP_GREATER_OR_EQUAL, 2, 0, private))
-        answers += [(_JUMP_GREATER, 0, 1, highest), (_RETURN, 0, 0, 0x00050000 | _ENOSYS)]
+            answers.append((JUMP_GREATER_OR_EQUAL, 2, 0, private))
+        answers += [(JUMP_GREATER, 0, 1, highest), (RETURN, 0, 0, 0x00050000 | _ENOSYS)]
     return answers
 
 
