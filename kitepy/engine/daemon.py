@@ -28,6 +28,7 @@ from kitepy.engine.model.launch import OverlayFlavour
 from kitepy.engine.network.bridge import BridgeNetwork, BridgeSettings
 from kitepy.engine.network.naming import kernel_names
 from kitepy.engine.network.relay_process import RelayProcess
+from kitepy.engine.network.sandbox import SandboxPool, build_isolated
 from kitepy.engine.readiness import notify_ready
 from kitepy.engine.rootless.remap import RemapError, find_mapping
 from kitepy.engine.rootless.session import RootlessSession
@@ -153,6 +154,11 @@ def _group_id(name: str | None) -> int | None:
         raise InvalidParameter(f"there is no group {name} for the socket") from None
 
 
+async def _close_sandboxes(pool: SandboxPool) -> None:
+    for sandbox in await pool.close():
+        sandbox.close()
+
+
 WarmUp = Callable[[], Coroutine[None, None, None]]
 
 
@@ -196,6 +202,7 @@ async def _compose(
     remapping = _remapping(config, launcher, stack)
 
     outside = await asyncio.to_thread(session.status) if session is not None else None
+    make_network = remapping.make_network if remapping is not None else None
     bridge = BridgeNetwork(
         kernel_names(config.data_root),
         BridgeSettings(
@@ -207,9 +214,11 @@ async def _compose(
             masquerade=config.ip_masq,
         ),
         RelayProcess(config.exec_root),
-        make_namespace=remapping.make_network if remapping is not None else None,
+        make_namespace=make_network,
         bind=session.bind if session is not None else bind_port,
     )
+    isolated = SandboxPool(lambda: build_isolated(make_network), None, size=1)
+    stack.push_async_callback(_close_sandboxes, isolated)
     index = ContainerIndex(database)
     index.load()
     waits = ContainerWaits()
@@ -241,6 +250,7 @@ async def _compose(
     )
     container_launcher = ContainerLauncher(
         bridge=bridge,
+        isolated=isolated,
         overlays=overlays,
         volumes=volumes,
         seccomp=seccomp,
@@ -358,7 +368,7 @@ async def _compose(
 
     async def warm_up() -> None:
         await asyncio.to_thread(seccomp.program, HostConfig())
-        await workers.start()
+        isolated.start_refill()
 
     services = Services(
         system=system,

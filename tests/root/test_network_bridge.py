@@ -22,7 +22,7 @@ from kitepy.engine.model.network import Endpoint, PortRequest
 from kitepy.engine.network.bridge import BridgeNetwork, BridgeSettings
 from kitepy.engine.network.naming import kernel_names
 from kitepy.engine.network.relay_process import RelayProcess
-from kitepy.engine.network.sandbox import create_isolated_sandbox
+from kitepy.engine.network.sandbox import build_isolated
 
 pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")]
 
@@ -513,7 +513,7 @@ def test_a_firewall_that_drops_forwarded_packets_is_reported() -> None:
 
 def test_isolated_sandbox_has_loopback_only() -> None:
     async def scenario() -> None:
-        fd = await create_isolated_sandbox()
+        fd = build_isolated().netns_fd
         try:
             with open("/proc/thread-self/ns/net", "rb") as here:
                 assert not same_namespace(fd, here.fileno())

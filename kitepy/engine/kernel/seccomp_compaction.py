@@ -1,11 +1,11 @@
-"""Makes a seccomp filter shorter without changing a single answer: what the kernel takes per instruction, every start and exec pays.
+"""Makes a seccomp filter shorter without changing a single answer: every start and exec pays for each instruction.
 
-libseccomp compares the number of a system call with each number that a profile names. Allowed numbers mostly lie side by side, so
-a search among *ranges* of numbers with the same answer does it in a third of the instructions. The ranges are read off the given
-program itself: it is followed for each architecture, with the interval of numbers that can reach an instruction. Where it begins
-to look at a call's arguments, its own instructions are copied.
+libseccomp compares the number of a system call with each number that a profile names. Allowed numbers mostly lie side by
+side, so a search among *ranges* of numbers with the same answer does it in half the instructions. The ranges are read off
+the given program itself: it is followed for each architecture, with the interval of numbers that can reach an instruction.
+Where it begins to look at a call's arguments, its own instructions are copied.
 
-The programs are classic BPF (linux/filter.h) on ``struct seccomp_data``: number at offset 0, architecture at 4, arguments from 16.
+The programs are classic BPF (linux/filter.h) on ``struct seccomp_data``: number at 0, architecture at 4, arguments from 16.
 """
 
 from __future__ import annotations

@@ -152,25 +152,22 @@ def remove_interface(name: str) -> None:
         host.execute([delete_link(name)], tolerate=_LINK_GONE)
 
 
-def build_isolated(make_namespace: Callable[[], int] | None = None) -> int:
-    """A namespace with nothing but loopback; returns its descriptor. Blocks for about a millisecond."""
+def build_isolated(make_namespace: Callable[[], int] | None = None) -> Sandbox:
+    """A namespace with nothing but loopback, for a container without network. Blocks for about a millisecond."""
     fd, inside = _make_namespace(make_namespace)
     inside.close()
-    return fd
-
-
-async def create_isolated_sandbox(make_namespace: Callable[[], int] | None = None) -> int:
-    """The sandbox of a container without network: a descriptor of a namespace with only loopback, owned by the caller."""
-    return await asyncio.to_thread(build_isolated, make_namespace)
+    return Sandbox(fd, "")
 
 
 class SandboxPool:
-    """Keeps a few sandboxes ready. Used from the event loop; building runs on the executor.
+    """Keeps a few sandboxes ready. Used from the event loop; building runs on the executor (None: the loop's own).
 
     Refilling waits a moment, so that it doesn't compete with the very container that took the sandbox.
     """
 
-    def __init__(self, build: Callable[[], Sandbox], executor: Executor, *, size: int = 3, refill_delay_s: float = 0.03) -> None:
+    def __init__(
+        self, build: Callable[[], Sandbox], executor: Executor | None, *, size: int = 3, refill_delay_s: float = 0.03
+    ) -> None:
         self._build = build
         self._executor = executor
         self._size = size

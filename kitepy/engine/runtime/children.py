@@ -8,7 +8,7 @@ from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_SEQPACKET, socket, socketpair
 
 from kitepy.engine.kernel import namespaces
 from kitepy.engine.kernel.fuse_overlay import FuseServer
-from kitepy.engine.kernel.packets import Message, receive, send
+from kitepy.engine.kernel.packets import Message, receive, send, send_packet
 from kitepy.engine.kernel.user_namespaces import create_user_namespace
 from kitepy.engine.runtime.init import Machine, run_exec_process, run_first_process, run_waiting_process
 from kitepy.engine.runtime.plan import Plan
@@ -86,8 +86,16 @@ class Child:
         except (BlockingIOError, ConnectionResetError):
             return
 
+    def drop_pipes(self) -> None:
+        """Let go of the ends of its pipes: it has a terminal, or ended."""
+        for fd in (self.stdin_fd, self.stdout_fd, self.stderr_fd):
+            if fd >= 0:
+                os.close(fd)
+        self.stdin_fd = self.stdout_fd = self.stderr_fd = -1
+
     def forget(self) -> None:
         """Let go of what is held of a child that has ended."""
+        self.drop_pipes()
         os.close(self.pidfd)
         if self.channel is not None:
             self.channel.close()
@@ -200,25 +208,23 @@ def fork_in_advance(machine: Machine) -> Child:
     return Child(pid, pidfd, ours)
 
 
-def give_orders(
-    child: Child, request: Message, seccomp_program: bytes, netns_fd: int | None, *, terminal: bool, open_stdin: bool
-) -> None:
-    """Tell a process 1 that was forked in advance which container it is for; it sets out when it hears ``proceed``."""
+def give_orders(child: Child, packet: bytes, netns_fd: int | None, *, open_stdin: bool) -> None:
+    """Tell a process 1 that was forked in advance which container it is for: ``packet`` is the engine's request.
+
+    It gets pipes in any case; ``Child.drop_pipes`` is for those that turn out to have a terminal.
+    """
     assert child.channel is not None
-    fds: list[int] = []
-    if not terminal:
-        stdio, kept = _make_pipes(open_stdin)
-        fds += stdio
-        child.stdin_fd, child.stdout_fd, child.stderr_fd = kept
+    stdio, kept = _make_pipes(open_stdin)
+    child.stdin_fd, child.stdout_fd, child.stderr_fd = kept
     try:
-        send(child.channel, request, seccomp_program, fds if netns_fd is None else [*fds, netns_fd])
+        send_packet(child.channel, packet, stdio if netns_fd is None else [*stdio, netns_fd])
     finally:
-        for fd in fds:
+        for fd in stdio:
             os.close(fd)
 
 
 def proceed(child: Child) -> None:
-    """The control group is there."""
+    """The control group is there: the process may enter it."""
     assert child.channel is not None
     send(child.channel, {"proceed": True})
 

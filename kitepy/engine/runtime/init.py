@@ -37,9 +37,10 @@ class Machine:
 def run_waiting_process(machine: Machine, channel: socket) -> None:
     """Be a process 1 that was forked before there was a container for it; never returns.
 
-    The monitor's first message is the engine's request, with the descriptors for stdin, stdout and stderr (none of them for a
-    terminal) and then that of the network namespace. While the process plans, the monitor makes the control group; its second
-    message says that this is done. A monitor that hangs up instead needs no process 1.
+    The monitor's first message is the engine's request, with descriptors for stdin, stdout and stderr (not used with a
+    terminal) and that of the network namespace, if it has one. While the process plans and goes on as far as it can, the
+    monitor makes the control group; its second message says that this is done (see ``JoinCgroup``). A monitor that hangs up
+    instead needs no process 1.
     """
     received = receive(channel)
     if received is None:
@@ -47,17 +48,15 @@ def run_waiting_process(machine: Machine, channel: socket) -> None:
     request, program, fds = received
     try:
         document, launch = read_request(request, machine.hierarchies)
-        netns_fd = fds.pop() if launch.has_netns_fd else None
+        netns_fd = fds[3] if launch.has_netns_fd else None
         plan = make_plan(document, launch)
-        stdio = (fds[0], fds[1], fds[2]) if fds else None
+        stdio = None if plan.terminal else (fds[0], fds[1], fds[2])
     except (ValueError, KeyError) as error:
         send(channel, invalid_document(error))
     except OSError as error:
         send(channel, {"failed": "system", "message": error_text(error), "code": 128})
     else:
-        if receive(channel) is None:
-            os._exit(0)
-        run_first_process(plan, machine, channel, stdio, netns_fd, program, None, in_cgroup=False)
+        run_first_process(plan, machine, channel, stdio, netns_fd, program, None, in_cgroup=False, awaits_cgroup=True)
     os._exit(255)
 
 
@@ -90,6 +89,7 @@ def run_first_process(
     fuse: FuseServer | None,
     *,
     in_cgroup: bool,
+    awaits_cgroup: bool = False,
     user_namespace_fd: int = -1,
 ) -> None:
     """Confine the calling process as planned and become the container's process 1; never returns.
@@ -100,6 +100,7 @@ def run_first_process(
     try:
         context = Context(machine.driver, netns_fd, channel, user_namespace_fd)
         context.fuse = fuse
+        context.awaits_cgroup = awaits_cgroup
         os.umask(0)
         give_stdio(plan, plan.process, stdio)
         context.process = plan.process

@@ -27,7 +27,7 @@ from _socket import AF_UNIX, SOCK_SEQPACKET, socket
 
 from kitepy.engine.kernel import namespaces, syscalls
 from kitepy.engine.kernel.fuse_overlay import FuseServer
-from kitepy.engine.kernel.packets import Message, encode_json, error_text, send
+from kitepy.engine.kernel.packets import Message, encode_json, error_text, send, unpack
 from kitepy.engine.model.errors import Unsupported
 from kitepy.engine.runtime import attach as streams
 from kitepy.engine.runtime.attach import StdinQueue
@@ -65,17 +65,16 @@ def prepare_first_process(machine: Machine) -> Child | None:
     return fork_in_advance(machine) if machine.driver.version != 2 else None
 
 
-def run_monitor(
-    request: Message, fds: list[int], seccomp_program: bytes, machine: Machine, prepared: Child | None = None
-) -> None:
-    """Be the monitor of one container; never returns. ``fds`` come in the order of ``request["fds"]``.
+def run_monitor(packet: bytes, fds: list[int], machine: Machine, prepared: Child | None = None) -> None:
+    """Be the monitor of one container; never returns. ``fds`` come in the order of the request's ``fds``.
 
-    ``prepared`` is from ``prepare_first_process``; it is used if it suits the container.
+    ``packet`` is the engine's request; ``prepared`` is from ``prepare_first_process``; it is used if it suits the container.
     """
     code = 70
     try:
-        _leave_engine_stdio(str(request["state_dir"]))
-        _run(_Start(request, fds, seccomp_program, machine, prepared))
+        start = _Start(packet, fds, machine, prepared)
+        _leave_engine_stdio(start.state_dir)
+        _run(start)
         code = 0
     except BaseException:
         import traceback
@@ -119,34 +118,39 @@ def _run(start: _Start) -> None:
 class _Start:
     """From the engine's request to a process 1 that executes the user's program."""
 
-    def __init__(
-        self, request: Message, fds: list[int], seccomp_program: bytes, machine: Machine, prepared: Child | None
-    ) -> None:
+    def __init__(self, packet: bytes, fds: list[int], machine: Machine, prepared: Child | None) -> None:
+        request, self._program = unpack(packet)
         self._request = request
         self._prepared = prepared
         self._machine = machine
-        self._program = seccomp_program
         names = request["fds"]
         assert isinstance(names, list)
         by_name = dict(zip(names, fds, strict=True))
         self._netns_fd: int | None = by_name.get("netns")
         self._starter = socket(AF_UNIX, SOCK_SEQPACKET, 0, by_name["control"])
         self._early_attachments = [(wish, by_name[f"attach{index}"]) for index, wish in enumerate(_list(request.get("attach")))]
+        self._open_stdin = bool(request.get("open_stdin"))
+        self._proceeded = False
         self._plan = Plan()
+        self.state_dir = str(request["state_dir"])
+        if prepared is not None:
+            # At once, although it is not sure yet that the container can have it: while it plans, there is other work here.
+            try:
+                give_orders(prepared, packet, self._netns_fd, open_stdin=self._open_stdin)
+            except (BrokenPipeError, ConnectionResetError):  # somebody ended it; another one can be forked
+                self._discard_prepared()
 
     def execute(self) -> Monitor | Message:
         """The monitor of the running container; why there is none when its program can't be executed."""
         document, launch = read_request(self._request, self._machine.hierarchies)
         self._plan = outline(document, launch)
-        open_stdin = bool(self._request.get("open_stdin"))
         first = self._take_prepared()
-        if first is not None:
-            give_orders(first, self._request, self._program, self._netns_fd, terminal=self._plan.terminal, open_stdin=open_stdin)
         log = self._prepare()
         if first is None:
             plan_operations(self._plan, document, launch)
-            first = self._fork(open_stdin=open_stdin)
+            first = self._fork()
         else:
+            self._proceeded = True
             proceed(first)
         if self._netns_fd is not None:
             os.close(self._netns_fd)
@@ -157,12 +161,16 @@ class _Start:
         if self._plan.pid_namespace == "":
             first.adopt_pid_namespace()
         container = Container(self._plan, self._machine, first, time.time_ns())
-        monitor = Monitor(container, log, master_fd, open_stdin=open_stdin, stdin_once=bool(self._request.get("stdin_once")))
+        monitor = Monitor(
+            container, log, master_fd, open_stdin=self._open_stdin, stdin_once=bool(self._request.get("stdin_once"))
+        )
         monitor.open(self._starter, self._early_attachments)
         return monitor
 
     def give_up(self, failure: Message) -> None:
         """Leave nothing behind and tell the engine why."""
+        if self._prepared is not None and not self._proceeded:
+            self._prepared.kill_and_reap()
         if self._plan.cgroup_path:
             remove_cgroup(self._machine, self._plan.cgroup_path)
         try:
@@ -174,20 +182,22 @@ class _Start:
         """The process 1 that was forked in advance, unless this container needs one that is born elsewhere."""
         child, plan = self._prepared, self._plan
         if child is not None and (plan.pid_namespace != "" or plan.user_namespace is not None or plan.fuse is not None):
-            child.kill_and_reap()
-            child.forget()
+            self._discard_prepared()
             return None
+        if child is not None and plan.terminal:
+            child.drop_pipes()
         return child
+
+    def _discard_prepared(self) -> None:
+        assert self._prepared is not None
+        self._prepared.kill_and_reap()
+        self._prepared.forget()
+        self._prepared = None
 
     def _prepare(self) -> JsonFileLog | NoLog:
         """Control group and log, while a prepared process 1 makes its plan."""
-        try:
-            self._machine.driver.create(self._plan.cgroup_path, self._plan.resources)
-            return self._open_log()
-        except BaseException:
-            if self._prepared is not None:
-                self._prepared.kill_and_reap()
-            raise
+        self._machine.driver.create(self._plan.cgroup_path, self._plan.resources)
+        return self._open_log()
 
     def _open_log(self) -> JsonFileLog | NoLog:
         log = self._request["log"]
@@ -196,14 +206,14 @@ class _Start:
             return JsonFileLog(log["path"], log["max_size_bytes"], log["max_files"])
         return NoLog()
 
-    def _fork(self, *, open_stdin: bool) -> Child:
+    def _fork(self) -> Child:
         # Outside of the container's processes, which must not see or end it.
         fuse = FuseServer(*self._plan.fuse) if self._plan.fuse is not None else None
         if self._plan.pid_namespace:
             fd = os.open(self._plan.pid_namespace, os.O_RDONLY | os.O_CLOEXEC)
             namespaces.setns(fd, namespaces.CLONE_NEWPID)
             os.close(fd)
-        first = spawn_first_process(self._plan, self._machine, self._netns_fd, self._program, fuse, open_stdin=open_stdin)
+        first = spawn_first_process(self._plan, self._machine, self._netns_fd, self._program, fuse, open_stdin=self._open_stdin)
         if fuse is not None:
             fuse.release()
         return first

@@ -14,7 +14,7 @@ from _socket import socket
 from kitepy.engine.kernel import mounts, namespaces, syscalls
 from kitepy.engine.kernel.cgroups import CgroupDriver
 from kitepy.engine.kernel.fuse_overlay import FuseServer
-from kitepy.engine.kernel.packets import send
+from kitepy.engine.kernel.packets import receive, send
 from kitepy.engine.kernel.paths import open_in_root, open_or_create
 from kitepy.engine.kernel.user_namespaces import become_root, enter_user_namespace
 from kitepy.engine.runtime.process import open_apparmor_attribute, raise_hard_limits
@@ -32,6 +32,8 @@ class Context:
         """To the monitor."""
         self.user_namespace_fd = user_namespace_fd
         self.fuse: FuseServer | None = None
+        self.awaits_cgroup = False
+        """Whether the monitor is still making the control group."""
         self.root_fd = -1
         self.trees: dict[int, int] = {}
         self.null_tree_source = -1
@@ -79,12 +81,16 @@ class Operation:
 
 
 class JoinCgroup(Operation):
-    """Enter the container's control group, before anything is allocated on its behalf."""
+    """Enter the container's control group, once the monitor has made it."""
 
     fields = ("path",)
     path: str
 
     def execute(self, context: Context) -> None:
+        if context.awaits_cgroup:
+            assert context.channel is not None
+            if receive(context.channel) is None:
+                os._exit(0)  # the monitor gave up, and told the engine why
         context.driver.join(self.path)
 
 

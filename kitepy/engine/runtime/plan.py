@@ -223,10 +223,8 @@ def plan_operations(plan: Plan, document: Document, launch: Launch) -> None:
     linux = _part(document, "linux")
     process = plan.process
     own_flags, joins = plan.own_namespaces, plan.joins
-    operations: list[Operation] = [JoinCgroup(plan.cgroup_path)]
     score = process.get("oomScoreAdj")
-    if isinstance(score, int) and score:
-        operations.append(SetOomScore(score))
+    operations: list[Operation] = [SetOomScore(score)] if isinstance(score, int) and score else []
     tree = _Tree()
     _plan_mounts(document, launch, own_flags, plan, tree)
     keyring = NewKeyring(f"_ses.{launch.container_id[:32]}")
@@ -236,16 +234,22 @@ def plan_operations(plan: Plan, document: Document, launch: Launch) -> None:
         if isinstance(name, str) and name
     ]
     if plan.user_namespace is None:
+        # A prepared process 1 may get here before its control group is made, and has enough to do until it must be in it.
+        enter: list[Operation] = [JoinCgroup(plan.cgroup_path)]
+        own_groups = own_flags & CLONE_NEWCGROUP
         operations += [
+            *([] if own_groups else enter),
             keyring,
             *joins,
-            Unshare(own_flags),
+            Unshare(own_flags & ~CLONE_NEWCGROUP),
             *names,
             *tree.opening,
             IsolateMounts(),
             _plan_root(document, launch, plan),
+            *([*enter, Unshare(own_groups)] if own_groups else []),
         ]
     else:
+        operations.insert(0, JoinCgroup(plan.cgroup_path))
         limits = process.get("rlimits")
         # What needs the host's root comes first, in a mount namespace that is left behind with its rights.
         operations += [RaiseLimits(limits), *joins, Unshare(CLONE_NEWNS)] if limits else [*joins, Unshare(CLONE_NEWNS)]

@@ -43,11 +43,8 @@ def _wait_for_request(launcher: socket, machine: Machine) -> None:
         received = receive_packet(launcher)
         launcher.close()
         if received is not None:
-            packet, fds = received
-            request, program = unpack(packet)
-            if request.get("purpose") == PURPOSE:
-                serve_request(request, fds)
-            run_monitor(request, fds, program, machine, prepared)
+            _serve_purpose(*received)
+            run_monitor(*received, machine, prepared)
     except BaseException:
         import traceback
 
@@ -58,8 +55,14 @@ def _wait_for_request(launcher: socket, machine: Machine) -> None:
 
 def serve_launch(packet: bytes, fds: list[int], machine: Machine) -> None:
     """Do what a request asks for, in a process that was forked for it; never returns."""
-    request, program = unpack(packet)
-    if request.get("purpose") == PURPOSE:
-        serve_request(request, fds)
+    _serve_purpose(packet, fds)
     become_monitor(machine)
-    run_monitor(request, fds, program, machine)
+    run_monitor(packet, fds, machine)
+
+
+def _serve_purpose(packet: bytes, fds: list[int]) -> None:
+    """Serve a request that asks for something else than a container, and end."""
+    if PURPOSE.encode() in packet:  # most have none: their JSON is read only once
+        request, _ = unpack(packet)
+        if request.get("purpose") == PURPOSE:
+            serve_request(request, fds)

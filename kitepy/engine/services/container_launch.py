@@ -21,7 +21,7 @@ from kitepy.engine.model.launch import LaunchRequest, OverlayRoot
 from kitepy.engine.model.network import Endpoint
 from kitepy.engine.model.oci import ChainId
 from kitepy.engine.network.bridge import BridgeNetwork
-from kitepy.engine.network.sandbox import create_isolated_sandbox
+from kitepy.engine.network.sandbox import SandboxPool, build_isolated
 from kitepy.engine.services.accounts import Account, resolve_account
 from kitepy.engine.services.container_files import (
     hosts_content,
@@ -63,6 +63,7 @@ class ContainerLauncher:
         self,
         *,
         bridge: BridgeNetwork,
+        isolated: SandboxPool,
         overlays: OverlayStore,
         volumes: VolumeService,
         seccomp: SeccompProfiles,
@@ -76,6 +77,7 @@ class ContainerLauncher:
         dns_options: tuple[str, ...] = (),
     ) -> None:
         self._bridge = bridge
+        self._isolated = isolated
         self._overlays = overlays
         self._volumes = volumes
         self.seccomp = seccomp
@@ -134,9 +136,10 @@ class ContainerLauncher:
         if mode.kind == "host":
             return NetworkSandbox()
         if mode.kind == "none":
-            fd = await create_isolated_sandbox(remapping.make_network if remapping is not None else None)
-            undo.callback(os.close, fd)
-            return NetworkSandbox(fd, owned_fd=fd)
+            usual = remapping is self._remapping
+            sandbox = await (self._isolated.take() if usual else asyncio.to_thread(build_isolated))
+            undo.callback(sandbox.close)
+            return NetworkSandbox(sandbox.netns_fd, owned_fd=sandbox.netns_fd)
         if mode.kind == "container":
             fd = os.open(f"/proc/{pid_of(mode.target, 'network')}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
             undo.callback(os.close, fd)

@@ -17,7 +17,7 @@ from kitepy.engine.runtime.mount_operations import (
     PivotRoot,
     ProtectPath,
 )
-from kitepy.engine.runtime.operations import EnterUserNamespace, Unshare
+from kitepy.engine.runtime.operations import EnterUserNamespace, JoinCgroup, Unshare
 from kitepy.engine.runtime.plan import (
     DEFAULT_DEVICE_RULES,
     Launch,
@@ -40,12 +40,14 @@ def _launch(**changes: object) -> Launch:
 def test_a_plan_reads_as_a_list_of_steps() -> None:
     text = make_plan(make_document(["true"]), _launch()).describe()
     assert text[:5] == [
-        "JoinCgroup path='/kitepy/abc'",
         "NewKeyring name='_ses.abc'",
-        "Unshare mount cgroup uts ipc network",
+        "Unshare mount uts ipc network",
         "SetHostName name='lab'",
         "IsolateMounts",
+        text[4],
     ]
+    assert text[4].startswith("MountOverlay ")
+    assert text[5:7] == ["JoinCgroup path='/kitepy/abc'", "Unshare cgroup"]
     assert text[-1] == "MaskPath path='/sys/devices/virtual/powercap'"
 
 
@@ -113,7 +115,18 @@ def test_a_given_network_namespace_replaces_a_new_one() -> None:
     plan = make_plan(make_document(["true"]), _launch(has_netns_fd=True))
     text = plan.describe()
     assert "JoinNamespace flag=1073741824 path=None" in text
-    assert "Unshare mount cgroup uts ipc" in text
+    assert "Unshare mount uts ipc" in text
+
+
+def test_who_shares_the_hosts_control_groups_view_is_in_its_own_group_before_that_is_opened() -> None:
+    document = make_document(["true"])
+    document["linux"]["namespaces"] = [entry for entry in document["linux"]["namespaces"] if entry["type"] != "cgroup"]
+    kinds = [
+        type(operation) for operation in make_plan(document, _launch(hierarchies={"pids": "/sys/fs/cgroup/pids"})).operations
+    ]
+    assert kinds[0] is JoinCgroup
+    assert kinds.count(JoinCgroup) == 1
+    assert kinds.index(JoinCgroup) < kinds.index(OpenBind)
 
 
 def test_the_pid_namespace_is_for_the_monitor() -> None:
