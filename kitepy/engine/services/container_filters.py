@@ -9,7 +9,7 @@ from kitepy.engine.model.errors import InvalidParameter, NotFound
 from kitepy.engine.model.filters import Filters
 from kitepy.engine.model.health import Health
 from kitepy.engine.model.oci import Digest
-from kitepy.engine.model.timestamps import parse_time
+from kitepy.engine.model.timestamps import SECOND, parse_time
 from kitepy.engine.services.container_index import ContainerIndex
 from kitepy.engine.services.container_request import parse_network_mode, parse_port
 from kitepy.engine.services.images import ImageService
@@ -69,13 +69,24 @@ class ContainerFilter:
         health = self._health_of(record.id)
         return health.status.value if health is not None else "none"
 
-    def matches_prune(self, record: ContainerRecord, now_ns: int) -> bool:
+    def prune_until(self, now_ns: int) -> int | None:
+        """The time of creation up to which containers are to be pruned; durations before now count in whole seconds."""
+        given = self._filters.get("until")
+        if not given:
+            return None
+        if len(given) > 1:
+            raise InvalidParameter("more than one until filter specified")
+        try:
+            return parse_time(given[0], now_ns=now_ns // SECOND * SECOND)
+        except InvalidParameter:
+            raise InvalidParameter(f'failed to parse value as time or duration: "{given[0][:80]}"') from None
+
+    def matches_prune(self, record: ContainerRecord, until_ns: int | None) -> bool:
         """Whether a container is to be pruned."""
-        until = self._filters.single("until")
         return (
             self._filters.labels(record.config.labels)
             and self._filters.without_labels(record.config.labels)
-            and (until is None or record.created_ns <= parse_time(until, now_ns=now_ns))
+            and (until_ns is None or record.created_ns <= until_ns)
         )
 
     def _exited_with(self, record: ContainerRecord) -> bool:

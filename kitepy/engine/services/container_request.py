@@ -16,7 +16,6 @@ import msgspec
 
 from kitepy.engine.model.container_config import (
     ContainerConfig,
-    ContainerUpdateBody,
     HealthConfig,
     HostConfig,
     LogConfig,
@@ -433,18 +432,3 @@ def check_network_combination(config: ContainerConfig, host: HostConfig) -> None
             raise InvalidParameter("conflicting options: port exposing and the container type network mode")
     if host.uts_mode == "host" and config.hostname:
         raise InvalidParameter("conflicting options: hostname and the UTS mode")
-
-
-def apply_update(host: HostConfig, body: ContainerUpdateBody) -> HostConfig:
-    """The host configuration after an update: zero and None leave a value as it is."""
-    changes: dict[str, object] = {}
-    for name in body.__struct_fields__:
-        if name == "restart_policy":
-            continue
-        value = getattr(body, name)
-        if value not in (None, 0, "") and value != getattr(host, name):
-            changes[name] = value
-    if body.restart_policy.name:
-        changes["restart_policy"] = body.restart_policy
-    updated: HostConfig = msgspec.structs.replace(host, **changes)
-    return updated

@@ -56,6 +56,8 @@ class Live:
     """The user wants it to end: no policy brings it back before the user starts it."""
     stopped_by_user: bool = False
     """The user sent a signal, whichever: what ``unless-stopped`` honours, over an engine's restart too."""
+    stopping: int = 0
+    """How many stops wait for the exit."""
     restarting: bool = False
     """The API's restart is between stop and start: neither policy nor ``--rm`` may act on the exit."""
 
@@ -309,6 +311,10 @@ class ContainerRuns:
             self.emit(record, "oom")
         await self._leave_network(record, live, endpoint)
         self._emit_unmounts(record)
+        # In the order in which dockerd mostly sends them: it has still to write its files when who stops knows already.
+        for _ in range(live.stopping):
+            self.emit(record, "stop")
+        live.stopping = 0
         self.emit(record, "die", exitCode=str(status.code), execDuration=str(int(ran_s)))
         self._waits.exited(container_id, waited(state))
         if decision.delay_s is not None:

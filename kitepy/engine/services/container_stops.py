@@ -65,6 +65,7 @@ class ContainerStops:
         running = live.running
         if running is None:
             raise NotModified(f"container {record.name} is already stopped")
+        live.stopping += 1
         try:
             await running.signal(number)
             self._runs.emit(record, "kill", signal=str(number))
@@ -76,7 +77,6 @@ class ContainerStops:
         except TimeoutError:
             logger.info("container %s did not end within %s s of signal %d; killing it", short_id(record.id), timeout_s, number)
         await self.end(record, running)
-        self._runs.emit(self._index.get(record.id) or record, "stop")
 
     async def end(self, record: ContainerRecord, running: RunningContainer) -> None:
         """SIGKILL if it still runs, and wait until the exit is recorded."""

@@ -14,10 +14,9 @@ from typing import Any, NoReturn
 
 from kitepy.engine.model.container import ContainerRecord, ContainerStatus, MountKind
 from kitepy.engine.model.container_config import ContainerCreateBody, ContainerUpdateBody
-from kitepy.engine.model.errors import Conflict, EngineError, InvalidParameter, NotFound, NotModified, Unsupported
+from kitepy.engine.model.errors import Conflict, EngineError, InvalidParameter, NotFound, NotModified, SystemFailure, Unsupported
 from kitepy.engine.model.filters import Filters
 from kitepy.engine.model.oci import ChainId
-from kitepy.engine.services import container_request as request_rules
 from kitepy.engine.services.container_creation import ContainerCreation
 from kitepy.engine.services.container_filters import ContainerFilter
 from kitepy.engine.services.container_index import ContainerIndex
@@ -25,14 +24,13 @@ from kitepy.engine.services.container_launch import ContainerLauncher, top_layer
 from kitepy.engine.services.container_names import check_name
 from kitepy.engine.services.container_runs import ContainerRuns, PendingAttach, waited
 from kitepy.engine.services.container_stops import ContainerStops, stop_signal
+from kitepy.engine.services.container_update import apply_update, changed_resources
 from kitepy.engine.services.container_view import Paths, Sizes, event_attributes, inspect_document, summary_document
 from kitepy.engine.services.container_waits import ContainerWaits
-from kitepy.engine.services.devices import devices_for
 from kitepy.engine.services.events import EventBus
 from kitepy.engine.services.images import ImageService
 from kitepy.engine.services.log_reader import read_log
 from kitepy.engine.services.ports import AttachOptions, CreateResult, LogOptions, WaitResult
-from kitepy.engine.services.process_spec import build_resources
 from kitepy.engine.services.sessions import Session
 from kitepy.engine.services.signals import SIGKILL, parse_signal
 from kitepy.engine.services.volumes import VolumeService
@@ -322,24 +320,30 @@ class Containers:
 
     async def update(self, ref: str, body: ContainerUpdateBody) -> builtins.list[str]:
         record = self._index.resolve(ref)
-        host = request_rules.apply_update(record.host_config, body)
-        warnings = request_rules.check_host_config(host)
+        if record.state.status in (ContainerStatus.REMOVING, ContainerStatus.DEAD):
+            raise Conflict(f'Cannot update container {record.id}: container is marked for removal and cannot be "update"')
+        host, warnings = apply_update(record.id, record.host_config, body)
         running = self._runs.live(record.id).running
         if running is not None:
-            await running.update_limits(build_resources(host, devices_for(host)))
-        self._index.save(replace(self._index.resolve(record.id), host_config=host))
-        self._emit(record, "update")
+            try:
+                await running.update_limits(changed_resources(host, body))
+            except SystemFailure as error:  # the kernel refuses a value, e.g. less memory than is in use
+                raise Conflict(f"Cannot update container {record.id}: {error}") from error
+        current = self._index.resolve(record.id)
+        self._index.save(replace(current, host_config=host))
+        self._emit(current, "update")
         return warnings
 
     async def prune(self, filters: Filters) -> dict[str, Any]:
         filters.require_known(("until", "label", "label!"))
         chooser = ContainerFilter(filters, self._index, self._images, self._runs.health.state)
+        until_ns = chooser.prune_until(time.time_ns())
         removed: builtins.list[str] = []
         reclaimed = 0
         for record in self._index:
             if record.state.status not in (ContainerStatus.CREATED, ContainerStatus.EXITED, ContainerStatus.DEAD):
                 continue
-            if not chooser.matches_prune(record, time.time_ns()):
+            if not chooser.matches_prune(record, until_ns):
                 continue
             reclaimed += (await self._sizes(record)).written
             with contextlib.suppress(Conflict):

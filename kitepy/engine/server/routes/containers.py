@@ -9,6 +9,7 @@ import msgspec
 from aiohttp import web
 
 from kitepy.engine.model.container_config import ContainerCreateBody, ContainerUpdateBody
+from kitepy.engine.server.api_version import ApiVersion
 from kitepy.engine.server.call import Call, ClientLeft, Route
 from kitepy.engine.server.errors import UNEXPECTED, BadRequest
 from kitepy.engine.server.frames import encode_frame
@@ -28,6 +29,7 @@ logger = logging.getLogger(__name__)
 
 _EMPTY_BODY = 7
 """Bytes of a body that can't say anything, by dockerd's measure."""
+_FIRST_WITH_CONDITIONS = ApiVersion(1, 30)
 _WAIT_CONDITIONS = ("not-running", "next-exit", "removed")
 
 
@@ -112,6 +114,8 @@ async def remove(call: Call) -> web.Response:
 async def wait(call: Call) -> web.StreamResponse:
     """POST /containers/{id}/wait: the head is the sign that the condition is watched, the body comes when it is met."""
     condition = call.query.optional("condition") or "not-running"
+    if call.version < _FIRST_WITH_CONDITIONS:
+        condition = "not-running"
     if condition not in _WAIT_CONDITIONS:
         raise BadRequest(f'invalid condition: "{condition}"')
     ending = await call.containers.wait(call.argument, condition)

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from kitepy.engine.model.container_config import (
     ContainerConfig,
-    ContainerUpdateBody,
     DeviceRequest,
     HealthConfig,
     HostConfig,
@@ -387,17 +386,6 @@ def test_each_binding_is_published_and_all_exposed_ports_on_demand() -> None:
 
 def test_exposed_ports_alone_are_not_published() -> None:
     assert rules.requested_ports({"80/tcp": {}}, HostConfig(port_bindings={"81/tcp": None})) == ()
-
-
-# --- update ----------------------------------------------------------------------------------------------------------
-
-
-def test_an_update_changes_only_what_it_names() -> None:
-    before = HostConfig(memory=64 * MEGA, cpu_shares=5, restart_policy=RestartPolicy(name="always"))
-    after = rules.apply_update(before, ContainerUpdateBody(memory=65 * MEGA))
-    assert after == msgspec.structs.replace(before, memory=65 * MEGA)
-    after = rules.apply_update(before, ContainerUpdateBody(restart_policy=RestartPolicy(name="no")))
-    assert after == msgspec.structs.replace(before, restart_policy=RestartPolicy(name="no"))
 
 
 @given(st.builds(HostConfig, ipc_mode=st.text(max_size=20), pid_mode=st.text(max_size=20), cpuset_cpus=st.text(max_size=9)))
