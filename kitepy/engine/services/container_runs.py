@@ -335,10 +335,10 @@ class ContainerRuns:
     async def _restart_later(self, container_id: str, delay_s: float) -> None:
         await asyncio.sleep(delay_s)
         live = self._live[container_id]
+        live.restart_timer = None  # from here on it is a start like others, which nobody may break off
         async with live.lock:
-            live.restart_timer = None
             record = self._index.get(container_id)
-            if record is None or record.state.status is not ContainerStatus.RESTARTING:
+            if record is None or record.state.status is not ContainerStatus.RESTARTING or live.restart_cancelled:
                 return
             await self._start(record, live)
 

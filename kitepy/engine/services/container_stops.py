@@ -46,7 +46,7 @@ class ContainerStops:
             live.restart_cancelled = True
         if status is ContainerStatus.RESTARTING and (not ending or await self._give_up_restart(record)):
             return
-        running = self._runs.running(record)
+        running = self._runs.running(self._runs.require(record.id))
         if number == SIGKILL:
             await self.end(record, running)
             return

@@ -114,6 +114,8 @@ class HealthChecks:
             except Conflict:
                 return  # the container ended in the meantime
             except EngineError as error:
+                if await _ends(running):
+                    return
                 logger.warning("health check of container %s: %s", short_id(container_id), error)
                 now_ns = time.time_ns()
                 result = ProbeResult(now_ns, now_ns, -1, str(error))
@@ -174,6 +176,15 @@ class HealthChecks:
             message = f"Health check exceeded timeout ({format_duration(timeout_ns)}){said}"
             return ProbeResult(start_ns, time.time_ns(), -1, message)
         return ProbeResult(start_ns, time.time_ns(), code, output.text())
+
+
+async def _ends(running: RunningContainer) -> bool:
+    """Whether a probe failed because the container is just ending."""
+    try:
+        await asyncio.wait_for(asyncio.shield(running.exited), 1)
+    except TimeoutError:
+        return False
+    return True
 
 
 class _Output:

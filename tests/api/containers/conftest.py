@@ -53,11 +53,11 @@ class RawApi:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def __call__(self, method: str, target: str, document: Any = None) -> Answer:
+    def __call__(self, method: str, target: str, document: Any = None, *, version: str = "1.51") -> Answer:
         connection = _UnixConnection(self.path)
         try:
             body = None if document is None else json.dumps(document)
-            connection.request(method, f"/v1.51{target}", body, {"Content-Type": "application/json"} if body else {})
+            connection.request(method, f"/v{version}{target}", body, {"Content-Type": "application/json"} if body else {})
             response = connection.getresponse()
             return Answer(response.status, response.read(), {name.lower(): value for name, value in response.getheaders()})
         finally:
@@ -146,6 +146,64 @@ def _until() -> Callable[[Callable[[], Found]], Found]:
 
 
 Run = Callable[..., Container]
+
+
+class Events:
+    """What was told about one container since the test began, as (type, action, attributes)."""
+
+    def __init__(self, api: RawApi, until: Callable[..., Any]) -> None:
+        self._api = api
+        self._until = until
+        self._began = time.time()
+
+    def forget(self) -> None:
+        """Leave out what was told until now."""
+        self._began = time.time()
+
+    def all(self, container_id: str) -> list[tuple[str, str, dict[str, str]]]:
+        answer = self._api("GET", f"/events?since={self._began:.9f}&until={time.time():.9f}")
+        told = [json.loads(line) for line in answer.body.splitlines()]
+        return [
+            (event["Type"], event["Action"], event["Actor"]["Attributes"])
+            for event in told
+            if container_id in (event["Actor"]["ID"], event["Actor"]["Attributes"].get("container"))
+        ]
+
+    def actions(self, container_id: str, *, ending: str = "", type: str = "container") -> list[str]:
+        """The actions in their order, once there is the one that is waited for."""
+
+        def complete() -> list[str]:
+            actions = [action for kind, action, _ in self.all(container_id) if kind == type]
+            return actions if not ending or ending in actions else []
+
+        return list(self._until(complete) if ending else complete())
+
+    def attributes(self, container_id: str, action: str) -> list[dict[str, str]]:
+        """Those of each event of an action, once there is one."""
+        return list(self._until(lambda: [told for _, other, told in self.all(container_id) if other == action]))
+
+
+@pytest.fixture(name="events")
+def _events(api: RawApi, until: Callable[..., Any]) -> Events:
+    return Events(api, until)
+
+
+@pytest.fixture(name="restarting")
+def _restarting(run: Any, until: Callable[..., Any], events: Events) -> Callable[..., Container]:
+    """A container that waits for its restart, for three seconds yet."""
+
+    def restarting(**options: Any) -> Container:
+        container: Container = run("exit 5", restart_policy={"Name": "always"}, **options)
+
+        def waits() -> bool:
+            container.reload()
+            return bool(container.attrs["RestartCount"] == 6 and container.attrs["State"]["Restarting"])
+
+        until(waits)
+        until(lambda: events.actions(container.id).count("die") == 6)
+        return container
+
+    return restarting
 
 
 @pytest.fixture(name="run")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import concurrent.futures
 import time
 from typing import Any
 
 import docker
 import pytest
-from docker.errors import APIError, NotFound
+from docker.errors import APIError
 from docker.models.containers import Container
 from support.contract import ApiContract
 
@@ -120,34 +119,7 @@ def test_a_bad_name_is_refused(api: Any, busybox: str, name: str) -> None:
     assert "Invalid container name" in answer.message
 
 
-def test_of_parallel_creates_with_one_name_exactly_one_succeeds(api: Any, client: docker.DockerClient, busybox: str) -> None:
-    def create(_: int) -> int:
-        return int(api("POST", "/containers/create?name=only-one", {"Image": busybox}).status)
-
-    try:
-        with concurrent.futures.ThreadPoolExecutor(12) as pool:
-            statuses = sorted(pool.map(create, range(12)))
-        assert statuses == [201] + [409] * 11
-    finally:
-        client.api.remove_container("only-one")
-
-
-def test_a_name_is_free_again_once_its_container_is_gone(client: docker.DockerClient, busybox: str) -> None:
-    for _ in range(3):
-        client.containers.create(busybox, name="again").remove()
-
-
 # --- start, stop, kill -----------------------------------------------------------------------------------------------
-
-
-def test_starting_and_stopping_twice_changes_nothing(api: Any, run: Any, until: Any) -> None:
-    container = _ready(run(ENDS_ON_TERM), until)
-    assert api("POST", f"/containers/{container.id}/start").status == 304
-    assert api("POST", f"/containers/{container.id}/stop").status == 204
-    assert api("POST", f"/containers/{container.id}/stop").status == 304
-    container.reload()
-    assert container.attrs["State"]["ExitCode"] == 7
-    assert container.attrs["State"]["Pid"] == 0
 
 
 @pytest.mark.parametrize(
@@ -172,11 +144,6 @@ def test_a_container_that_is_not_there_is_not_found(api: Any, method: str, targe
     assert answer.message == "No such container: nobody"
 
 
-def test_a_kill_says_that_it_was_one(api: Any) -> None:
-    answer = api("POST", "/containers/nobody/kill")
-    assert (answer.status, answer.message) == (404, "cannot kill container: nobody: No such container: nobody")
-
-
 @pytest.mark.parametrize("action", ["kill", "pause", pytest.param("unpause", marks=pytest.mark.kitepy), "exec"])
 def test_what_needs_a_running_container_is_a_conflict_without(
     api: Any, client: docker.DockerClient, busybox: str, action: str
@@ -185,44 +152,6 @@ def test_what_needs_a_running_container_is_a_conflict_without(
     answer = api("POST", f"/containers/{container.id}/{action}", {"Cmd": ["true"]} if action == "exec" else None)
     assert answer.status == 409
     assert "is not running" in answer.message or "is not paused" in answer.message
-
-
-def test_stop_kills_after_the_grace_period(run: Any, until: Any) -> None:
-    container = _ready(run(IGNORES_TERM), until)
-    began = time.monotonic()
-    container.stop(timeout=1)
-    assert 0.9 < time.monotonic() - began < 5
-    assert container.wait()["StatusCode"] == 137
-
-
-def test_stop_without_grace_kills_at_once(run: Any, until: Any) -> None:
-    container = _ready(run(ENDS_ON_TERM), until)
-    container.stop(timeout=0)
-    assert container.wait()["StatusCode"] == 137
-
-
-def test_stop_uses_the_containers_own_signal_and_grace_period(run: Any, until: Any) -> None:
-    own = _ready(run("trap 'exit 5' INT; echo ready; while :; do sleep 0.05; done", stop_signal="SIGINT"), until)
-    own.stop()
-    assert own.wait()["StatusCode"] == 5
-
-
-@pytest.mark.needs("limits")
-def test_stop_works_on_a_paused_container(run: Any, until: Any) -> None:
-    container = _ready(run(ENDS_ON_TERM), until)
-    container.pause()
-    container.reload()
-    assert container.status == "paused"
-    container.stop(timeout=5)
-    assert container.wait()["StatusCode"] == 7
-
-
-@pytest.mark.needs("limits")
-def test_kill_works_on_a_paused_container(run: Any) -> None:
-    container = run(["sleep", "60"])
-    container.pause()
-    container.kill()
-    assert container.wait()["StatusCode"] == 137
 
 
 @pytest.mark.needs("limits")
@@ -244,19 +173,6 @@ def test_what_is_not_paused_is_not_unpaused(api: Any, run: Any) -> None:
     container = run(["sleep", "60"])
     answer = api("POST", f"/containers/{container.id}/unpause")
     assert (answer.status, answer.message) == (409, f"Container {container.id} is not paused")
-
-
-@pytest.mark.parametrize(("signal", "code"), [("KILL", 137), ("SIGKILL", 137), ("9", 137), ("SIGUSR1", 21), ("10", 21)])
-def test_kill_sends_signals_by_name_and_number(run: Any, until: Any, signal: str, code: int) -> None:
-    container = _ready(run("trap 'exit 21' USR1; echo ready; while :; do sleep 0.05; done"), until)
-    container.kill(signal)
-    assert container.wait(timeout=10)["StatusCode"] == code
-
-
-def test_an_unknown_signal_is_refused(api: Any, run: Any) -> None:
-    container = run(["sleep", "60"])
-    answer = api("POST", f"/containers/{container.id}/kill?signal=LOUD")
-    assert (answer.status, answer.message) == (400, f"cannot kill container: {container.id}: invalid signal: LOUD")
 
 
 def test_restart_keeps_the_id_and_starts_a_stopped_container_too(run: Any, until: Any) -> None:
@@ -281,77 +197,6 @@ def test_what_was_written_survives_a_restart_of_the_container(run: Any, until: A
     _ready(container, until)
     container.restart(timeout=0)
     until(lambda: b"kept" in container.logs())
-
-
-# --- rename ----------------------------------------------------------------------------------------------------------
-
-
-def test_rename(api: Any, client: docker.DockerClient, run: Any) -> None:
-    container = run(["sleep", "60"], name="before")
-    other = client.containers.create(container.image.id, ["true"], name="other")
-    assert api("POST", "/containers/before/rename?name=after").status == 204
-    assert client.containers.get("after").id == container.id
-    with pytest.raises(NotFound):
-        client.containers.get("before")
-    assert api("POST", "/containers/after/rename?name=other").status == 409
-    assert api("POST", "/containers/after/rename?name=after").status == 400
-    assert api("POST", "/containers/after/rename?name=").status == 400
-    assert api("POST", "/containers/after/rename?name=no%20good").status == 400
-    other.remove()
-    assert api("POST", "/containers/after/rename?name=other").status == 204
-
-
-# --- wait ------------------------------------------------------------------------------------------------------------
-
-
-def test_wait_on_a_created_container_returns_at_once(api: Any, client: docker.DockerClient, busybox: str) -> None:
-    container = client.containers.create(busybox, ["true"])
-    answer = api("POST", f"/containers/{container.id}/wait")
-    assert (answer.status, answer.json["StatusCode"]) == (200, 0)
-
-
-@pytest.mark.parametrize("condition", ["not-running", "next-exit"])
-def test_wait_gives_the_exit_code(run: Any, condition: str) -> None:
-    container = run("sleep 0.3; exit 4")
-    assert container.wait(condition=condition)["StatusCode"] == 4
-
-
-def test_next_exit_waits_for_a_start_first(client: docker.DockerClient, busybox: str) -> None:
-    container = client.containers.create(busybox, ["sh", "-c", "exit 9"])
-    with concurrent.futures.ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(container.wait, condition="next-exit")
-        with pytest.raises(concurrent.futures.TimeoutError):
-            waiting.result(0.2)
-        container.start()
-        assert waiting.result(10)["StatusCode"] == 9
-
-
-def test_waiting_for_the_removal(client: docker.DockerClient, busybox: str) -> None:
-    container = client.containers.create(busybox, ["sh", "-c", "exit 3"])
-    with concurrent.futures.ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(container.wait, condition="removed")
-        container.start()
-        container.wait()
-        with pytest.raises(concurrent.futures.TimeoutError):
-            waiting.result(0.2)
-        container.remove()
-        assert waiting.result(10)["StatusCode"] == 3
-
-
-def test_waiting_for_the_automatic_removal(client: docker.DockerClient, busybox: str) -> None:
-    container = client.containers.create(busybox, ["sh", "-c", "exit 3"], auto_remove=True)
-    with concurrent.futures.ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(container.wait, condition="removed")
-        time.sleep(0.1)
-        container.start()
-        assert waiting.result(10)["StatusCode"] == 3
-    with pytest.raises(NotFound):
-        client.containers.get(container.id)
-
-
-def test_another_condition_is_refused(api: Any, run: Any) -> None:
-    container = run(["sleep", "60"])
-    assert api("POST", f"/containers/{container.id}/wait?condition=healthy").status == 400
 
 
 # --- start failures --------------------------------------------------------------------------------------------------
@@ -388,64 +233,7 @@ def test_an_unknown_user_fails_the_start(api: Any, client: docker.DockerClient, 
     assert "unable to find user nobody-knows: no matching entries in passwd file" in answer.message
 
 
-def test_a_failed_start_removes_a_container_that_was_to_be_removed(client: docker.DockerClient, busybox: str, until: Any) -> None:
-    container = client.containers.create(busybox, ["not-there"], auto_remove=True)
-    with pytest.raises(APIError):
-        container.start()
-    until(lambda: not client.api.containers(all=True, filters={"id": container.id}))
-
-
-# --- remove ----------------------------------------------------------------------------------------------------------
-
-
-def test_a_running_container_is_removed_only_by_force(api: Any, run: Any) -> None:
-    container = run(["sleep", "60"])
-    answer = api("DELETE", f"/containers/{container.id}")
-    assert answer.status == 409
-    assert "stop the container before removing or force remove" in answer.message
-    assert api("DELETE", f"/containers/{container.id}?force=1").status == 204
-    assert api("DELETE", f"/containers/{container.id}?force=1").status == 404
-
-
-@pytest.mark.needs("limits")
-def test_a_paused_container_is_removed_by_force(api: Any, run: Any) -> None:
-    container = run(["sleep", "60"])
-    container.pause()
-    assert api("DELETE", f"/containers/{container.id}").status == 409
-    assert api("DELETE", f"/containers/{container.id}?force=1").status == 204
-
-
-def test_parallel_removals_of_one_container_all_end(api: Any, run: Any) -> None:
-    container = run(["sleep", "60"])
-    with concurrent.futures.ThreadPoolExecutor(6) as pool:
-        statuses = list(pool.map(lambda _: api("DELETE", f"/containers/{container.id}?force=1").status, range(6)))
-    assert 204 in statuses
-    assert set(statuses) <= {204, 404, 409}
-
-
-def test_an_automatic_removal_follows_the_exit(client: docker.DockerClient, busybox: str, until: Any) -> None:
-    container = client.containers.create(busybox, ["true"], auto_remove=True)
-    container.start()
-    until(lambda: not client.api.containers(all=True, filters={"id": container.id}))
-
-
-def test_an_automatic_removal_does_not_happen_in_a_restart(run: Any, until: Any) -> None:
-    container = _ready(run(ENDS_ON_TERM, auto_remove=True), until)
-    container.restart(timeout=5)
-    container.reload()
-    assert container.status == "running"
-
-
-@pytest.mark.kitepy  # where the files are
-def test_files_of_a_removed_container_are_gone(engine: Any, run: Any, until: Any) -> None:
-    container = run("echo x >/x; sleep 60")
-    directory = engine.data_root / "containers" / container.id
-    assert directory.exists()
-    container.remove(force=True)
-    until(lambda: not directory.exists() and not (engine.exec_root / "containers" / container.id).exists())
-
-
-# --- list and prune --------------------------------------------------------------------------------------------------
+# --- list ------------------------------------------------------------------------------------------------------------
 
 
 def test_lists_and_filters(client: docker.DockerClient, run: Any, busybox: str) -> None:
@@ -474,18 +262,6 @@ def test_lists_and_filters(client: docker.DockerClient, run: Any, busybox: str) 
     ]
     with pytest.raises(APIError, match="invalid filter 'colour'"):
         names(colour="red")
-
-
-def test_prune_removes_what_does_not_run(api: Any, run: Any, contract: ApiContract) -> None:
-    running = run(["sleep", "60"], labels={"prune": "1"})
-    ended = run("echo x >/x", labels={"prune": "1"})
-    kept = run("exit 0", labels={"prune": "0"})
-    ended.wait(), kept.wait()
-    answer = api("POST", "/containers/prune?filters=" + '{"label":{"prune=1":true}}')
-    contract.check("POST", "/containers/prune", 200, answer.json)
-    assert answer.json["ContainersDeleted"] == [ended.id]
-    assert answer.json["SpaceReclaimed"] >= 2
-    running.reload(), kept.reload()
 
 
 # --- events ----------------------------------------------------------------------------------------------------------
