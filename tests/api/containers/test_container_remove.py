@@ -9,8 +9,17 @@ from typing import Any
 import docker
 import pytest
 from docker.errors import APIError
+from docker.models.containers import Container
 
 ENDS = "trap 'exit 7' TERM; echo ready; while :; do sleep 0.05; done"
+
+
+def _with_volume(api: Any, client: docker.DockerClient, image: str, command: list[str], **host: Any) -> tuple[Container, str]:
+    """A container with an anonymous volume, and the volume's name."""
+    wanted = {"Image": image, "Cmd": command, "Volumes": {"/anonymous": {}}, "HostConfig": host}
+    container = client.containers.get(api("POST", "/containers/create", wanted).json["Id"])
+    (name,) = (mount["Name"] for mount in container.attrs["Mounts"] if mount["Destination"] == "/anonymous")
+    return container, name
 
 
 def _gone(api: Any, container_id: str) -> bool:
@@ -59,14 +68,13 @@ def test_a_forced_removal_is_told_as_a_kill(run: Any, events: Any) -> None:
 
 @pytest.mark.parametrize(("query", "kept"), [("", True), ("v=0", True), ("v=1", False), ("v=1&force=1", False)])
 def test_anonymous_volumes_go_when_asked(api: Any, client: docker.DockerClient, busybox: str, query: str, kept: bool) -> None:
-    container = client.containers.create(busybox, ["true"], volumes=["/anonymous", "named:/named"])
-    names = {mount["Destination"]: mount["Name"] for mount in container.attrs["Mounts"]}
+    container, anonymous = _with_volume(api, client, busybox, ["true"], Binds=["kept-by-remove:/named"])
     try:
         assert api("DELETE", f"/containers/{container.id}?{query}").status == 204
-        assert api("GET", f"/volumes/{names['/named']}").status == 200
-        assert api("GET", f"/volumes/{names['/anonymous']}").status == (200 if kept else 404)
+        assert api("GET", "/volumes/kept-by-remove").status == 200
+        assert api("GET", f"/volumes/{anonymous}").status == (200 if kept else 404)
     finally:
-        for name in names.values():
+        for name in ("kept-by-remove", anonymous):
             api("DELETE", f"/volumes/{name}")
 
 
@@ -113,11 +121,10 @@ def test_a_removal_is_not_held_up_by_who_looks_at_the_files(engine: Any, run: An
 def test_an_automatic_removal_follows_the_exit(
     client: docker.DockerClient, busybox: str, until: Any, api: Any, events: Any
 ) -> None:
-    container = client.containers.create(busybox, ["true"], auto_remove=True, volumes=["/anonymous"])
-    (mount,) = container.attrs["Mounts"]
+    container, volume = _with_volume(api, client, busybox, ["true"], AutoRemove=True)
     container.start()
     until(lambda: _gone(api, container.id))
-    until(lambda: api("GET", f"/volumes/{mount['Name']}").status == 404)
+    until(lambda: api("GET", f"/volumes/{volume}").status == 404)
     assert events.actions(container.id, ending="destroy") == ["create", "start", "die", "destroy"]
 
 
@@ -144,12 +151,11 @@ def test_an_automatic_removal_does_not_happen_in_a_restart(run: Any, until: Any,
 def test_a_failed_start_removes_a_container_that_was_to_be_removed(
     api: Any, client: docker.DockerClient, busybox: str, until: Any, events: Any
 ) -> None:
-    container = client.containers.create(busybox, ["not-there"], auto_remove=True, volumes=["/anonymous"])
-    (mount,) = container.attrs["Mounts"]
+    container, volume = _with_volume(api, client, busybox, ["not-there"], AutoRemove=True)
     with pytest.raises(APIError):
         container.start()
     until(lambda: _gone(api, container.id))
-    until(lambda: api("GET", f"/volumes/{mount['Name']}").status == 404)
+    until(lambda: api("GET", f"/volumes/{volume}").status == 404)
     assert events.actions(container.id, ending="destroy") == ["create", "destroy"]
 
 
@@ -163,6 +169,7 @@ def test_an_automatic_removal_and_a_restart_policy_exclude_each_other(api: Any, 
 # --- many at a time --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.kitepy  # Docker answers 500 to some of it.
 def test_everybody_at_once_leaves_a_consistent_state(api: Any, client: docker.DockerClient, busybox: str, until: Any) -> None:
     made = [client.containers.create(busybox, ["sleep", "600"]).id for _ in range(4)]
     verbs = [
@@ -179,9 +186,7 @@ def test_everybody_at_once_leaves_a_consistent_state(api: Any, client: docker.Do
     wishes = [(dice.choice(made), dice.choice(verbs).format(number)) for number in range(100)]
     with concurrent.futures.ThreadPoolExecutor(16) as pool:
         answers = list(pool.map(lambda wish: (wish, api("POST", f"/containers/{wish[0]}/{wish[1]}")), wishes))
-    # 500 is what Docker answers for an unpause of what isn't paused.
-    wrong = [(wish, answer) for wish, answer in answers if answer.status not in (204, 304, 409) and "unpause" not in wish[1]]
-    assert not wrong
+    assert not [(wish, answer) for wish, answer in answers if answer.status not in (204, 304, 409)]
     for container_id in made:
         state = api("GET", f"/containers/{container_id}/json").json["State"]
         assert state["Running"] == (state["Pid"] != 0), state

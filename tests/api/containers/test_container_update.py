@@ -32,7 +32,8 @@ def _container(request: pytest.FixtureRequest, client: docker.DockerClient, busy
     [
         ({}, {}),
         ({"Memory": 32 * MEGA}, {"Memory": 32 * MEGA}),
-        ({"Memory": 256 * MEGA, "MemorySwap": -1}, {"Memory": 256 * MEGA, "MemorySwap": -1}),
+        ({"Memory": 256 * MEGA, "MemorySwap": 512 * MEGA}, {"Memory": 256 * MEGA, "MemorySwap": 512 * MEGA}),
+        ({"MemorySwap": -1}, {"MemorySwap": -1}),
         ({"MemorySwap": 256 * MEGA}, {"MemorySwap": 256 * MEGA}),
         ({"MemoryReservation": 32 * MEGA}, {"MemoryReservation": 32 * MEGA}),
         ({"CpuShares": 512}, {"CpuShares": 512}),
