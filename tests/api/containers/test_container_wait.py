@@ -133,7 +133,7 @@ def test_a_restart_by_the_policy_is_an_exit(client: docker.DockerClient, busybox
     assert waiting.result(10) == {"StatusCode": 5}
     assert _still(removed)
     container.remove(force=True)
-    assert removed.result(10) == {"StatusCode": 5}
+    assert removed.result(10)["StatusCode"] in (5, 137)  # It may just run when it is killed.
 
 
 def test_a_restart_by_the_user_is_an_exit(run: Any, until: Any, wait: Any) -> None:
