@@ -21,6 +21,7 @@ from kitepy.engine.model.errors import Unsupported
 from kitepy.engine.runtime.operations import Context, JoinCgroup
 from kitepy.engine.runtime.plan import Launch, Plan, make_plan
 from kitepy.engine.runtime.process import Document, ProcessError, become, open_apparmor_attribute, raise_hard_limits
+from kitepy.engine.runtime.rehearsal import rehearse_first_process
 
 
 class Machine:
@@ -42,6 +43,7 @@ def run_waiting_process(machine: Machine, channel: socket) -> None:
     monitor makes the control group; its second message says that this is done (see ``JoinCgroup``). A monitor that hangs up
     instead needs no process 1.
     """
+    rehearse_first_process(machine.hierarchies)
     received = receive(channel)
     if received is None:
         os._exit(0)

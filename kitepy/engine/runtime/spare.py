@@ -13,6 +13,7 @@ from kitepy.engine.kernel.packets import receive_packet, unpack
 from kitepy.engine.runtime.children import new_socketpair
 from kitepy.engine.runtime.init import Machine
 from kitepy.engine.runtime.monitor import become_monitor, prepare_first_process, run_monitor
+from kitepy.engine.runtime.rehearsal import rehearse_monitor
 from kitepy.engine.runtime.user_networks import PURPOSE, serve_request
 
 _FAULT = 70
@@ -40,6 +41,7 @@ def _wait_for_request(launcher: socket, machine: Machine) -> None:
     try:
         become_monitor(machine)
         prepared = prepare_first_process(machine)
+        rehearse_monitor(machine.hierarchies)
         received = receive_packet(launcher)
         launcher.close()
         if received is not None:
