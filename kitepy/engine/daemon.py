@@ -42,6 +42,7 @@ from kitepy.engine.server.tls import TlsFiles
 from kitepy.engine.services.builds import BuildService
 from kitepy.engine.services.capability_sets import DEFAULT_CAPABILITIES, lacking_capabilities
 from kitepy.engine.services.container_adoption import ContainerAdoption
+from kitepy.engine.services.container_archives import ContainerArchives
 from kitepy.engine.services.container_creation import ContainerCreation
 from kitepy.engine.services.container_index import ContainerIndex
 from kitepy.engine.services.container_launch import ContainerLauncher
@@ -308,6 +309,17 @@ async def _compose(
     stack.push_async_callback(observer.close)
     runs.forgotten = observer.forget
     layers.add_holder(containers.held_layers)
+    archives = ContainerArchives(
+        index=index,
+        runs=runs,
+        stops=stops,
+        launcher=container_launcher,
+        images=images,
+        layers=layers,
+        volumes=volumes,
+        workers=workers,
+        events=events,
+    )
     execs = Execs(index=index, runs=runs, launcher=container_launcher, events=events)
     containers.exec_ids = execs.ids_of
     builds = BuildService(
@@ -380,6 +392,7 @@ async def _compose(
         builds=builds,
         volumes=volumes,
         networks=networks,
+        archives=archives,
     )
     return services, warm_up
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
+from dataclasses import replace
 
 from kitepy.engine.builder import metadata
 from kitepy.engine.builder.expansion import Lexer
@@ -15,17 +16,19 @@ from kitepy.engine.model.oci import ImageConfig
 
 _ALLOWED = (
     *("CMD", "ENTRYPOINT", "ENV", "EXPOSE", "HEALTHCHECK", "LABEL"),
-    *("MAINTAINER", "ONBUILD", "STOPSIGNAL", "USER", "VOLUME", "WORKDIR"),
+    *("ONBUILD", "STOPSIGNAL", "USER", "VOLUME", "WORKDIR"),
 )
 
 
-def apply_changes(config: ImageConfig, changes: Iterable[str]) -> ImageConfig:
+def apply_changes(config: ImageConfig, changes: Sequence[str]) -> ImageConfig:
     """The configuration after all lines, in order; InvalidParameter quotes the line that is wrong."""
-    text = "\n".join(changes)
-    if not text.strip():
+    lines = "\n".join(changes).splitlines()
+    if not lines and not changes:
         return config
-    command_is_own = False
-    document = parse(text)
+    if not any(line.strip() and not line.lstrip().startswith("#") for line in lines):
+        raise InvalidParameter("file with no instructions")
+    escaped, command_is_own = config.args_escaped, False
+    document = parse("\n".join(lines))
     for node in document.nodes:
         if node.keyword not in _ALLOWED:
             raise InvalidParameter(f"{node.keyword} is not a valid change command: use one of {', '.join(_ALLOWED)}")
@@ -38,4 +41,4 @@ def apply_changes(config: ImageConfig, changes: Iterable[str]) -> ImageConfig:
         except ValueError as problem:
             raise InvalidParameter(f"change {node.original!r}: {problem}") from None
         command_is_own = command_is_own or isinstance(instruction, Cmd)
-    return config
+    return replace(config, args_escaped=escaped)  # unlike what builds do

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+from collections.abc import Iterator
 
-from kitepy.engine.kernel.syscalls import NR_CAPGET, NR_CAPSET, invoke, prctl
+from kitepy.engine.kernel.syscalls import NR_CAPGET, NR_CAPSET, invoke, prctl, set_filesystem_ids
 
 NAMES = (
     "CAP_CHOWN",
@@ -126,6 +128,18 @@ def set_sets(effective: int, permitted: int, inheritable: int) -> None:
         sets[half].permitted = permitted >> shift & 0xFFFFFFFF
         sets[half].inheritable = inheritable >> shift & 0xFFFFFFFF
     invoke(NR_CAPSET, "capset", None, ctypes.byref(header), ctypes.byref(sets))
+
+
+@contextlib.contextmanager
+def touching_files_as(uid: int, gid: int) -> Iterator[None]:
+    """Touch files by these ids during the block, with root's capabilities; for single-threaded callers that are root."""
+    permitted = own_permitted()
+    set_filesystem_ids(uid, gid)
+    try:
+        set_sets(permitted, permitted, 0)
+        yield
+    finally:
+        set_filesystem_ids(0, 0)
 
 
 def set_ambient(bits: int) -> None:

@@ -14,7 +14,7 @@ _FILES = (("/etc/subuid", "--add-subuids"), ("/etc/subgid", "--add-subgids"))
 
 @dataclass(frozen=True)
 class IdLimits:
-    """The ids of one user namespace; ``more`` is the command that gives the user more."""
+    """The ids of one user namespace; ``more`` is the command that gives the user more, empty for a container's own."""
 
     uids: IdMap
     gids: IdMap
@@ -24,6 +24,8 @@ class IdLimits:
         """What is wrong with this owner, for people; None when nothing is."""
         for kind, number, ids in (("uid", uid, self.uids), ("gid", gid, self.gids)):
             if ids.outside(number) is None:
+                if not self.more:
+                    return f"{kind} {number} does not exist in the container's user namespace, whose highest {kind} is {ids.last}"
                 return (
                     f"{kind} {number} does not exist for an engine without root, whose highest {kind} is {ids.last}; "
                     f"to have more: {self.more}, then stop the containers and restart the engine"

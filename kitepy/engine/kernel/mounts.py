@@ -152,6 +152,20 @@ def map_ids(tree_fd: int, user_namespace_fd: int, path: str) -> None:
         ) from error
 
 
+def cover_mapped(path: str, user_namespace_fd: int) -> None:
+    """Cover a directory with itself, its files' ids mapped as by a user namespace."""
+    tree_fd = clone_tree(AT_FDCWD, path)
+    try:
+        map_ids(tree_fd, user_namespace_fd, path)
+        target_fd = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            attach_tree(tree_fd, target_fd, path)
+        finally:
+            os.close(target_fd)
+    finally:
+        os.close(tree_fd)
+
+
 def set_propagation(path: str, flags: int) -> None:
     """Change how mount events spread to and from ``path``, e.g. ``MS_REC | MS_SLAVE``."""
     libc_call("mount", path, None, os.fsencode(path), None, ctypes.c_ulong(flags), None)

@@ -34,13 +34,23 @@ def options(
 
 
 def mount_layers(
-    target: str, base: str, lower: Sequence[str], upper: str | None = None, work: str | None = None, *, flavour: str
+    target: str,
+    base: str,
+    lower: Sequence[str],
+    upper: str | None = None,
+    work: str | None = None,
+    *,
+    flavour: str,
+    volatile: bool = True,
 ) -> None:
-    """Mount layers in one of the ways that ``OverlayFlavour`` names, for a process that ends soon: writing may skip syncing."""
+    """Mount layers in one of the ways that ``OverlayFlavour`` names, for a process that ends soon.
+
+    ``volatile``: what is written isn't precious yet, so it needs no syncing.
+    """
     if flavour == "fuse":
         FuseServer(base, fuse_options(lower, upper, work)).mount(target, readonly=not upper)
     else:
-        mount(target, base, options(lower, upper, work, volatile=True, user_xattrs=flavour == "user"))
+        mount(target, base, options(lower, upper, work, volatile=volatile, user_xattrs=flavour == "user"))
 
 
 def unmount(target: str) -> None:

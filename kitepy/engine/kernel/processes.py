@@ -15,6 +15,28 @@ def start_ticks(pid: int) -> int | None:
     return None if fields[0] == "Z" else int(fields[19])
 
 
+def open_namespace(pid: int, started: int, name: str) -> int:
+    """A descriptor of a process's namespace, ``name`` as in ``/proc/<pid>/ns``; ProcessLookupError when that process has ended.
+
+    ``started`` is from ``start_ticks``: a successor with the same number may be anybody, and its files anybody's.
+    """
+    try:
+        # Whatever is opened through this directory is of the process that it was opened for.
+        process_fd = os.open(f"/proc/{pid}", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise ProcessLookupError(3, f"process {pid} has ended") from None
+    try:
+        with open(os.open("stat", os.O_RDONLY | os.O_CLOEXEC, dir_fd=process_fd), encoding="ascii", errors="replace") as file:
+            fields = file.read().rpartition(")")[2].split()
+        if fields[0] == "Z" or int(fields[19]) != started:
+            raise ProcessLookupError(3, f"process {pid} has ended")
+        return os.open(f"ns/{name}", os.O_RDONLY | os.O_CLOEXEC, dir_fd=process_fd)
+    except FileNotFoundError:
+        raise ProcessLookupError(3, f"process {pid} has ended") from None
+    finally:
+        os.close(process_fd)
+
+
 def kill_if_same(pid: int, started: int) -> None:
     """SIGKILL to a process that was noted down with its start; one that has ended, or a successor, is left alone."""
     try:

@@ -193,6 +193,8 @@ class RunningContainer:
         self.state_dir = state_dir
         self.pid = int(str(status["pid"]))
         self.monitor_pid = int(str(status["monitor_pid"]))
+        self.pid_started = int(str(status.get("pid_started", 0)))
+        """When it started, in clock ticks since the machine did: tells it from a successor with the same number."""
         self.started_at_ns = int(str(status["started_at_ns"]))
         self.cgroup_path = str(status["cgroup_path"])
         self.paused = bool(status.get("paused"))

@@ -59,12 +59,7 @@ class MapIds(Operation):
     path: str
 
     def execute(self, context: Context) -> None:
-        tree_fd = mounts.clone_tree(syscalls.AT_FDCWD, self.path)
-        mounts.map_ids(tree_fd, context.user_namespace_fd, self.path)
-        target_fd = os.open(self.path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        mounts.attach_tree(tree_fd, target_fd, self.path)
-        os.close(target_fd)
-        os.close(tree_fd)
+        mounts.cover_mapped(self.path, context.user_namespace_fd)
 
 
 class IsolateMounts(Operation):
@@ -112,13 +107,8 @@ class MountMappedOverlay(MountOverlay):
     gid: int
 
     def _mount(self) -> None:
-        permitted = capabilities.own_permitted()
-        syscalls.set_filesystem_ids(self.uid, self.gid)
-        try:
-            capabilities.set_sets(permitted, permitted, 0)
+        with capabilities.touching_files_as(self.uid, self.gid):
             super()._mount()
-        finally:
-            syscalls.set_filesystem_ids(0, 0)
 
 
 class RaiseRoot(Operation):

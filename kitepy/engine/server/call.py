@@ -20,6 +20,7 @@ from kitepy.engine.server.protocol import EdgeProtocol
 from kitepy.engine.server.query import Query
 from kitepy.engine.services.ports import (
     BuildService,
+    ContainerArchives,
     ContainerObserver,
     ContainerService,
     EventStream,
@@ -47,6 +48,7 @@ class Services:
     volumes: VolumeService | None = None
     networks: NetworkService | None = None
     observer: ContainerObserver | None = None
+    archives: ContainerArchives | None = None
 
 
 class Call:
@@ -149,6 +151,10 @@ class Call:
     @property
     def observer(self) -> ContainerObserver:
         return _present(self._services.observer, "a view of running containers")
+
+    @property
+    def archives(self) -> ContainerArchives:
+        return _present(self._services.archives, "containers")
 
     @property
     def execs(self) -> ExecService:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import fcntl
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from typing import Any
 
 from kitepy.engine.storage.readiness import readable, writable
@@ -44,7 +44,7 @@ async def feed(content: AsyncIterator[bytes], run: RunJob) -> dict[str, Any]:
             os.close(write_fd)
 
 
-async def drain(run: RunJob) -> AsyncIterator[bytes]:
+async def drain(run: RunJob) -> AsyncGenerator[bytes, None]:
     """Run a job that writes to a pipe; gives what it writes, and raises its error at the end."""
     read_fd, write_fd = _pipe()
     os.set_blocking(read_fd, False)

@@ -10,7 +10,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from kitepy.engine.model.container import ContainerRecord, ContainerStatus, MountKind
 from kitepy.engine.model.container_config import ContainerCreateBody, ContainerUpdateBody
@@ -372,34 +372,6 @@ class Containers:
         paused = sum(state.status is ContainerStatus.PAUSED for state in states)
         running = sum(state.status.counts_as_running for state in states) - paused
         return {"total": len(states), "running": running, "paused": paused, "stopped": len(states) - running - paused}
-
-    # --- what comes later ---
-
-    async def changes(self, ref: str) -> builtins.list[dict[str, Any]] | None:
-        self._later(ref, "Listing a container's changes (diff)")
-
-    async def export(self, ref: str) -> AsyncIterator[bytes]:
-        self._later(ref, "Exporting a container's files (export)")
-
-    async def archive_stat(self, ref: str, path: str) -> dict[str, Any]:  # noqa: ARG002
-        self._later(ref, "Copying files (cp)")
-
-    async def archive_get(self, ref: str, path: str) -> tuple[dict[str, Any], AsyncIterator[bytes]]:  # noqa: ARG002
-        self._later(ref, "Copying files (cp)")
-
-    async def archive_put(
-        self,
-        ref: str,
-        path: str,  # noqa: ARG002
-        content: AsyncIterator[bytes],  # noqa: ARG002
-        no_overwrite_dir_non_dir: bool,  # noqa: ARG002
-        copy_uid_gid: bool,  # noqa: ARG002
-    ) -> None:
-        self._later(ref, "Copying files (cp)")
-
-    def _later(self, ref: str, what: str) -> NoReturn:
-        self._index.resolve(ref)
-        raise Unsupported(f"{what} is not supported by this version of Kitepy")
 
     def _emit(self, record: ContainerRecord, action: str, **more: str) -> None:
         self._events.emit("container", action, record.id, event_attributes(record, **more))

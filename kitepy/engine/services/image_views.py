@@ -20,6 +20,17 @@ from kitepy.engine.storage.images import Listed
 from kitepy.engine.storage.layer_index import Layer
 
 LIST_FILTERS = ("dangling", "label", "before", "since", "until", "reference")
+_UNSET: Mapping[str, Any] = {
+    "User": "",
+    "Env": None,
+    "Entrypoint": None,
+    "Cmd": None,
+    "Volumes": None,
+    "WorkingDir": "",
+    "Labels": None,
+    "OnBuild": None,
+}
+"""Keys of a configuration that inspect shows also where the image says nothing."""
 PRUNE_FILTERS = ("dangling", "label", "label!", "until")
 
 
@@ -51,7 +62,7 @@ def inspection(listed: Listed, layers: Sequence[Layer], data_root: Path) -> dict
         "Created": document.created or NEVER,
         "DockerVersion": document.docker_version,
         "Author": document.author,
-        "Config": document.config.to_json(),
+        "Config": {**_UNSET, **document.config.to_json()},
         "Architecture": document.architecture,
         "Os": document.os,
         "Size": image.size_bytes,

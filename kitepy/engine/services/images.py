@@ -82,6 +82,10 @@ class ImageService:
         """
         return self._images.add(raw_config, parent_id=parent_id, expected_layers=layers)
 
+    def announce_created(self, image: Image) -> None:
+        """Tell that an image was made here of something that is no image."""
+        self._announce("create", image)
+
     def set_tag(self, image: Image, reference: Reference) -> None:
         """Tag an image, taking the tag from whichever image had it."""
         reference = reference.with_default_tag()

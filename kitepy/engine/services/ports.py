@@ -9,7 +9,13 @@ from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from kitepy.engine.model.container_config import ContainerCreateBody, ContainerUpdateBody, ExecCreateBody, ExecStartBody
+from kitepy.engine.model.container_config import (
+    ContainerConfig,
+    ContainerCreateBody,
+    ContainerUpdateBody,
+    ExecCreateBody,
+    ExecStartBody,
+)
 from kitepy.engine.model.filters import Filters
 
 
@@ -102,22 +108,44 @@ class ContainerService(Protocol):
     async def update(self, ref: str, body: ContainerUpdateBody) -> Sequence[str]:
         """Change limits and restart policy; gives warnings."""
 
-    async def changes(self, ref: str) -> Sequence[dict[str, Any]] | None: ...
+    async def prune(self, filters: Filters) -> dict[str, Any]: ...
+
+
+@dataclass(frozen=True)
+class CommitOptions:
+    """The query of ``POST /commit``, but for the container."""
+
+    repository: str = ""
+    tag: str = ""
+    comment: str = ""
+    author: str = ""
+    pause: bool | None = None
+    """None pauses the container where that is possible."""
+    changes: Sequence[str] = ()
+
+
+class ContainerArchives(Protocol):
+    """The files of containers: in, out, compared, and as images. ``ref`` is as for ``ContainerService``."""
+
+    async def stat(self, ref: str, path: str) -> dict[str, Any]:
+        """ContainerPathStat of one path: name, size, mode, mtime, linkTarget."""
+
+    async def get(self, ref: str, path: str) -> tuple[dict[str, Any], AsyncIterator[bytes]]:
+        """The path's stat, and a tar stream of it."""
+
+    async def put(
+        self, ref: str, path: str, content: AsyncIterator[bytes], *, no_overwrite_dir_non_dir: bool, copy_uid_gid: bool
+    ) -> None:
+        """Unpack a tar into a directory."""
 
     async def export(self, ref: str) -> AsyncIterator[bytes]:
         """The root file system as a tar stream."""
 
-    async def archive_stat(self, ref: str, path: str) -> dict[str, Any]:
-        """ContainerPathStat of one path: name, size, mode, mtime, linkTarget."""
+    async def changes(self, ref: str) -> Sequence[dict[str, Any]] | None:
+        """What differs from the image; None for nothing."""
 
-    async def archive_get(self, ref: str, path: str) -> tuple[dict[str, Any], AsyncIterator[bytes]]:
-        """The path's stat, and a tar stream of it."""
-
-    async def archive_put(
-        self, ref: str, path: str, content: AsyncIterator[bytes], no_overwrite_dir_non_dir: bool, copy_uid_gid: bool
-    ) -> None: ...
-
-    async def prune(self, filters: Filters) -> dict[str, Any]: ...
+    async def commit(self, ref: str, options: CommitOptions, config: ContainerConfig | None) -> str:
+        """Make an image of a container; gives its id. ``config`` takes the place of the container's own."""
 
 
 class ContainerObserver(Protocol):

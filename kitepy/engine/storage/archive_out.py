@@ -45,12 +45,12 @@ class Packed:
 
 
 class TarWriter:
-    """Writes entries through ``write`` (like ``os.write`` on one descriptor), hashing as it goes."""
+    """Writes entries through ``write`` (like ``os.write`` on one descriptor), hashing as it goes if a digest is wanted."""
 
-    def __init__(self, write: Callable[[bytes | memoryview], int]) -> None:
+    def __init__(self, write: Callable[[bytes | memoryview], int], *, digest: bool = True) -> None:
         self._write = write
         self._buffer = bytearray()
-        self._hash = hashlib.sha256()
+        self._hash = hashlib.sha256() if digest else None
         self.tar_bytes = 0
 
     def header(
@@ -124,10 +124,10 @@ class TarWriter:
         self._put(bytes(-size % BLOCK))
 
     def close(self) -> str:
-        """End the archive; returns its digest."""
+        """End the archive; returns its digest, if one was wanted."""
         self._put(bytes(2 * BLOCK))
         self._flush()
-        return f"sha256:{self._hash.hexdigest()}"
+        return f"sha256:{self._hash.hexdigest()}" if self._hash is not None else ""
 
     def _put(self, data: bytes) -> None:
         self._buffer += data
@@ -140,7 +140,8 @@ class TarWriter:
             self._emit(data)
 
     def _emit(self, data: bytes) -> None:
-        self._hash.update(data)
+        if self._hash is not None:
+            self._hash.update(data)
         self.tar_bytes += len(data)
         view = memoryview(data)
         while view:
@@ -155,23 +156,39 @@ def pack_directory(
     include_root: bool = False,
     overlay: bool = True,
     flavour: OverlayFlavour = OverlayFlavour.TRUSTED,
+    digest: bool = True,
+    live: bool = False,
 ) -> Packed:
     """Pack what is below a directory of the current root (the caller has chrooted).
 
     ``prefix`` is put before every name, e.g. ``b"app/"``. ``include_root`` adds an entry for the directory itself.
-    ``overlay`` translates overlay's marks of an upper directory; ``flavour`` is the overlay's.
+    ``overlay`` translates overlay's marks of an upper directory; ``flavour`` is the overlay's. ``live`` says that the files
+    belong to somebody who goes on working with them: what goes away meanwhile is left out.
     """
-    writer = TarWriter(write)
-    packer = _Packer(writer, directory.rstrip(b"/") + b"/", prefix, flavour if overlay else None)
+    writer = TarWriter(write, digest=digest)
+    packer = _Packer(writer, directory.rstrip(b"/") + b"/", prefix, flavour if overlay else None, live=live)
     if include_root:
         packer.add(b"")
     packer.walk(b"")
-    digest = writer.close()
-    return Packed(digest, writer.tar_bytes, packer.size_bytes, packer.entries)
+    return Packed(writer.close(), writer.tar_bytes, packer.size_bytes, packer.entries)
+
+
+def pack_file(write: Callable[[bytes | memoryview], int], directory: bytes, name: bytes) -> None:
+    """Pack one entry of a directory that is no directory itself, under its own name."""
+    writer = TarWriter(write, digest=False)
+    _Packer(writer, directory.rstrip(b"/") + b"/", b"", None, live=False).add(name)
+    writer.close()
+
+
+_GONE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ESTALE, errno.ENXIO})
+"""How the system tells that something else, or nothing, is there by now."""
 
 
 class _Packer:
-    def __init__(self, writer: TarWriter, base: bytes, prefix: bytes, flavour: OverlayFlavour | None) -> None:
+    def __init__(
+        self, writer: TarWriter, base: bytes, prefix: bytes, flavour: OverlayFlavour | None, *, live: bool = False
+    ) -> None:
+        self._live = live
         self._writer = writer
         self._base = base
         self._prefix = prefix
@@ -192,11 +209,24 @@ class _Packer:
             name = next(stack[-1], None)
             if name is None:
                 stack.pop()
-            elif self.add(name):
+            elif self._add_present(name):
                 stack.append(self._children(name + b"/"))
 
+    def _add_present(self, name: bytes) -> bool:
+        try:
+            return self.add(name)
+        except OSError as error:
+            if not self._live or error.errno not in _GONE:
+                raise
+            return False
+
     def _children(self, relative: bytes) -> Iterator[bytes]:
-        names = sorted(os.listdir(self._base + relative))
+        try:
+            names = sorted(os.listdir(self._base + relative))
+        except OSError as error:
+            if not self._live or error.errno not in _GONE:
+                raise
+            names = []
         if self._fuse:
             names = [name for name in names if name not in _FUSE_MARKERS]
         return iter([relative + name for name in names])
@@ -251,6 +281,8 @@ class _Packer:
                 return
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                raise FileNotFoundError(errno.ENOENT, "another file took its place", path)
             size = found.st_size
             self._writer.header(
                 name, b"0", mode=mode, uid=found.st_uid, gid=found.st_gid, size=size, mtime_s=mtime_s, xattrs=xattrs

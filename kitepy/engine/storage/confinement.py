@@ -9,8 +9,9 @@ import ctypes
 import functools
 import os
 import signal
+import sys
 
-from kitepy.engine.kernel import capabilities, landlock, mounts, namespaces, seccomp
+from kitepy.engine.kernel import capabilities, landlock, mounts, namespaces, seccomp, user_namespaces
 from kitepy.engine.kernel.mounts import mount_overlay as mount_overlay
 from kitepy.engine.kernel.syscalls import libc_call, load_seccomp_filter, prctl
 
@@ -44,21 +45,38 @@ def bind_mount(source: str, target: str) -> None:
     libc_call("mount", f"{source} {target}", os.fsencode(source), os.fsencode(target), None, flags, None)
 
 
-def chroot_into(directory: str | bytes | int, *, trusted_xattrs: bool = True, outside: bool = False) -> None:
+def chroot_into(
+    directory: str | bytes | int,
+    *,
+    trusted_xattrs: bool = True,
+    outside: bool = False,
+    own_mounts: bool = False,
+    user_namespace_fd: int | None = None,
+) -> None:
     """Make a directory (path or descriptor) the root and the working directory, and give up everything that leads out again.
 
     After that no device below can be opened (a node may still be made), no program executed, nothing mounted, no socket made
     and no other process signalled; of the capabilities those stay that restoring files takes. ``trusted_xattrs`` keeps
     CAP_SYS_ADMIN, without which ``trusted.*`` and most ``security.*`` attributes can neither be read nor written. ``outside``
     says that descriptors of directories outside are needed further on. A directory that comes as a descriptor may belong to
-    another mount namespace, so it can't be mounted anew: no nodes can be made there.
+    another mount namespace, so it can't be mounted anew: no nodes can be made there, unless ``own_mounts`` says that it is in
+    this one's. With ``user_namespace_fd`` files are touched as the root of that user namespace, by its ids.
     """
     os.chdir(directory)
-    nodes = not isinstance(directory, int)
-    if not isinstance(directory, int):
-        _stand_on_mount_without_devices(os.fsdecode(directory))
+    nodes = own_mounts or not isinstance(directory, int)
+    if nodes:
+        _stand_on_mount_without_devices(str(directory) if isinstance(directory, int) else os.fsdecode(directory))
     os.chroot(".")
     os.chdir("/")
+    # What is found here by the names that Python's modules have on the host is somebody else's (CVE-2019-14271).
+    sys.path.clear()
+    sys.meta_path.clear()
+    if user_namespace_fd is not None:
+        parent_pid = os.getppid()
+        user_namespaces.enter_user_namespace(user_namespace_fd)
+        os.close(user_namespace_fd)
+        user_namespaces.become_root()
+        die_with_parent(parent_pid)  # forgotten with the change of ids
     _seal(nodes=nodes, trusted_xattrs=trusted_xattrs, outside=outside)
 
 

@@ -61,6 +61,14 @@ class ExtractOptions:
     owner: tuple[int, int] | None = None
     """Give everything to this user and group instead of the archive's."""
     limits: Limits = field(default_factory=Limits)
+    existing: bool = False
+    """The destination has content and attributes of its own: an entry for the destination itself changes nothing."""
+    keep_kinds: bool = False
+    """Refuse to put a directory in the place of something else, or something else in the place of a directory."""
+    shown: str = "/"
+    """What messages call the destination."""
+    digest: bool = True
+    """Hash the stream on the way; without, ``diff_id`` is empty."""
     ids: IdLimits | None = None
     """Set in a user namespace: not every owner can be, and device nodes can't be made at all."""
 
@@ -88,12 +96,12 @@ def extract(read: Read, options: ExtractOptions | None = None) -> Extracted:
     """
     options = options or ExtractOptions()
     compression, plain = open_stream(read)
-    source = tar.ByteSource(plain, limit=2 * options.limits.max_bytes)
+    source = tar.ByteSource(plain, digest=options.digest, limit=2 * options.limits.max_bytes)
     extractor = _Extractor(tar.TarReader(source), options)
     extractor.run()
     source.drain()
     return Extracted(
-        diff_id=f"sha256:{source.hexdigest()}",
+        diff_id=f"sha256:{source.hexdigest()}" if options.digest else "",
         compression=compression,
         size_bytes=extractor.size_bytes,
         entries=extractor.entries,
@@ -125,7 +133,7 @@ class _Extractor:
         self._limits = options.limits
         self._base = options.destination.rstrip(b"/") + b"/"
         self._directory_times: dict[bytes, int] = {}
-        self._always_chown = False
+        self._always_chown = options.existing
         self._hidden_by_file: set[bytes] = set()
         self.size_bytes = 0
         self.entries = 0
@@ -164,7 +172,8 @@ class _Extractor:
             if entry.kind != tar.DIRECTORY:
                 raise InvalidParameter("the root entry of the archive is not a directory")
             self.has_root = True
-            self._directory_attributes(self._base, entry)
+            if not self._options.existing:
+                self._directory_attributes(self._base, entry)
             return
         path = self._base + name
         if self._options.whiteouts:
@@ -174,6 +183,8 @@ class _Extractor:
             if last.startswith(WHITEOUT_PREFIX):
                 self._whiteout(self._base + parent, last)
                 return
+        if self._options.keep_kinds:
+            self._check_kind(path, name, entry)
         kind = entry.kind
         if kind == tar.FILE:
             self._file(path, entry)
@@ -192,6 +203,16 @@ class _Extractor:
             raise InvalidParameter(f"entry '{_shown(name)}' in archive has an unknown type: {chr(kind)!r}")
         if self._hidden_by_file and os.path.lexists(path):
             self._show_again(name)
+
+    def _check_kind(self, path: bytes, name: bytes, entry: tar.Entry) -> None:
+        try:
+            is_directory = stat.S_ISDIR(os.lstat(path).st_mode)
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        if is_directory and entry.kind != tar.DIRECTORY:
+            raise InvalidParameter(f'cannot overwrite directory "{_shown(name)}" with non-directory "{self._options.shown}"')
+        if not is_directory and entry.kind == tar.DIRECTORY:
+            raise InvalidParameter(f'cannot overwrite non-directory "{_shown(name)}" with directory "{self._options.shown}"')
 
     def _file(self, path: bytes, entry: tar.Entry) -> None:
         self.size_bytes += entry.apparent_size
@@ -368,6 +389,9 @@ class _Extractor:
                     os.unlink(path[:position])
                     os.mkdir(path[:position], 0o755)
                     self._set_opaque(path[:position])
+                elif self._options.existing and stat.S_ISLNK(existing.st_mode) and not os.path.exists(path[:position]):
+                    # A link into nothing, seen from here; as with Docker what it names comes into being.
+                    os.makedirs(os.path.realpath(path[:position]), 0o755)
             position += 1
 
     def _set_directory_times(self) -> None:

@@ -3,7 +3,7 @@
 ::
 
     containers/<id>/{upper,work}    a container's changes
-    init                            what every container finds above its image: /.dockerenv, by which programs know where they are
+    init/<variant>                  what every container finds above its image (init_layer.py)
     tmp/step-<id>/{upper,work}      a build step's changes, or an empty lower directory for images without layers
 
 Nothing is mounted here: whoever uses the root mounts it in a namespace of its own (``model/launch.py``).
@@ -18,11 +18,11 @@ from pathlib import Path
 
 from kitepy.engine.model.launch import OverlayRoot
 from kitepy.engine.model.oci import ChainId
+from kitepy.engine.storage.init_layer import init_layer
 from kitepy.engine.storage.layers import LayerStore
 from kitepy.engine.storage.worker import WorkerPool
 
 _EMPTY = "layers/empty"
-_INIT = "init"
 _STEP_PREFIX = "step-"
 
 
@@ -33,16 +33,17 @@ class OverlayStore:
         self._root = data_root
         self._layers = layers
         self._workers = workers
+        self._init_layers: dict[str, str] = {}
         for name in ("containers", "tmp"):
             (data_root / name).mkdir(mode=0o711, parents=True, exist_ok=True)
 
     def create_for_container(self, container_id: str, top: ChainId | None, *, volatile: bool = False) -> OverlayRoot:
         """A writable root for a container on top of a layer; made once, kept over restarts."""
-        return self._create(f"containers/{container_id}", top, volatile, init=self._init_layer())
+        return self._create(f"containers/{container_id}", top, volatile, init=self._init_layer(top))
 
     def for_container(self, container_id: str, top: ChainId | None, *, volatile: bool = False) -> OverlayRoot:
         """The value for a container whose directories exist already."""
-        return self._value(f"containers/{container_id}", top, volatile, init=self._init_layer())
+        return self._value(f"containers/{container_id}", top, volatile, init=self._init_layer(top))
 
     def create_for_step(self, top: ChainId | None) -> OverlayRoot:
         """A writable root for one build step. Commit its ``upper``, or ``remove`` it."""
@@ -93,15 +94,11 @@ class OverlayStore:
     def _value(self, name: str, top: ChainId | None, volatile: bool, init: tuple[str, ...] = ()) -> OverlayRoot:
         return OverlayRoot(self._root, init + self._lower(top), f"{name}/upper", f"{name}/work", volatile, self._layers.flavour)
 
-    def _init_layer(self) -> tuple[str, ...]:
-        """A layer of its own, since it belongs neither to the image nor to what the container changed."""
-        mark = self._root / _INIT / ".dockerenv"
-        if not mark.exists():
-            mark.parent.mkdir(mode=0o755, exist_ok=True)
-            mark.parent.chmod(0o755)
-            mark.touch(mode=0o755)
-            mark.chmod(0o755)
-        return (_INIT,)
+    def _init_layer(self, top: ChainId | None) -> tuple[str, ...]:
+        key = top or ""
+        if key not in self._init_layers:
+            self._init_layers[key] = init_layer(self._root, self._lower(top))
+        return (self._init_layers[key],)
 
     def _lower(self, top: ChainId | None) -> tuple[str, ...]:
         if top is not None:

@@ -189,17 +189,6 @@ async def update(call: Call) -> web.Response:
     return json_response({"Warnings": list(warnings) or None})
 
 
-async def changes(call: Call) -> web.Response:
-    """GET /containers/{id}/changes."""
-    return json_response(await call.containers.changes(call.argument))
-
-
-async def export(call: Call) -> web.StreamResponse:
-    """GET /containers/{id}/export."""
-    pieces = await call.containers.export(call.argument)
-    return await stream_bytes(call, "application/octet-stream", pieces, head_first=False)
-
-
 async def prune(call: Call) -> web.Response:
     """POST /containers/prune."""
     return json_response(await call.containers.prune(call.query.filters()))
@@ -223,6 +212,4 @@ ROUTES = (
     Route("GET", "/containers/{id}/top", top),
     Route("GET", "/containers/{id}/stats", stats, ClientLeft.ENDS),
     Route("POST", "/containers/{id}/update", update),
-    Route("GET", "/containers/{id}/changes", changes),
-    Route("GET", "/containers/{id}/export", export, ClientLeft.ENDS),
 )
