@@ -83,7 +83,9 @@ class ContainerTree:
                 self._mount(mount, tree_fd)
 
     def open(self, path: str) -> int:
-        """An ``O_PATH`` descriptor of a path, links followed inside the tree."""
+        """An ``O_PATH`` descriptor of a path, links followed inside the tree; ValueError where a path can't be."""
+        if "\0" in path:
+            raise ValueError("embedded null byte")
         return open_in_root(self._root_fd, path)
 
     def path_of(self, fd: int) -> str:

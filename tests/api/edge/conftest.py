@@ -14,7 +14,13 @@ from typing import Any, TypeVar
 import docker
 import pytest
 
-from kitepy.engine.model.container_config import ContainerCreateBody, ContainerUpdateBody, ExecCreateBody, ExecStartBody
+from kitepy.engine.model.container_config import (
+    ContainerConfig,
+    ContainerCreateBody,
+    ContainerUpdateBody,
+    ExecCreateBody,
+    ExecStartBody,
+)
 from kitepy.engine.model.errors import Conflict, EngineError, NotFound, NotModified, StartFailed
 from kitepy.engine.model.filters import Filters
 from kitepy.engine.server.app import Server, build_app
@@ -22,7 +28,7 @@ from kitepy.engine.server.call import Services
 from kitepy.engine.server.listeners import UnixHost
 from kitepy.engine.services.events import EventBus
 from kitepy.engine.services.host_facts import read_host_facts
-from kitepy.engine.services.ports import AttachOptions, CreateResult, LogOptions, WaitResult
+from kitepy.engine.services.ports import AttachOptions, CommitOptions, CreateResult, LogOptions, WaitResult
 from kitepy.engine.services.system import SystemInfo, SystemSettings, SystemSources
 
 Result = TypeVar("Result")
@@ -184,18 +190,22 @@ class FakeContainers:
         yield b"tar"
         yield b"ball"
 
-    async def archive_stat(self, ref: str, path: str) -> dict[str, Any]:
-        self._note("archive_stat", ref, path)
+    async def stat(self, ref: str, path: str) -> dict[str, Any]:
+        self._note("stat", ref, path)
         return {"name": "x", "size": 1, "mode": 420, "mtime": "2020-01-01T00:00:00Z", "linkTarget": ""}
 
-    async def archive_get(self, ref: str, path: str) -> tuple[dict[str, Any], AsyncIterator[bytes]]:
-        return await self.archive_stat(ref, path), self._archive()
+    async def get(self, ref: str, path: str) -> tuple[dict[str, Any], AsyncIterator[bytes]]:
+        return await self.stat(ref, path), self._archive()
 
-    async def archive_put(
-        self, ref: str, path: str, content: AsyncIterator[bytes], no_overwrite_dir_non_dir: bool, copy_uid_gid: bool
+    async def put(
+        self, ref: str, path: str, content: AsyncIterator[bytes], *, no_overwrite_dir_non_dir: bool, copy_uid_gid: bool
     ) -> None:
         data = b"".join([piece async for piece in content])
-        self._note("archive_put", ref, path, data, no_overwrite_dir_non_dir, copy_uid_gid)
+        self._note("put", ref, path, data, no_overwrite_dir_non_dir, copy_uid_gid)
+
+    async def commit(self, ref: str, options: CommitOptions, config: ContainerConfig | None) -> str:
+        self._note("commit", ref, options, config)
+        return "sha256:" + "1" * 64
 
     async def prune(self, filters: Filters) -> dict[str, Any]:
         self.calls.append(("prune", dict(filters.values)))
@@ -254,7 +264,9 @@ class Edge:
             SystemSettings("engine", directory),
             SystemSources(event_listeners=lambda: self.events.listeners),
         )
-        self.services = Services(system, self.events, self.containers, self.execs, observer=self.containers)
+        self.services = Services(
+            system, self.events, self.containers, self.execs, observer=self.containers, archives=self.containers
+        )
         self.server: Server = build_app(self.services)
         await self.server.start([UnixHost(self.path)])
 

@@ -111,7 +111,7 @@ def test_export_and_archives_are_passed_through(edge: Any, client: docker.APICli
     assert b"".join(pieces) == b"tarball"
     assert stat["mode"] == 420
     assert client.put_archive("web", "/x", b"data")
-    assert edge.containers.calls[-1] == ("archive_put", "web", "/x", b"data", False, False)
+    assert edge.containers.calls[-1] == ("put", "web", "/x", b"data", False, False)
     assert edge.request("HEAD", "/containers/web/archive?path=/x").headers["x-docker-container-path-stat"]
 
 

@@ -115,10 +115,13 @@ def test_changes_apply_in_order() -> None:
     assert config.entrypoint == ("b",)
     assert config.env[2:] == ("X=1", "Y=2")
     assert (config.labels["k"], config.user) == ("v", "u")
-    assert apply_changes(BASE, ["", " "]) == apply_changes(BASE, []) == BASE
+    assert apply_changes(BASE, []) == BASE
+    assert not config.args_escaped
 
 
-@pytest.mark.parametrize("change", ["RUN x", "FROM x", "COPY a b", "ARG a", 'SHELL ["a"]', "FOO", "CMD a\nRUN b"])
+@pytest.mark.parametrize(
+    "change", ["RUN x", "FROM x", "COPY a b", "ARG a", 'SHELL ["a"]', "FOO", "CMD a\nRUN b", "MAINTAINER me", "", "# CMD a"]
+)
 def test_changes_refuse_what_is_no_metadata(change: str) -> None:
     with pytest.raises(InvalidParameter):
         apply_changes(BASE, [change])
