@@ -197,12 +197,16 @@ def spawn_first_process(
     return child
 
 
-def fork_in_advance(machine: Machine) -> Child:
-    """Fork a process 1, in a PID namespace of its own, that has yet to be told for which container it is."""
+def fork_in_advance(machine: Machine, launcher: socket) -> Child:
+    """Fork a process 1, in a PID namespace of its own, that has yet to be told for which container it is.
+
+    ``launcher`` is the monitor's socket, which has to end with the monitor.
+    """
     ours, theirs = new_socketpair()
     pid, pidfd = namespaces.fork_with_pidfd(flags=namespaces.CLONE_NEWPID)
     if not pid:
         ours.close()
+        launcher.close()
         run_waiting_process(machine, theirs)
     theirs.close()
     return Child(pid, pidfd, ours)

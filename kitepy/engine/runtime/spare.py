@@ -40,7 +40,7 @@ def fork_spare(machine: Machine, engine: socket) -> socket | None:
 def _wait_for_request(launcher: socket, machine: Machine) -> None:
     try:
         become_monitor(machine)
-        prepared = prepare_first_process(machine)
+        prepared = prepare_first_process(machine, launcher)
         rehearse_monitor(machine.hierarchies)
         received = receive_packet(launcher)
         launcher.close()

@@ -48,7 +48,9 @@ def test_the_monitor_in_advance_is_the_containers(lab: Lab) -> None:
 
 def test_a_killed_spare_is_done_without(lab: Lab) -> None:
     async def test() -> None:
-        os.kill(await _spare(lab), signal.SIGKILL)
+        spare = await _spare(lab)
+        os.kill(spare, signal.SIGKILL)
+        await eventually(lambda: not is_alive(spare))
         request = lab.request(make_document(["echo", "here"]))
         assert (await (await lab.start(request)).exited).code == 0
         assert log_text(request) == "here\n"
@@ -61,8 +63,10 @@ def test_a_killed_process_1_in_advance_is_done_without(lab: Lab) -> None:
         spare = await _spare(lab)
         if not _children(spare):
             pytest.skip("with control groups of version 2 process 1 is not forked in advance")
-        for child in _children(spare):
+        prepared = _children(spare)
+        for child in prepared:
             os.kill(child, signal.SIGKILL)
+        await eventually(lambda: not any(is_alive(child) for child in prepared))
         request = lab.request(make_document(["echo", "here"]))
         assert (await (await lab.start(request)).exited).code == 0
         assert log_text(request) == "here\n"
