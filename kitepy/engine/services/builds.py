@@ -67,8 +67,10 @@ class BuildService:
         runner: StepRunner,
         *,
         clock: Callable[[], int] = time.time_ns,
+        emit: Callable[[str, str, str, dict[str, str]], None] = lambda *_: None,
     ) -> None:
         self._root = data_root
+        self._emit = emit
         self._images = images
         self._layers = layers
         self._workers = workers
@@ -165,6 +167,7 @@ class BuildService:
         garbage = self._layers.mark_garbage()
         await self._layers.remove_marked()
         reclaimed = sum(layer.size_bytes for layer in garbage)
+        self._emit("builder", "prune", "", {"reclaimed": str(reclaimed)})
         return {"CachesDeleted": [entry.key for entry in doomed], "SpaceReclaimed": reclaimed}
 
     async def cache_records(self) -> list[dict[str, Any]]:

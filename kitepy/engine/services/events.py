@@ -12,22 +12,19 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from kitepy.engine.model.errors import Unavailable
+from kitepy.engine.model.errors import InvalidParameter, Unavailable
 from kitepy.engine.model.filters import Filters
+from kitepy.engine.model.reference import parse_reference
 
 logger = logging.getLogger(__name__)
 
-HISTORY_LENGTH = 1024
+HISTORY_LENGTH = 256
 """How many events can be asked for afterwards with ``since``."""
 QUEUE_LENGTH = 4096
 """How far a listener may fall behind."""
 
 EventMessage = dict[str, Any]
 
-_FILTERS = frozenset(
-    {"config", "container", "daemon", "event", "image", "label", "network", "node", "plugin", "scope", "secret", "service"}
-    | {"type", "volume"}
-)
 _BY_ACTOR = ("container", "volume", "network", "daemon", "plugin", "node", "service", "secret", "config")
 _WITH_DETAILS = ("exec_create", "exec_start", "health_status")
 """Actions that carry more after a colon (``exec_start: sh -c true``)."""
@@ -65,9 +62,9 @@ class EventBus:
     def subscribe(self, filters: Filters, since_ns: int | None = None, until_ns: int | None = None) -> Subscription:
         """Listen from now on, after what is remembered since ``since_ns``; with ``until_ns`` the stream ends then.
 
-        Without ``since_ns`` the past is only given when ``until_ns`` asks for it. Raises InvalidParameter for unknown filters.
+        Without ``since_ns`` the past is only given when ``until_ns`` asks for it. Filters that nobody knows are no
+        error: engines of other versions have other kinds of objects.
         """
-        filters.require_known(_FILTERS)
         past: list[EventMessage] = []
         if since_ns is not None or until_ns is not None:
             past = [message for message in self._history if _within(message, since_ns, until_ns) and matches(filters, message)]
@@ -174,12 +171,15 @@ def _matches_image(filters: Filters, message: EventMessage) -> bool:
     attributes = message["Actor"]["Attributes"]
     name = attributes.get("name" if message["Type"] == "image" else "image", "")
     actor_id = message["Actor"]["ID"]
-    return filters.exact("image", actor_id, name, _without_tag(actor_id), _without_tag(name))
+    return filters.exact("image", actor_id, name, _repository(actor_id), _repository(name))
 
 
-def _without_tag(reference: str) -> str:
-    head, colon, tail = reference.rpartition(":")
-    return head if colon and "/" not in tail else reference
+def _repository(reference: str) -> str:
+    """The repository as people write it; what is no reference stays as it is."""
+    try:
+        return parse_reference(reference).familiar_name
+    except InvalidParameter:
+        return reference
 
 
 def _within(message: EventMessage, since_ns: int | None, until_ns: int | None) -> bool:
@@ -192,12 +192,13 @@ def _message(type: str, action: str, actor_id: str, attributes: Mapping[str, str
     if type in ("container", "image"):
         # Fields of the first API versions, which clients still read; they go away with 1.52.
         message["status"] = action
-        message["id"] = actor_id
+        if actor_id:
+            message["id"] = actor_id
         if type == "container" and attributes.get("image"):
             message["from"] = attributes["image"]
     message["Type"] = type
     message["Action"] = action
-    message["Actor"] = {"ID": actor_id, "Attributes": dict(attributes)}
+    message["Actor"] = {"ID": actor_id, "Attributes": dict(sorted(attributes.items()))}
     message["scope"] = scope
     message["time"] = moment_ns // 1_000_000_000
     message["timeNano"] = moment_ns

@@ -140,7 +140,8 @@ class ImageArchives:
         image = self._images.add(document.encode())
         if reference is not None:
             self._images.set_tag(reference, image.id)
-        self._announce("import", image, reference.familiar if reference is not None else None)
+            self._announce("tag", image, reference.familiar)
+        self._announce("import", image, None)
         yield {"status": image.id}
 
     def save(self, names: Sequence[str]) -> AsyncIterator[bytes]:

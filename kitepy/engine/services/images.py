@@ -269,7 +269,9 @@ class ImageService:
             return None
 
     def _announce(self, action: str, image: Image, name: str | None = None) -> None:
-        self._emit_event("image", action, image.id, {**image.config.labels, "name": name or image.id})
+        # As dockerd has it, the labels of an image that is gone aren't known any more.
+        labels = {} if action == "delete" else image.config.labels
+        self._emit_event("image", action, image.id, {**labels, "name": name or image.id})
 
     def _created_between(self, filters: Filters) -> Callable[[Image], bool]:
         before, since = filters.single("before"), filters.single("since")

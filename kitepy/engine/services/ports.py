@@ -182,10 +182,7 @@ class EventStream(Protocol):
     """Everything that happens, for whoever listens."""
 
     def subscribe(self, filters: Filters, since_ns: int | None, until_ns: int | None) -> AsyncIterator[dict[str, Any]]:
-        """Documents of EventMessage: first those remembered since ``since_ns``, then new ones until ``until_ns``.
-
-        Raises InvalidParameter at once, before the first item is asked for, when a filter is unknown.
-        """
+        """Documents of EventMessage: first those remembered since ``since_ns``, then new ones until ``until_ns``."""
 
 
 class ImageService(Protocol):

@@ -67,7 +67,7 @@ def test_version_and_info_keep_the_contract(edge: Any, contract: ApiContract) ->
         ("GET", "/containers/web/attach/ws", 501, "websocket"),
         ("POST", "/commit", 400, "invalid name or ID supplied"),
         ("GET", "/events?since=2&until=1", 400, "cannot be after"),
-        ("GET", "/events?filters={%22colour%22:[%22red%22]}", 400, "invalid filter 'colour'"),
+        ("GET", "/events?filters=x", 400, "invalid filter"),
         ("GET", "/system/df?type=moon", 400, "unknown object type: moon"),
     ],
 )

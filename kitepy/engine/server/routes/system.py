@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -40,9 +41,13 @@ async def info(call: Call) -> web.Response:
 
 async def events(call: Call) -> web.StreamResponse:
     """GET /events."""
-    since_ns, until_ns = call.query.moment("since"), call.query.moment("until")
-    if since_ns is not None and until_ns is not None and until_ns < since_ns:
-        raise BadRequest("`since` time cannot be after `until` time")
+    query = call.query
+    since_ns, until_ns = query.moment("since"), query.moment("until")
+    if until_ns is not None and until_ns <= 0:
+        until_ns = time.time_ns()  # as for dockerd: no bound, but nothing to wait for either
+    elif since_ns is not None and until_ns is not None and until_ns < since_ns:
+        since, until = query.text("since")[:64], query.text("until")[:64]
+        raise BadRequest(f"`since` time ({since}) cannot be after `until` time ({until})")
     return await stream_lines(call, call.events.subscribe(call.query.filters(), since_ns, until_ns))
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from kitepy.engine.model.errors import InvalidParameter, Unavailable
+from kitepy.engine.model.errors import Unavailable
 from kitepy.engine.model.filters import Filters
 from kitepy.engine.services.events import EventBus, Subscription
 
@@ -159,9 +159,27 @@ def test_filters_choose(filters: dict[str, tuple[str, ...]], passes: bool) -> No
     _run(scenario())
 
 
-def test_an_unknown_filter_is_refused() -> None:
-    with pytest.raises(InvalidParameter, match="invalid filter 'colour'"):
-        EventBus().subscribe(Filters({"colour": ("red",)}))
+def test_a_filter_that_nobody_knows_keeps_nothing_back() -> None:
+    async def scenario() -> None:
+        clock = _Clock()
+        bus = EventBus(now_ns=clock)
+        _emit(bus, "start")
+        found = await _all(bus.subscribe(Filters({"colour": ("red",)}), since_ns=0, until_ns=clock.now_ns))
+        assert found == ["start"]
+
+    _run(scenario())
+
+
+def test_an_event_about_no_single_object_has_no_old_id_and_attributes_are_sorted() -> None:
+    async def scenario() -> None:
+        clock = _Clock()
+        bus = EventBus(now_ns=clock)
+        bus.emit("image", "prune", "", {"reclaimed": "0", "a": "1"})
+        (message,) = [message async for message in bus.subscribe(Filters(), since_ns=0, until_ns=clock.now_ns)]
+        assert "id" not in message
+        assert list(message["Actor"]["Attributes"]) == ["a", "reclaimed"]
+
+    _run(scenario())
 
 
 def test_leaving_ends_listening() -> None:
