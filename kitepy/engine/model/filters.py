@@ -92,7 +92,7 @@ class Filters:
             return default
         truths = {value in _TRUE for value in wanted if value in _TRUE or value in _FALSE}
         if len(truths) != 1 or any(value not in _TRUE and value not in _FALSE for value in wanted):
-            raise InvalidParameter(f"invalid filter '{key}={list(wanted)}'")
+            raise InvalidParameter(f"invalid filter '{key}=[{' '.join(wanted)}]'")
         return truths.pop()
 
     def single(self, key: str) -> str | None:

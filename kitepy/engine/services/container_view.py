@@ -180,7 +180,9 @@ def networks_document(record: ContainerRecord, network_ids: Mapping[str, str]) -
     mode = parse_network_mode(record.host_config.network_mode)
     if mode.kind == "container":
         return {}
-    return {mode.target or mode.kind: endpoint_document(record.endpoint, network_ids.get(mode.target or mode.kind, ""))}
+    # Before its first start a container has only the wish for a network.
+    network_id = network_ids.get(mode.target or mode.kind, "") if record.state.started_at_ns else ""
+    return {mode.target or mode.kind: endpoint_document(record.endpoint, network_id)}
 
 
 def endpoint_document(endpoint: Endpoint | None, network_id: str) -> dict[str, Any]:
@@ -205,42 +207,33 @@ def endpoint_document(endpoint: Endpoint | None, network_id: str) -> dict[str, A
 
 
 def summary_document(
-    record: ContainerRecord,
-    *,
-    now_ns: int,
-    image_name: str,
-    network_ids: Mapping[str, str],
-    volume_paths: Mapping[str, str],
-    sizes: Sizes | None,
-    health: Health | None,
+    record: ContainerRecord, *, network_ids: Mapping[str, str], volume_paths: Mapping[str, str]
 ) -> dict[str, Any]:
-    """One entry of ``GET /containers/json``; ``image_name`` is how the image is called now."""
-    document: dict[str, Any] = {
+    """One entry of ``GET /containers/json`` as far as the record tells; image and status are of the moment, and empty here."""
+    host: dict[str, Any] = {"NetworkMode": record.host_config.network_mode}
+    if record.host_config.annotations:
+        host["Annotations"] = dict(record.host_config.annotations)
+    return {
         "Id": record.id,
         "Names": [f"/{record.name}"],
-        "Image": image_name,
+        "Image": "",
         "ImageID": record.image_id,
         "Command": command_text(record.argv),
         "Created": record.created_ns // 1_000_000_000,
         "Ports": port_list(record),
         "Labels": dict(record.config.labels or {}),
         "State": record.state.status.value,
-        "Status": status_text(record.state, now_ns, health),
-        "HostConfig": {"NetworkMode": record.host_config.network_mode},
+        "Status": "",
+        "HostConfig": host,
         "NetworkSettings": {"Networks": networks_document(record, network_ids)},
         "Mounts": [mount_document(point, volume_paths) for point in record.mounts if point.kind is not MountKind.TMPFS],
     }
-    if record.host_config.annotations:
-        document["HostConfig"]["Annotations"] = dict(record.host_config.annotations)
-    if sizes is not None:
-        document["SizeRw"] = sizes.written
-        document["SizeRootFs"] = sizes.root
-    return document
 
 
 def command_text(argv: Iterable[str]) -> str:
-    """The command on one line: words with spaces are quoted, as ``docker ps`` shows them."""
-    return " ".join(f"'{word}'" if any(character.isspace() for character in word) else word for word in argv)
+    """The command on one line: arguments with spaces are quoted, as ``docker ps`` shows them."""
+    words = list(argv)
+    return " ".join([*words[:1], *(f"'{word}'" if " " in word else word for word in words[1:])])
 
 
 def port_list(record: ContainerRecord) -> list[dict[str, Any]]:

@@ -14,18 +14,19 @@ from typing import Any
 
 from kitepy.engine.model.container import ContainerRecord, ContainerStatus, MountKind
 from kitepy.engine.model.container_config import ContainerCreateBody, ContainerUpdateBody
-from kitepy.engine.model.errors import Conflict, EngineError, InvalidParameter, NotFound, NotModified, SystemFailure, Unsupported
+from kitepy.engine.model.errors import Conflict, EngineError, InvalidParameter, NotModified, SystemFailure, Unsupported
 from kitepy.engine.model.filters import Filters
 from kitepy.engine.model.oci import ChainId
 from kitepy.engine.services.container_creation import ContainerCreation
-from kitepy.engine.services.container_filters import ContainerFilter
+from kitepy.engine.services.container_filters import PruneFilter
 from kitepy.engine.services.container_index import ContainerIndex
 from kitepy.engine.services.container_launch import ContainerLauncher, top_layer
+from kitepy.engine.services.container_listing import ContainerListing
 from kitepy.engine.services.container_names import check_name
 from kitepy.engine.services.container_runs import ContainerRuns, PendingAttach, waited
 from kitepy.engine.services.container_stops import ContainerStops, stop_signal
 from kitepy.engine.services.container_update import apply_update, changed_resources
-from kitepy.engine.services.container_view import Paths, Sizes, event_attributes, inspect_document, summary_document
+from kitepy.engine.services.container_view import Paths, Sizes, event_attributes, inspect_document
 from kitepy.engine.services.container_waits import ContainerWaits
 from kitepy.engine.services.events import EventBus
 from kitepy.engine.services.images import ImageService
@@ -75,6 +76,14 @@ class Containers:
         self._network_ids = network_ids
         self._data_root = data_root
         self._exec_root = exec_root
+        self._listing = ContainerListing(
+            index=index,
+            images=images,
+            health_of=runs.health.state,
+            network_ids=network_ids,
+            volume_path=volumes.path,
+            sizes_of=self._sizes,
+        )
         self.exec_ids: Callable[[str], list[str]] = lambda _: []
         """Set by the execs service: the execs of a container."""
         runs.remove_after_exit = self._remove_after_exit
@@ -247,36 +256,7 @@ class Containers:
         return Sizes(written=written, root=base + written)
 
     async def list(self, all: bool, limit: int | None, size: bool, filters: Filters) -> builtins.list[dict[str, Any]]:
-        chooser = ContainerFilter(filters, self._index, self._images, self._runs.health.state)
-        records = sorted(self._index, key=lambda record: record.created_ns, reverse=True)
-        if not (all or (limit or 0) > 0 or chooser.chooses_status):
-            records = [record for record in records if record.state.status.counts_as_running]
-        records = [record for record in records if chooser.matches(record)]
-        if limit is not None and limit > 0:
-            records = records[:limit]
-        now_ns = time.time_ns()
-        network_ids = self._network_ids()
-        return [
-            summary_document(
-                record,
-                now_ns=now_ns,
-                image_name=self._image_name(record),
-                network_ids=network_ids,
-                volume_paths=self._volume_paths(record),
-                sizes=await self._sizes(record) if size else None,
-                health=self._runs.health.state(record.id) if record.state.status.has_process else None,
-            )
-            for record in records
-        ]
-
-    def _image_name(self, record: ContainerRecord) -> str:
-        """As the user wrote it while that still means the same image, else the image's id."""
-        try:
-            if self._images.resolve(record.image_reference).id == record.image_id:
-                return record.image_reference
-        except NotFound:
-            pass
-        return record.image_id
+        return await self._listing.list(all, limit, size, filters)
 
     async def logs(self, ref: str, options: LogOptions) -> tuple[bool, AsyncIterator[builtins.list[tuple[int, bytes]]]]:
         record = self._index.resolve(ref)
@@ -336,14 +316,13 @@ class Containers:
 
     async def prune(self, filters: Filters) -> dict[str, Any]:
         filters.require_known(("until", "label", "label!"))
-        chooser = ContainerFilter(filters, self._index, self._images, self._runs.health.state)
-        until_ns = chooser.prune_until(time.time_ns())
+        chooser = PruneFilter(filters, time.time_ns())
         removed: builtins.list[str] = []
         reclaimed = 0
         for record in self._index:
             if record.state.status not in (ContainerStatus.CREATED, ContainerStatus.EXITED, ContainerStatus.DEAD):
                 continue
-            if not chooser.matches_prune(record, until_ns):
+            if not chooser.matches(record):
                 continue
             reclaimed += (await self._sizes(record)).written
             with contextlib.suppress(Conflict):

@@ -13,7 +13,8 @@ from kitepy.engine.model.container import ContainerRecord, ContainerState, Conta
 from kitepy.engine.model.container_config import ContainerConfig, HostConfig
 from kitepy.engine.model.errors import InvalidParameter, NotFound
 from kitepy.engine.model.filters import Filters
-from kitepy.engine.services.container_filters import ContainerFilter
+from kitepy.engine.model.network import Endpoint, PublishedPort
+from kitepy.engine.services.container_filters import ContainerFilter, PruneFilter
 from kitepy.engine.services.container_index import ContainerIndex
 from kitepy.engine.services.images import ImageService
 from kitepy.engine.storage.database import Database
@@ -55,6 +56,9 @@ def _index(tmp_path: Path) -> Iterator[ContainerIndex]:
         layers=(),
         mounts=(MountPoint(MountKind.VOLUME, "/data", volume="stock"), MountPoint(MountKind.BIND, "/b", source="/srv")),
         state=ContainerState(ContainerStatus.RUNNING, pid=3),
+        endpoint=Endpoint(
+            "e", "a" * 64, "bridge", "10.0.0.2", 24, "10.0.0.1", "", "", (PublishedPort(80, "tcp", "0.0.0.0", 8080),)
+        ),
     )
     index.add(first)
     index.add(
@@ -68,9 +72,21 @@ def _index(tmp_path: Path) -> Iterator[ContainerIndex]:
             host_config=HostConfig(network_mode="none"),
             mounts=(),
             state=ContainerState(ContainerStatus.EXITED, exit_code=3),
+            endpoint=None,
         )
     )
-    index.add(replace(first, id="c" * 64, name="new", created_ns=300, image_id="sha256:gone", mounts=(), state=ContainerState()))
+    index.add(
+        replace(
+            first,
+            id="c" * 64,
+            name="new",
+            created_ns=300,
+            image_id="sha256:gone",
+            mounts=(),
+            state=ContainerState(),
+            endpoint=None,
+        )
+    )
     yield index
     database.close()
 
@@ -105,10 +121,16 @@ def chosen(index: ContainerIndex, **filters: Any) -> set[str]:
         ({"volume": ["other"]}, set()),
         ({"network": ["none"]}, {"shop-db"}),
         ({"network": ["bridge"]}, {"shop-web", "new"}),
-        ({"expose": ["80"]}, {"shop-web", "new"}),
-        ({"expose": ["50-60/udp"]}, {"shop-web", "new"}),
+        ({"expose": ["80"]}, {"shop-web"}),
+        ({"expose": ["50-60/udp"]}, {"shop-web"}),
         ({"expose": ["81/tcp"]}, set()),
+        ({"expose": ["80/sctp"]}, set()),
         ({"publish": ["80"]}, set()),
+        ({"publish": ["8000-9000"]}, {"shop-web"}),
+        ({"publish": ["8080/tcp"]}, {"shop-web"}),
+        ({"publish": ["8080/udp"]}, set()),
+        ({"publish": ["0/udp"]}, {"shop-web"}),
+        ({"isolation": ["anything"]}, {"shop-web", "shop-db", "new"}),
         ({"health": ["none"]}, {"shop-web", "shop-db", "new"}),
         ({"health": ["healthy"]}, set()),
         ({"is_task": ["true"]}, set()),
@@ -125,7 +147,10 @@ def test_filters(index: ContainerIndex, filters: dict[str, list[str]], names: se
         {"status": ["happy"]},
         {"exited": ["many"]},
         {"expose": ["x"]},
-        {"publish": ["1/x"]},
+        {"publish": ["70000"]},
+        {"health": ["fine"]},
+        {"is_task": ["maybe"]},
+        {"until": ["1h"]},
         {"expose": ["9-1"]},
     ],
 )
@@ -141,8 +166,8 @@ def test_an_unknown_container_to_compare_with_is_not_found(index: ContainerIndex
 
 def test_prune_can_be_told_labels_and_an_age(index: ContainerIndex) -> None:
     def pruned(**values: tuple[str, ...]) -> set[str]:
-        chooser = ContainerFilter(Filters(values), index, cast(ImageService, _Images()), lambda _: None)
-        return {record.name for record in index if chooser.matches_prune(record, 10**18)}
+        chooser = PruneFilter(Filters(values), 10**18)
+        return {record.name for record in index if chooser.matches(record)}
 
     assert pruned(label=("team=y",)) == {"shop-db"}
     assert pruned(**{"label!": ("team=y",)}) == {"shop-web", "new"}

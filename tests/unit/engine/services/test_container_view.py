@@ -136,7 +136,8 @@ def test_mounts_show_where_they_come_from() -> None:
 
 
 @pytest.mark.parametrize(
-    ("argv", "text"), [(["sh"], "sh"), (["sh", "-c", "echo a b"], "sh -c 'echo a b'"), ([], ""), (["a\nb"], "'a\nb'")]
+    ("argv", "text"),
+    [(["sh"], "sh"), (["sh", "-c", "echo a b"], "sh -c 'echo a b'"), ([], ""), (["a\nb"], "a\nb"), (["a b"], "a b")],
 )
 def test_a_command_on_one_line(argv: list[str], text: str) -> None:
     assert view.command_text(argv) == text
