@@ -18,12 +18,13 @@ _SIGKILL = 9
 class Container:
     """Process 1, which executes the user's program, and all that it started."""
 
-    def __init__(self, plan: Plan, machine: Machine, first: Child, started_at_ns: int) -> None:
+    def __init__(self, plan: Plan, machine: Machine, first: Child) -> None:
         self.plan = plan
         self.machine = machine
         self.first = first
         self.paused = False
-        self._started_at_ns = started_at_ns
+        self.started_at_ns = 0
+        """When process 1 was seen to execute the program."""
 
     def status(self, lost_log_bytes: int) -> Message:
         """What the engine is told, and finds in ``status.json``."""
@@ -31,7 +32,7 @@ class Container:
             "pid": self.first.pid,
             "pid_started": start_ticks(self.first.pid) or 0,
             "monitor_pid": os.getpid(),
-            "started_at_ns": self._started_at_ns,
+            "started_at_ns": self.started_at_ns,
             "cgroup_path": self.plan.cgroup_path,
             "paused": self.paused,
             "terminal": self.plan.terminal,

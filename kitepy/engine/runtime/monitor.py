@@ -146,25 +146,35 @@ class _Start:
         self._plan = outline(document, launch)
         first = self._take_prepared()
         log = self._prepare()
+        monitor: Monitor | None = None
         if first is None:
             plan_operations(self._plan, document, launch)
             first = self._fork()
         else:
             self._proceeded = True
             proceed(first)
+            if not self._plan.terminal:
+                monitor = self._make_monitor(first, log)  # while process 1 is on its way
         if self._netns_fd is not None:
             os.close(self._netns_fd)
         failure, master_fd = first.wait_until_executed(self._starter.fileno())
         if failure is not None:
             first.kill_and_reap()
+            if monitor is not None:
+                monitor.disappear()
             return failure
         if self._plan.pid_namespace == "":
             first.adopt_pid_namespace()
-        container = Container(self._plan, self._machine, first, time.time_ns())
-        monitor = Monitor(
-            container, log, master_fd, open_stdin=self._open_stdin, stdin_once=bool(self._request.get("stdin_once"))
-        )
-        monitor.open(self._starter, self._early_attachments)
+        if monitor is None:
+            monitor = self._make_monitor(first, log, master_fd)
+        monitor.announce(self._starter)
+        return monitor
+
+    def _make_monitor(self, first: Child, log: JsonFileLog | NoLog, master_fd: int = -1) -> Monitor:
+        container = Container(self._plan, self._machine, first)
+        stdin_once = bool(self._request.get("stdin_once"))
+        monitor = Monitor(container, log, master_fd, open_stdin=self._open_stdin, stdin_once=stdin_once)
+        monitor.open(self._early_attachments)
         return monitor
 
     def give_up(self, failure: Message) -> None:
@@ -251,12 +261,20 @@ class Monitor:
         self._execs = Execs(self._epoll, container, self._controls)
         self._requests = Requests(self._controls, container, self._execs, self._attachments, self._outputs, log)
 
-    def open(self, starter: socket, early_attachments: list[tuple[Message, int]]) -> None:
-        """Attach those who are not to miss the first output, appear in the state directory, tell who asked for the start."""
+    def open(self, early_attachments: list[tuple[Message, int]]) -> None:
+        """Attach those who are not to miss the first output, and appear in the state directory."""
         for wish, fd in early_attachments:
             self._attachments.add(wish, fd)
         self._epoll.register(self._container.first.pidfd, READ)
         self._controls.listen()
+
+    def disappear(self) -> None:
+        """Process 1 never came to execute its program."""
+        self._controls.close_listener()
+
+    def announce(self, starter: socket) -> None:
+        """Tell who asked for the start, and whoever comes later, that the program runs."""
+        self._container.started_at_ns = time.time_ns()
         status = self._container.status(self._log.lost_bytes)
         _write_file("status.json", status)
         try:
