@@ -349,14 +349,14 @@ class ExecCreateBody(Struct, frozen=True, kw_only=True, rename="pascal"):
     user: str = ""
     privileged: bool = False
     tty: bool = False
-    console_size: tuple[int, int] | None = None
+    console_size: tuple[UInt64, UInt64] | None = None
     attach_stdin: bool = False
     attach_stdout: bool = False
     attach_stderr: bool = False
     detach_keys: str = ""
     env: list[str] | None = None
     working_dir: str = ""
-    cmd: Words | None = None
+    cmd: list[str] | None = None
 
 
 class ExecStartBody(Struct, frozen=True, kw_only=True, rename="pascal"):
@@ -364,7 +364,7 @@ class ExecStartBody(Struct, frozen=True, kw_only=True, rename="pascal"):
 
     detach: bool = False
     tty: bool = False
-    console_size: tuple[int, int] | None = None
+    console_size: tuple[UInt64, UInt64] | None = None
 
 
 def _without_empty(struct: Struct, names: tuple[str, ...]) -> dict[str, Any]:

@@ -15,7 +15,8 @@ from kitepy.engine.runtime.channel import wait_readable, wait_writable
 
 _WRITE_SIZE = 32 * 1024
 _READ_SIZE = 64 * 1024
-_LINGER_S = 0.1
+_LINGER_S = 2.0
+"""How long after its end output is awaited that processes which it left behind may still write; dockerd waits as long."""
 
 
 class StreamKind(IntEnum):
@@ -132,6 +133,7 @@ class DescriptorStream:
         self._stdin_fd = stdin_fd
         self._is_terminal = stdin_fd in outputs
         self._exited = exited
+        self._give_up_at: float | None = None
         for fd in {*outputs, stdin_fd} - {-1}:
             os.set_blocking(fd, False)
 
@@ -154,13 +156,16 @@ class DescriptorStream:
         return None
 
     async def _wait(self) -> bool:
-        """Wait for output; False when the process has ended and none came within a moment."""
+        """Wait for output; False when the process has ended and its output is given up."""
+        loop = asyncio.get_running_loop()
         waiting = asyncio.ensure_future(wait_readable(*self._outputs))
         try:
             if not self._exited.done():
                 await asyncio.wait((waiting, self._exited), return_when=asyncio.FIRST_COMPLETED)
                 return True
-            done, _ = await asyncio.wait((waiting,), timeout=_LINGER_S)
+            if self._give_up_at is None:
+                self._give_up_at = loop.time() + _LINGER_S
+            done, _ = await asyncio.wait((waiting,), timeout=self._give_up_at - loop.time())
             return bool(done)
         finally:
             waiting.cancel()

@@ -17,7 +17,8 @@ from contextlib import suppress
 
 from kitepy.engine.model.errors import EngineError
 from kitepy.engine.server.detach import DetachScanner
-from kitepy.engine.server.frames import STDERR, encode_frame
+from kitepy.engine.server.frames import STDERR
+from kitepy.engine.server.wire import Wire
 from kitepy.engine.services.ports import AttachSession
 
 logger = logging.getLogger(__name__)
@@ -31,8 +32,8 @@ _HEAD_POLL_S = 0.0005
 class HijackedStream(asyncio.Protocol):
     """Owns the transport from ``start`` until ``run`` returns; then both the transport and the session are closed."""
 
-    def __init__(self, *, framed: bool, takes_input: bool, detach_keys: bytes | None = None) -> None:
-        self._framed = framed
+    def __init__(self, *, wire: Wire, takes_input: bool, detach_keys: bytes | None = None) -> None:
+        self._wire = wire
         self._takes_input = takes_input
         self._scanner = DetachScanner(detach_keys) if detach_keys else None
         self._transport: asyncio.Transport | None = None
@@ -48,10 +49,18 @@ class HijackedStream(asyncio.Protocol):
     # asyncio.Protocol
 
     def data_received(self, data: bytes) -> None:
-        if not self._takes_input or not data:
+        received = self._wire.receive(data)
+        if received.reply:
+            self._send(received.reply)
+        if received.ended:
+            self._input_ended = True
+            self._input_arrived.set()
+            if not self._takes_input:
+                self._client_hung_up()
+        if not self._takes_input or not received.content:
             return
-        self._input.append(data)
-        self._input_bytes += len(data)
+        self._input.append(received.content)
+        self._input_bytes += len(received.content)
         self._input_arrived.set()
         if self._input_bytes >= _INPUT_LIMIT_BYTES and self._transport is not None:
             self._transport.pause_reading()
@@ -108,6 +117,7 @@ class HijackedStream(asyncio.Protocol):
                 task.cancel()
             await asyncio.gather(output, detached, return_exceptions=True)
             await session.close()
+            self._send(self._wire.farewell())
             await self._close_transport()
         return self._lost.result() if self._lost.done() else None
 
@@ -132,12 +142,16 @@ class HijackedStream(asyncio.Protocol):
             await self._writable.wait()
 
     def write(self, stream: int, data: bytes) -> None:
-        """Send one piece of output, framed unless it is a terminal's."""
+        """Send one piece of output."""
+        if data:
+            self._send(self._wire.encode(stream, data))
+
+    def _send(self, data: bytes) -> None:
         if data and self._transport is not None and not self._transport.is_closing():
-            self._transport.write(encode_frame(stream, data) if self._framed else data)
+            self._transport.write(data)
 
     async def _pump_input(self, session: AttachSession) -> bool:
-        """Hand over what the client sends; True when it typed the detach keys."""
+        """Hand over what the client sends; True when that ends the conversation: by the detach keys, or by its end."""
         try:
             while (data := await self._next_input()) is not None:
                 detached = False
@@ -146,11 +160,12 @@ class HijackedStream(asyncio.Protocol):
                 if data:
                     await session.write(data)
                 if detached:
+                    await session.detached()
                     return True
             if self._takes_input and not self._lost.done():
                 if self._scanner is not None and (held := self._scanner.flush()):
                     await session.write(held)
-                await session.close_stdin()
+                return not await session.close_stdin()
         except (BrokenPipeError, ConnectionResetError):
             self._discard_input()  # the process closed its stdin; its output still matters
         except Exception:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, Generic, TypeVar
 from urllib.parse import quote
@@ -32,6 +33,8 @@ JSON = "application/json"
 RAW_STREAM = "application/vnd.docker.raw-stream"
 MULTIPLEXED_STREAM = "application/vnd.docker.multiplexed-stream"
 TAR = "application/x-tar"
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+"""RFC 9110, 5.6.2"""
 _MULTIPLEXED_SINCE = ApiVersion(1, 42)
 
 
@@ -82,6 +85,16 @@ def hijack_head(call: Call, content_type: str) -> bytes:
         lines = ["HTTP/1.1 101 UPGRADED", f"Content-Type: {content_type}", "Connection: Upgrade", "Upgrade: tcp"]
     else:
         lines = ["HTTP/1.1 200 OK", f"Content-Type: {RAW_STREAM}"]
+    lines += [f"{name}: {value}" for name, value in COMMON_HEADERS.items()]
+    return ("\r\n".join(lines) + "\r\n\r\n").encode()
+
+
+def websocket_head(call: Call, accept: str) -> bytes:
+    """The head that turns a connection into a websocket; the client's subprotocol, if it names one, is as good as any."""
+    protocol = call.request.headers.get("Sec-WebSocket-Protocol", "")
+    lines = ["HTTP/1.1 101 Switching Protocols", "Upgrade: websocket", "Connection: Upgrade", f"Sec-WebSocket-Accept: {accept}"]
+    if _TOKEN.fullmatch(protocol):
+        lines.append(f"Sec-WebSocket-Protocol: {protocol}")
     lines += [f"{name}: {value}" for name, value in COMMON_HEADERS.items()]
     return ("\r\n".join(lines) + "\r\n\r\n").encode()
 

@@ -84,7 +84,7 @@ def _group_id(groups: Sequence[_Group], wanted: str) -> int:
 
 
 def _number(text: str, complaint: str) -> int:
-    if not (text.isascii() and text.isdigit()):
+    if not (text.isascii() and text.removeprefix("-").isdigit()):
         raise InvalidParameter(complaint)
     if not _is_id(text):
         raise InvalidParameter(f"uids and gids must be in range 0-{_MAX_ID}")

@@ -93,8 +93,16 @@ class ContainerLauncher:
         self._dns_search = dns_search
         self._dns_options = dns_options
 
-    def log_path(self, container_id: str) -> Path:
-        return self.directory(container_id) / f"{container_id}-json.log"
+    def log_path(self, record: ContainerRecord) -> Path:
+        """Where the container's output is written, if its log driver writes any."""
+        directory = self.directory(record.id)
+        if record.host_config.log_config.type == "local":
+            return directory / "local-logs" / "container.log"
+        return directory / f"{record.id}-json.log"
+
+    def readable_log(self, record: ContainerRecord) -> Path | None:
+        """The log, when it can be read; None when the driver keeps nothing."""
+        return None if record.host_config.log_config.type == "none" else self.log_path(record)
 
     def directory(self, container_id: str) -> Path:
         """What of the container outlives a reboot."""
@@ -229,7 +237,7 @@ class ContainerLauncher:
             bundle=bundle,
             state_dir=bundle,
             rootfs=root,
-            log=log_target(record.host_config.log_config, self.log_path(record.id)),
+            log=log_target(record.host_config.log_config, self.log_path(record)),
             netns_fd=netns_fd,
             seccomp_program=self.seccomp.program(host),
             open_stdin=record.config.open_stdin,

@@ -219,7 +219,7 @@ class Containers:
         return inspect_document(
             record,
             paths=Paths(
-                log=str(self._launcher.log_path(record.id)) if log_driver == "json-file" else "",
+                log=str(self._launcher.log_path(record)) if log_driver == "json-file" else "",
                 resolv_conf=str(directory / "resolv.conf"),
                 hostname=str(directory / "hostname"),
                 hosts=str(directory / "hosts"),
@@ -260,14 +260,13 @@ class Containers:
 
     async def logs(self, ref: str, options: LogOptions) -> tuple[bool, AsyncIterator[builtins.list[tuple[int, bytes]]]]:
         record = self._index.resolve(ref)
-        driver = record.host_config.log_config.type
-        if driver != "json-file":
-            raise Unsupported(f"configured logging driver does not support reading: {driver}")
+        if self._launcher.readable_log(record) is None:
+            raise Unsupported("configured logging driver does not support reading")
         running = self._runs.live(record.id).running
         ended = running.exited if running is not None else None
         if options.follow and running is None and record.state.status is ContainerStatus.CREATED:
             ended = None
-        return record.config.tty, read_log(self._launcher.log_path(record.id), options, ended=ended)
+        return record.config.tty, read_log(self._launcher.log_path(record), options, ended=ended)
 
     # --- streams ---
 
@@ -275,23 +274,32 @@ class Containers:
         record = self._index.resolve(ref)
         status = record.state.status
         if status is ContainerStatus.PAUSED:
-            raise Conflict(f"container {ref} is paused, unpause the container before attach")
+            raise Conflict(f"container {record.id} is paused, unpause the container before attach")
         if status is ContainerStatus.RESTARTING:
-            raise Conflict(f"container {ref} is restarting, wait until the container is running")
+            raise Conflict(f"container {record.id} is restarting, wait until the container is running")
         live = self._runs.live(record.id)
         replay = None
-        if options.logs and record.host_config.log_config.type == "json-file":
+        if options.logs and self._launcher.readable_log(record) is not None:
             log_options = LogOptions(stdout=options.stdout, stderr=options.stderr)
-            replay = read_log(self._launcher.log_path(record.id), log_options)
+            replay = read_log(self._launcher.log_path(record), log_options)
         stdin = options.stdin and record.config.open_stdin
         stream: Any = None
-        if options.stream and live.running is not None:
+        if not options.stream or not (stdin or options.stdout or options.stderr):
+            stream = None
+        elif live.running is not None:
             stream = await live.running.attach(stdin=stdin, stdout=options.stdout, stderr=options.stderr)
-        elif options.stream and status in (ContainerStatus.CREATED, ContainerStatus.EXITED):
+        elif status in (ContainerStatus.CREATED, ContainerStatus.EXITED):
             stream = PendingAttach(stdin, options.stdout, options.stderr, asyncio.get_running_loop().create_future())
             live.pending_attach.append(stream)
         self._emit(record, "attach")
-        return Session(record.config.tty, stream, replay)
+        return Session(
+            record.config.tty,
+            stream,
+            replay,
+            # As dockerd has it, only with StdinOnce the end of a client's input is the end of the process's.
+            input_ends_it=stdin and (record.config.tty or not record.config.stdin_once),
+            on_detach=lambda: self._emit(record, "detach"),
+        )
 
     async def resize(self, ref: str, rows: int, columns: int) -> None:
         record = self._index.resolve(ref)

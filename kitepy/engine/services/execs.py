@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 from kitepy.engine.model.container import ContainerRecord, ContainerStatus
 from kitepy.engine.model.container_config import ExecCreateBody, ExecStartBody
+from kitepy.engine.model.detach_keys import parse_detach_keys
 from kitepy.engine.model.errors import Conflict, InvalidParameter, NotFound, StartFailed
 from kitepy.engine.model.ids import new_id
 from kitepy.engine.model.launch import ExitStatus
 from kitepy.engine.runtime.client import ExecRequest, RunningExec
+from kitepy.engine.runtime.streams import StreamKind
 from kitepy.engine.services.container_index import ContainerIndex
 from kitepy.engine.services.container_launch import ContainerLauncher
 from kitepy.engine.services.container_runs import ContainerRuns
@@ -23,6 +27,10 @@ from kitepy.engine.services.sessions import Session
 
 KEEP_ENDED_S = 300.0
 """How long an ended exec can still be inspected; clients ask for the exit code right after the end."""
+START_PATIENCE_S = 10.0
+"""How long a resize waits for the start: clients send both at once."""
+_CODE_OTHER = 128
+_NOT_FOUND_WORDS = ("no such file or directory", "not a directory")
 
 
 @dataclass
@@ -30,7 +38,11 @@ class _Exec:
     id: str
     container_id: str
     body: ExecCreateBody
+    run_started_at_ns: int
+    """Which of the container's runs it was created in; it can't be started in a later one."""
     running: RunningExec | None = None
+    settled: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when the start has succeeded or failed."""
     started: bool = False
     exit_code: int | None = None
     pid: int = 0
@@ -49,57 +61,72 @@ class Execs:
 
     async def create(self, ref: str, body: ExecCreateBody) -> str:
         record = self._index.resolve(ref)
-        if not body.cmd or not body.cmd[0]:
+        if not body.cmd:
             raise InvalidParameter("No exec command specified")
         if any("\0" in word for word in (*body.cmd, *(body.env or ()))):
             raise InvalidParameter("a command or an environment variable can't contain a NUL character")
-        self._check_running(record, ref)
+        self._check_running(record)
         self._launcher.account(record, body.user or None)  # an unknown user is an error of create
         self._forget_old()
-        created = _Exec(new_id(), record.id, body)
+        created = _Exec(new_id(), record.id, body, record.state.started_at_ns)
         self._execs[created.id] = created
-        self._emit(record, f"exec_create: {' '.join(body.cmd)}", created.id)
+        self._emit(record, f"exec_create: {_title(body)}", created.id)
         return created.id
 
     @staticmethod
-    def _check_running(record: ContainerRecord, ref: str) -> None:
+    def _check_running(record: ContainerRecord) -> None:
         if record.state.status is ContainerStatus.PAUSED:
-            raise Conflict(f"container {ref} is paused, unpause the container before exec")
+            raise Conflict(f"Container {record.id} is paused, unpause the container before exec")
         if record.state.status is ContainerStatus.RESTARTING:
-            raise Conflict(f"container {record.id} is restarting, wait until the container is running")
+            raise Conflict(f"Container {record.id} is restarting, wait until the container is running")
         if not record.state.status.has_process:
             raise Conflict(f"container {record.id} is not running")
 
     async def start(self, exec_id: str, body: ExecStartBody) -> Session | None:
         found = self._find(exec_id)
         if found.started:
-            raise Conflict(f"exec {exec_id} is already running" if found.exit_code is None else f"exec {exec_id} has already run")
+            what = "is already running" if found.exit_code is None else "has already run"
+            raise Conflict(f"exec command {found.id} {what}")
         record = self._index.resolve(found.container_id)
-        self._check_running(record, record.id)
+        self._check_running(record)
         wanted = found.body
         found.started = True
         attached = not body.detach
-        request = ExecRequest(
-            exec_id=found.id,
-            process=self._process(record, wanted, body),
-            seccomp_program=self._launcher.seccomp.program(record.host_config),
-            stdin=attached and wanted.attach_stdin,
-            stdout=attached and wanted.attach_stdout,
-            stderr=attached and wanted.attach_stderr,
-        )
+        self._emit(record, f"exec_start: {_title(wanted)}", found.id)
         try:
+            if wanted.working_dir and not wanted.working_dir.startswith("/"):
+                raise StartFailed("OCI runtime exec failed: exec failed: Cwd must be an absolute path", _CODE_OTHER)
+            request = ExecRequest(
+                exec_id=found.id,
+                process=self._process(record, wanted, body),
+                seccomp_program=self._launcher.seccomp.program(record.host_config),
+                stdin=attached and wanted.attach_stdin,
+                stdout=attached and wanted.attach_stdout,
+                stderr=attached and wanted.attach_stderr,
+            )
             running = await self._runs.running(record).exec(request)
         except BaseException as error:
-            found.exit_code = error.exit_code if isinstance(error, StartFailed) else 126
+            found.exit_code = _code_of(error)
             found.ended_at = time.monotonic()
+            found.settled.set()
             raise
         found.running, found.pid = running, running.pid
+        found.settled.set()
         running.exited.add_done_callback(lambda done: self._ended(found, done))
-        self._emit(record, f"exec_start: {' '.join(wanted.cmd or ())}", found.id)
         if body.detach:
-            self._runs.spawn(_drain(running), f"output of exec {found.id}")
+            self._go_on_alone(running)
             return None
-        return Session(wanted.tty, running, ended=running.exited)
+        talks = wanted.attach_stdin or wanted.attach_stdout or wanted.attach_stderr
+        return Session(
+            wanted.tty,
+            _Conversation(running, self._go_on_alone, talks=talks),
+            ended=running.exited if talks else None,
+            input_ends_it=wanted.tty and wanted.attach_stdin,
+            on_detach=lambda: self._emit(record, "exec_detach", found.id),
+        )
+
+    def _go_on_alone(self, running: RunningExec) -> None:
+        self._runs.spawn(_drain(running), f"output of exec {running.exec_id}")
 
     def _process(self, record: ContainerRecord, wanted: ExecCreateBody, body: ExecStartBody) -> dict[str, Any]:
         account = self._launcher.account(record, wanted.user or None)
@@ -125,8 +152,12 @@ class Execs:
 
     async def resize(self, exec_id: str, rows: int, columns: int) -> None:
         found = self._find(exec_id)
+        try:
+            await asyncio.wait_for(found.settled.wait(), START_PATIENCE_S)
+        except TimeoutError:
+            raise InvalidParameter(f"timeout waiting for exec session ready: exec {found.id} has not been started") from None
         if found.running is None or found.exit_code is not None:
-            raise Conflict(f"exec {exec_id} is not running")
+            raise NotFound(f"process does not exist: exec {found.id} has ended")
         await found.running.resize(rows, columns)
 
     async def inspect(self, exec_id: str) -> dict[str, Any]:
@@ -147,9 +178,9 @@ class Execs:
             "OpenStdin": body.attach_stdin,
             "OpenStderr": body.attach_stderr,
             "OpenStdout": body.attach_stdout,
-            "CanRemove": found.exit_code is not None,
+            "CanRemove": False,
             "ContainerID": found.container_id,
-            "DetachKeys": body.detach_keys,
+            "DetachKeys": base64.b64encode(parse_detach_keys(body.detach_keys)).decode() if body.detach_keys else "",
             "Pid": found.pid,
         }
 
@@ -158,26 +189,66 @@ class Execs:
         return [found.id for found in self._execs.values() if found.container_id == container_id and found.exit_code is None]
 
     def _find(self, exec_id: str) -> _Exec:
+        self._forget_old()
         found = self._execs.get(exec_id)
         if found is None:
-            matches = [other for other in self._execs.values() if exec_id and other.id.startswith(exec_id)]
-            if len(matches) != 1:
-                raise NotFound(f"No such exec instance: {exec_id}")
-            found = matches[0]
+            raise NotFound(f"No such exec instance: {exec_id}")
         return found
 
     def _forget_old(self) -> None:
         limit = time.monotonic() - KEEP_ENDED_S
-        gone = [
-            found.id
-            for found in self._execs.values()
-            if (found.ended_at is not None and found.ended_at < limit) or self._index.get(found.container_id) is None
-        ]
-        for exec_id in gone:
+        for exec_id in [found.id for found in self._execs.values() if self._is_gone(found, limit)]:
             del self._execs[exec_id]
+
+    def _is_gone(self, found: _Exec, limit: float) -> bool:
+        if found.ended_at is not None and found.ended_at < limit:
+            return True
+        record = self._index.get(found.container_id)
+        if record is None:
+            return True
+        state = record.state
+        return not found.started and not (state.status.has_process and state.started_at_ns == found.run_started_at_ns)
 
     def _emit(self, record: ContainerRecord, action: str, exec_id: str, **more: str) -> None:
         self._events.emit("container", action, record.id, event_attributes(record, execID=exec_id, **more))
+
+
+class _Conversation:
+    """The streams of an exec while a client has them; when it leaves, the process goes on with nobody listening."""
+
+    def __init__(self, running: RunningExec, go_on_alone: Callable[[RunningExec], None], *, talks: bool) -> None:
+        self._running = running
+        self._go_on_alone = go_on_alone
+        self._talks = talks
+
+    async def read(self) -> tuple[StreamKind, bytes] | None:
+        return await self._running.read() if self._talks else None
+
+    async def write(self, data: bytes) -> None:
+        await self._running.write(data)
+
+    async def close_stdin(self) -> None:
+        await self._running.close_stdin()
+
+    async def close(self) -> None:
+        await self._running.close_stdin()
+        if self._running.exited.done():
+            await self._running.close()
+        else:
+            self._go_on_alone(self._running)
+
+
+def _title(body: ExecCreateBody) -> str:
+    """The command as events show it: what is executed, a space, its arguments."""
+    words = body.cmd or [""]
+    return f"{words[0]} {' '.join(words[1:])}"
+
+
+def _code_of(error: BaseException) -> int:
+    """The exit code of an exec that couldn't be started, as dockerd has it."""
+    if isinstance(error, StartFailed) and error.exit_code in (126, 127):
+        return error.exit_code
+    return 127 if any(words in str(error).lower() for words in _NOT_FOUND_WORDS) else _CODE_OTHER
 
 
 async def _drain(running: RunningExec) -> None:

@@ -74,8 +74,11 @@ class AttachSession(Protocol):
     async def write(self, data: bytes) -> None:
         """Hand over input, waiting for room; raises BrokenPipeError when the process closed its stdin."""
 
-    async def close_stdin(self) -> None:
-        """Give the process end-of-file on its stdin."""
+    async def close_stdin(self) -> bool:
+        """The client sends no more input: end-of-file for the process, or the conversation is over with it (False)."""
+
+    async def detached(self) -> None:
+        """The client has typed the detach keys; it leaves next."""
 
     async def close(self) -> None:
         """Leave the conversation; the process goes on."""

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 from kitepy.engine.model.launch import ExitStatus
 from kitepy.engine.runtime.streams import AttachStream
 from kitepy.engine.services.container_runs import PendingAttach
-
-SETTLE_S = 1.0
 
 
 class Session:
@@ -20,14 +18,20 @@ class Session:
         tty: bool,
         stream: AttachStream | PendingAttach | None,
         replay: AsyncIterator[list[tuple[int, bytes]]] | None = None,
+        *,
         ended: asyncio.Future[ExitStatus] | None = None,
+        input_ends_it: bool = False,
+        on_detach: Callable[[], None] | None = None,
     ) -> None:
+        """``ended``: output ends no sooner. ``input_ends_it``: who ends the input leaves, and the process sees no end."""
         self._tty = tty
         self._pending = stream if isinstance(stream, PendingAttach) else None
         self._stream = None if isinstance(stream, PendingAttach) else stream
         self._replay = replay
         self._replayed: list[tuple[int, bytes]] = []
         self._ended = ended
+        self._input_ends_it = input_ends_it
+        self._on_detach = on_detach
 
     @property
     def tty(self) -> bool:
@@ -58,12 +62,9 @@ class Session:
         return int(piece[0]), piece[1]
 
     async def _settled(self) -> None:
-        """Clients ask for the exit code as soon as the stream ends, so the end is told only once the code is known.
-
-        A process that closes its output and goes on keeps its client waiting no longer than ``SETTLE_S``.
-        """
+        """Clients ask for the exit code as soon as the stream ends, so the end is told only once the code is known."""
         if self._ended is not None:
-            await asyncio.wait([self._ended], timeout=SETTLE_S)
+            await asyncio.wait([self._ended])
 
     async def write(self, data: bytes) -> None:
         """Hand over input; raises BrokenPipeError when nobody reads it any more."""
@@ -72,14 +73,24 @@ class Session:
             raise BrokenPipeError("the process is not running")
         await stream.write(data)
 
-    async def close_stdin(self) -> None:
-        """End of input."""
+    async def detached(self) -> None:
+        """The client has typed the detach keys."""
+        if self._on_detach is not None:
+            self._on_detach()
+
+    async def close_stdin(self) -> bool:
+        """End of input; False when that ends the conversation instead."""
+        if self._input_ends_it:
+            return False
         stream = await self._ready()
         if stream is not None:
             await stream.close_stdin()
+        return True
 
     async def close(self) -> None:
         """Leave; the process goes on."""
+        if self._replay is not None and (close := getattr(self._replay, "aclose", None)) is not None:
+            await close()
         if self._pending is not None and not self._pending.stream.done():
             self._pending.stream.cancel()
         elif self._pending is not None and not self._pending.stream.cancelled():

@@ -63,16 +63,20 @@ class RawApi:
         finally:
             connection.close()
 
-    def hijack(self, target: str, document: Any = None) -> Hijacked:
-        """POST that turns into a raw stream."""
+    def hijack(
+        self, target: str, document: Any = None, *, upgrade: bool = True, version: str = "1.51", early: bytes = b""
+    ) -> Hijacked:
+        """POST that turns into a raw stream; ``early`` is sent with the request."""
         connection = socket.socket(socket.AF_UNIX)
         connection.settimeout(20)
         connection.connect(str(self.path))
         body = b"" if document is None else json.dumps(document).encode()
+        wish = "Connection: Upgrade\r\nUpgrade: tcp\r\n" if upgrade else ""
         connection.sendall(
-            f"POST /v1.51{target} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n"
+            f"POST /v{version}{target} HTTP/1.1\r\nHost: x\r\n{wish}"
             f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode()
             + body
+            + early
         )
         stream = connection.makefile("rb", buffering=0)
         head = b""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import socket
 import threading
@@ -21,6 +22,7 @@ from kitepy.engine.model.container_config import (
     ExecCreateBody,
     ExecStartBody,
 )
+from kitepy.engine.model.detach_keys import parse_detach_keys
 from kitepy.engine.model.errors import Conflict, EngineError, NotFound, NotModified, StartFailed
 from kitepy.engine.model.filters import Filters
 from kitepy.engine.server.app import Server, build_app
@@ -45,6 +47,7 @@ class FakeSession:
         self.closed = asyncio.Event()
         self.may_read = asyncio.Event()
         self.endless = endless
+        self.was_detached = False
         if reads_input:
             self.may_read.set()
         if greeting:
@@ -60,11 +63,15 @@ class FakeSession:
         self.received += data
         self.output.put_nowait((1, data.upper()))
 
-    async def close_stdin(self) -> None:
+    async def close_stdin(self) -> bool:
         self.stdin_closed.set()
         if not self.endless:
             self.output.put_nowait((2, b"bye"))
             self.output.put_nowait(None)
+        return True
+
+    async def detached(self) -> None:
+        self.was_detached = True
 
     async def close(self) -> None:
         self.closed.set()
@@ -242,7 +249,12 @@ class FakeExecs:
             raise NotFound(f"No such exec instance: {exec_id}")
 
     async def inspect(self, exec_id: str) -> dict[str, Any]:
-        return {"ID": exec_id, "Running": False, "ExitCode": 0, "DetachKeys": self.detach_keys}
+        return {
+            "ID": exec_id,
+            "Running": False,
+            "ExitCode": 0,
+            "DetachKeys": base64.b64encode(parse_detach_keys(self.detach_keys)).decode(),
+        }
 
 
 class Edge:

@@ -62,7 +62,7 @@ def test_groups_can_be_added_by_name_and_number_but_only_once() -> None:
     [
         ("nobody", "unable to find user nobody: no matching entries in passwd file"),
         ("app:nobody", "unable to find group nobody: no matching entries in group file"),
-        ("-1", "unable to find user -1"),
+        ("-1", "uids and gids must be in range 0-2147483647"),
         ("broken", "unable to find user broken"),
         ("foreign", "unable to find user foreign"),
         ("2147483648", "uids and gids must be in range 0-2147483647"),
