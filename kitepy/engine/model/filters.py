@@ -15,8 +15,8 @@ from typing import Any
 
 from kitepy.engine.model.errors import InvalidParameter
 
-_TRUE = frozenset({"1", "t", "T", "true", "TRUE", "True"})
-_FALSE = frozenset({"0", "f", "F", "false", "FALSE", "False"})
+TRUE = frozenset({"1", "t", "T", "true", "TRUE", "True"})
+FALSE = frozenset({"0", "f", "F", "false", "FALSE", "False"})
 
 
 @dataclass(frozen=True)
@@ -90,8 +90,8 @@ class Filters:
         wanted = self.values.get(key)
         if not wanted:
             return default
-        truths = {value in _TRUE for value in wanted if value in _TRUE or value in _FALSE}
-        if len(truths) != 1 or any(value not in _TRUE and value not in _FALSE for value in wanted):
+        truths = {value in TRUE for value in wanted if value in TRUE or value in FALSE}
+        if len(truths) != 1 or any(value not in TRUE and value not in FALSE for value in wanted):
             raise InvalidParameter(f"invalid filter '{key}=[{' '.join(wanted)}]'")
         return truths.pop()
 

@@ -88,8 +88,10 @@ async def cancel(_call: Call) -> web.Response:
     raise Unsupported("cancelling a build by its id is not possible; close its connection instead")
 
 
-async def session(_call: Call) -> web.Response:
+async def session(call: Call) -> web.Response:
     """POST /session and /grpc: BuildKit's ways in."""
+    if "Upgrade" not in call.request.headers:
+        raise BadRequest("no upgrade proto in request")
     raise Unsupported("BuildKit sessions are not possible; set DOCKER_BUILDKIT=0 to use the classic builder")
 
 

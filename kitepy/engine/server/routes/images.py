@@ -5,9 +5,12 @@ from __future__ import annotations
 from aiohttp import web
 
 from kitepy.engine.model.errors import Unsupported
+from kitepy.engine.model.reference import parse_reference
 from kitepy.engine.server.call import Call, ClientLeft, Route
 from kitepy.engine.server.errors import BadRequest
 from kitepy.engine.server.responses import TAR, empty_response, json_response, stream_bytes, stream_progress
+
+_MOST_FOUND = 100
 
 
 async def list_images(call: Call) -> web.Response:
@@ -22,6 +25,7 @@ async def create(call: Call) -> web.StreamResponse:
     query = call.query
     if name := query.optional("fromImage"):
         tag = query.optional("tag")
+        parse_reference(name)
         raise Unsupported(
             f"pulling {f'{name}:{tag}' if tag else name} is not possible yet: this engine can't reach image registries"
         )
@@ -77,6 +81,7 @@ async def tag(call: Call) -> web.Response:
 
 async def push(call: Call) -> web.Response:
     """POST /images/{name}/push."""
+    parse_reference(call.argument)
     raise Unsupported(f"pushing {call.argument} is not possible yet: this engine can't reach image registries")
 
 
@@ -86,8 +91,12 @@ async def remove(call: Call) -> web.Response:
     return json_response(await call.images.remove(call.argument, query.flag("force"), not query.flag("noprune")))
 
 
-async def search(_call: Call) -> web.Response:
+async def search(call: Call) -> web.Response:
     """GET /images/search."""
+    call.query.filters().require_known(("is-automated", "is-official", "stars"))
+    limit = call.query.integer("limit")
+    if limit is not None and not 1 <= limit <= _MOST_FOUND:
+        raise BadRequest(f"limit {limit} is outside the range of [1, {_MOST_FOUND}]")
     raise Unsupported("searching is not possible yet: this engine can't reach image registries")
 
 
@@ -98,6 +107,7 @@ async def prune(call: Call) -> web.Response:
 
 async def distribution(call: Call) -> web.Response:
     """GET /distribution/{name}/json."""
+    parse_reference(call.argument)
     raise Unsupported(f"asking a registry about {call.argument} is not possible yet")
 
 

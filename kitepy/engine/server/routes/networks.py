@@ -5,7 +5,8 @@ from __future__ import annotations
 from aiohttp import web
 from msgspec import Struct
 
-from kitepy.engine.model.errors import Unsupported
+from kitepy.engine.model.errors import NotFound, Unsupported
+from kitepy.engine.model.filters import FALSE, TRUE
 from kitepy.engine.server.call import Call, Route
 from kitepy.engine.server.errors import BadRequest
 from kitepy.engine.server.responses import empty_response, json_response
@@ -17,6 +18,12 @@ class NetworkCreateBody(Struct, frozen=True, kw_only=True, rename="pascal"):
     name: str = ""
 
 
+class NetworkConnectBody(Struct, frozen=True, kw_only=True, rename="pascal"):
+    """The body of POST /networks/{id}/connect, as far as it matters while no network can be made."""
+
+    container: str = ""
+
+
 async def list_networks(call: Call) -> web.Response:
     """GET /networks."""
     return json_response(await call.networks.list(call.query.filters()))
@@ -24,7 +31,13 @@ async def list_networks(call: Call) -> web.Response:
 
 async def inspect(call: Call) -> web.Response:
     """GET /networks/{id}."""
-    return json_response(await call.networks.inspect(call.argument))
+    verbose, scope = call.query.text("verbose"), call.query.text("scope")
+    if verbose not in ("", *TRUE, *FALSE):
+        raise BadRequest(f"invalid value for verbose: {verbose[:40]}: not a boolean")
+    found = await call.networks.inspect(call.argument)
+    if scope not in ("", found["Scope"]):
+        raise NotFound(f"network {call.argument} not found")
+    return json_response(found)
 
 
 async def create(call: Call) -> web.Response:
@@ -43,6 +56,10 @@ async def remove(call: Call) -> web.Response:
 
 async def connect(call: Call) -> web.Response:
     """POST /networks/{id}/connect and disconnect."""
+    body = await call.body(NetworkConnectBody)
+    if not body.container:
+        raise BadRequest('invalid name or ID supplied: ""')
+    await call.containers.inspect(body.container, False)
     await call.networks.inspect(call.argument)
     raise Unsupported("connecting a container to a further network, or disconnecting it, is not possible yet")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from aiohttp import web
 from msgspec import Struct
 
-from kitepy.engine.model.errors import Unsupported
+from kitepy.engine.model.errors import Unavailable
 from kitepy.engine.server.call import Call, Route
 from kitepy.engine.server.responses import empty_response, json_response
 
@@ -37,7 +37,7 @@ async def inspect(call: Call) -> web.Response:
 
 async def update(_call: Call) -> web.Response:
     """PUT /volumes/{name}."""
-    raise Unsupported("only cluster volumes can be updated, and this engine has none")
+    raise Unavailable("volume update only valid for cluster volumes, but swarm is unavailable")
 
 
 async def remove(call: Call) -> web.Response:
