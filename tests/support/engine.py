@@ -49,7 +49,9 @@ class EngineUnderTest:
     ) -> None:
         # Short, because a socket's path may have 107 bytes; on a disk, because overlayfs can't stack on every tmpfs.
         self.home = Path(tempfile.mkdtemp(prefix="ke-", dir="/var/tmp"))
-        self.socket = self.home / "e.sock"
+        self.listens_at = self.home / "e.sock"
+        self.socket = self.listens_at
+        """Where clients find it; something may stand in between."""
         self.data_root = self.home / "data"
         self.exec_root = self.home / "exec"
         self.pidfile = self.home / "pid"
@@ -82,7 +84,7 @@ class EngineUnderTest:
     def options(self) -> list[str]:
         """Where it keeps what, and the test's own options."""
         return [
-            *("-H", self.url, "--data-root", str(self.data_root), "--exec-root", str(self.exec_root)),
+            *("-H", f"unix://{self.listens_at}", "--data-root", str(self.data_root), "--exec-root", str(self.exec_root)),
             *("--pidfile", str(self.pidfile), "--bip", self._bip),
             *self._options,
         ]
@@ -125,7 +127,7 @@ class EngineUnderTest:
         """Whether it answers a ping."""
         from kitepy.client.probe import Presence, probe
 
-        return self.socket.exists() and probe(self.socket).presence is Presence.HEALTHY
+        return self.listens_at.exists() and probe(self.listens_at).presence is Presence.HEALTHY
 
     def stop(self) -> None:
         """End it as a service manager would; containers keep running."""

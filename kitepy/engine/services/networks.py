@@ -14,6 +14,7 @@ from kitepy.engine.model.errors import Conflict, Forbidden, NotFound, Unsupporte
 from kitepy.engine.model.filters import Filters
 from kitepy.engine.model.ids import is_id_prefix
 from kitepy.engine.model.network import Endpoint, NetworkDriver, NetworkSummary
+from kitepy.engine.model.timestamps import format_time
 from kitepy.engine.network.bridge import BridgeNetwork
 
 BUILTIN_NAMES = ("bridge", "host", "none")
@@ -93,7 +94,7 @@ class NetworkService:
     ) -> None:
         self._bridge = bridge
         self._container_name = container_name
-        self._created = clock().strftime("%Y-%m-%dT%H:%M:%S.%f000Z")
+        self._created = format_time(int(clock().timestamp() * 1_000_000) * 1_000)
         self.ids = {name: builtin_id(name, bridge.names.tag) for name in BUILTIN_NAMES}
         """Identifiers by name."""
 
