@@ -21,9 +21,12 @@ def _contract() -> ApiContract:
 
 @pytest.fixture(name="session_tap", scope="session")
 def _session_tap() -> Iterator[tuple[EngineUnderTest, Tap]]:
-    with PeerEngine(Path(PEER)) if PEER else EngineUnderTest() as running, Tap(running.home / "tap.sock", running.socket) as tap:
-        running.socket = running.home / "tap.sock"
-        yield running, tap
+    with PeerEngine(Path(PEER)) if PEER else EngineUnderTest() as running:
+        engine = running.socket
+        with Tap(running.home / "tap.sock", engine) as tap:
+            running.socket = running.home / "tap.sock"
+            yield running, tap
+        running.socket = engine
 
 
 @pytest.fixture(scope="session")

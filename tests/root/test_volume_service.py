@@ -98,7 +98,7 @@ def test_list_and_prune_filters(data_root: Path) -> None:
         assert await names(driver="nfs") == set()
         assert await storage.volumes.prune() == {"VolumesDeleted": [anonymous], "SpaceReclaimed": 5}
         report = await storage.volumes.prune(Filters({"all": ("true",), "label!": ("keep",)}))
-        assert report["VolumesDeleted"] is None
+        assert report["VolumesDeleted"] == []
         assert (await storage.volumes.prune(Filters({"all": ("true",)})))["VolumesDeleted"] == ["named"]
 
     with_storage(data_root, story)

@@ -1,4 +1,4 @@
-"""Where dockerd (28.5) answers otherwise than its own description says, and so do we.
+"""Where answers are otherwise than the API's description says: dockerd's own deviations (28.5), and the few that are Kitepy's.
 
 Places are written as in ``support.contract``: a definition's name and the fields on the way, ``[]`` for items and values of maps.
 """
@@ -9,11 +9,83 @@ from typing import Any
 
 Operation = tuple[str, str]
 
-STATUSES: dict[Operation, set[int]] = {}
+STATUSES: dict[Operation, set[int]] = {
+    ("POST", "/containers/{id}/start"): {409},
+    ("POST", "/containers/{id}/stop"): {409},
+    ("POST", "/containers/{id}/restart"): {409},
+    ("POST", "/containers/{id}/pause"): {409},
+    ("POST", "/containers/{id}/update"): {409},
+    ("POST", "/containers/{id}/resize"): {409},
+    ("POST", "/containers/{id}/attach"): {409},
+    ("GET", "/containers/{id}/attach/ws"): {409},
+    ("GET", "/containers/{id}/logs"): {409, 501},  # a log that can't be read
+    ("GET", "/containers/{id}/top"): {409},
+    ("GET", "/containers/{id}/stats"): {409},
+    ("GET", "/containers/{id}/export"): {409},
+    ("GET", "/containers/{id}/changes"): {409},
+    ("GET", "/containers/{id}/archive"): {409},
+    ("HEAD", "/containers/{id}/archive"): {409},
+    ("PUT", "/containers/{id}/archive"): {409},
+    ("POST", "/commit"): {409},
+    ("POST", "/exec/{id}/start"): {101, 500},
+    ("POST", "/exec/{id}/resize"): {409},
+    ("GET", "/images/{name}/get"): {404},
+    ("GET", "/images/get"): {404},
+    ("POST", "/containers/prune"): {409},  # one at a time
+    ("POST", "/images/prune"): {409},
+    ("POST", "/volumes/prune"): {409},
+    ("POST", "/networks/prune"): {409},
+    ("POST", "/volumes/create"): {404, 409},
+}
 """What dockerd answers besides the documented statuses."""
 
-MEDIA_TYPES: dict[Operation, set[str]] = {}
+KITEPY_STATUSES: dict[Operation, set[int]] = {
+    ("GET", "/containers/json"): {404},
+    # What this engine can't do, and says so.
+    ("POST", "/containers/create"): {501},
+    ("POST", "/containers/{id}/update"): {501},
+    ("POST", "/containers/{id}/start"): {501},
+    ("POST", "/containers/{id}/pause"): {501},
+    ("POST", "/containers/{id}/unpause"): {409, 501},  # Docker answers 500 for one that isn't paused
+    ("POST", "/build"): {501},
+    ("POST", "/images/create"): {501},
+    ("POST", "/images/{name}/push"): {501},
+    ("GET", "/images/search"): {501},
+    ("GET", "/distribution/{name}/json"): {501},
+    ("POST", "/auth"): {501},
+    ("POST", "/networks/create"): {409, 501},
+    ("POST", "/networks/{id}/connect"): {501},
+    ("POST", "/networks/{id}/disconnect"): {501},
+    ("GET", "/plugins/privileges"): {501},
+    ("POST", "/plugins/pull"): {501},
+    ("POST", "/plugins/create"): {501},
+    ("POST", "/session"): {501},
+}
+"""What Kitepy answers besides."""
+
+TOO_MUCH = {408, 413, 417, 431}
+"""Any operation may say that a request is too large, too slow, or expects what nobody knows."""
+
+NOT_YET: frozenset[Operation] = frozenset(
+    {
+        ("GET", "/containers/{id}/changes"),
+        ("GET", "/containers/{id}/export"),
+        ("GET", "/containers/{id}/attach/ws"),
+        ("HEAD", "/containers/{id}/archive"),
+        ("GET", "/containers/{id}/archive"),
+        ("PUT", "/containers/{id}/archive"),
+        ("POST", "/commit"),
+    }
+)
+"""Operations that are still to come, and answer 501 until then."""
+
+MEDIA_TYPES: dict[Operation, set[str]] = {
+    ("GET", "/containers/{id}/top"): {"application/json"},
+}
 """What answers are of, where it isn't what the description says they are."""
+
+PLAIN_ERRORS: frozenset[Operation] = frozenset({("POST", "/containers/{id}/attach")})
+"""Operations that took the connection over before they knew that they must refuse: the error is a line of text."""
 
 STREAMS: dict[Operation, str] = {
     ("GET", "/events"): "EventMessage",
@@ -25,10 +97,58 @@ STREAMS: dict[Operation, str] = {
 }
 """Answers that are any number of documents of one definition."""
 
-NULLS: frozenset[str] = frozenset()
+_HOST_CONFIG_NULLS = (
+    *("Binds", "BlkioDeviceReadBps", "BlkioDeviceReadIOps", "BlkioDeviceWriteBps", "BlkioDeviceWriteIOps", "BlkioWeightDevice"),
+    *("CapAdd", "CapDrop", "DeviceCgroupRules", "DeviceRequests", "Devices", "Dns", "DnsOptions", "DnsSearch", "ExtraHosts"),
+    *("GroupAdd", "Links", "MemorySwappiness", "SecurityOpt", "Ulimits", "VolumesFrom"),
+)
+
+_BLKIO = (
+    *("io_service_bytes_recursive", "io_serviced_recursive", "io_queue_recursive", "io_service_time_recursive"),
+    *("io_wait_time_recursive", "io_merged_recursive", "io_time_recursive", "sectors_recursive"),
+)
+
+NULLS: frozenset[str] = frozenset(
+    {
+        *(f"HostConfig.{name}" for name in _HOST_CONFIG_NULLS),
+        *(f"ContainerConfig.{name}" for name in ("Entrypoint", "Env", "Volumes", "Cmd")),
+        *(f"ImageConfig.{name}" for name in ("Entrypoint", "Env", "Labels", "Volumes", "Cmd")),
+        *(f"EndpointSettings.{name}" for name in ("Aliases", "DNSNames", "Links")),
+        *(f"ContainerBlkioStats.{name}" for name in _BLKIO),
+        "ContainerSummary.Labels",
+        "ContainerTopResponse.Processes",
+        "ContainerUpdateResponse.Warnings",
+        "GenericResources",
+        "GET /containers/{id}/changes 200",
+        "GET /exec/{id}/json 200.ExitCode",
+        "IPAM.Config",
+        "IPAM.Options",
+        "ImageSummary.Labels",
+        "ImageSummary.RepoDigests",
+        "ImageSummary.RepoTags",
+        "PluginsInfo.Authorization",
+        "PortMap",
+        "POST /build/prune 200.CachesDeleted",
+        "POST /containers/prune 200.ContainersDeleted",
+        "POST /images/prune 200.ImagesDeleted",
+        "POST /networks/prune 200.NetworksDeleted",
+        "RegistryServiceConfig.Mirrors",
+        "SystemInfo.Warnings",
+        "Volume.Labels",
+        "Volume.Options",
+        "VolumeListResponse.Warnings",
+    }
+)
 """Null although it isn't ``x-nullable``."""
 
-FIELDS: dict[str, dict[str, Any]] = {}
+_TEXT = {"type": "string"}
+FIELDS: dict[str, dict[str, Any]] = {
+    # What old clients know an event by.
+    "EventMessage": {"status": _TEXT, "id": _TEXT, "from": _TEXT},
+    "CreateImageInfo": {"stream": _TEXT},
+    # Kitepy's own: what happens in a build, for the app.
+    "BuildInfo": {"kitepy": {"type": "object"}},
+}
 """Fields that no definition names, with their schema."""
 
 OPEN: frozenset[str] = frozenset()

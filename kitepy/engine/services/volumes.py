@@ -147,7 +147,7 @@ class VolumeService:
             reclaimed += size
             removed.append(volume.name)
         self._emit("volume", "prune", "", {"reclaimed": str(reclaimed)})
-        return {"VolumesDeleted": removed or None, "SpaceReclaimed": reclaimed}
+        return {"VolumesDeleted": removed, "SpaceReclaimed": reclaimed}
 
     async def _remove(self, name: str) -> None:
         await self._store.remove(name)
