@@ -120,7 +120,8 @@ class Containers:
                 number = parse_signal(signal) if signal else stop_signal(record)
                 with contextlib.suppress(NotModified):
                     await self._stops.stop(record, number, self._grace_s(record, timeout_s))
-            await self._runs.start(record.id)
+            with contextlib.suppress(NotModified):  # somebody else was quicker
+                await self._runs.start(record.id)
         self._emit(self._index.get(record.id) or record, "restart")
 
     async def kill(self, ref: str, signal: str | None) -> None:

@@ -218,7 +218,8 @@ def test_a_change_is_finished_though_its_client_has_left(edge: Any) -> None:
 
 def test_every_operation_of_the_api_has_a_route(edge: Any, contract: ApiContract) -> None:
     missing, faulty = [], []
-    for method, path in contract.operations():
+    for operation in contract.operations():
+        method, path = operation.method, operation.path
         target = path.replace("{id}", "web").replace("{name}", "web")
         with edge.connect() as connection:
             connection.sendall(f"{method} {target} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n".encode())
