@@ -36,8 +36,8 @@ format: ## Rewrite the sources in the agreed format
 screenshots: ## Pictures of every screen, light and dark, in screenshots/
 	@packaging/install.sh test && exec $(VENV)/python tests/support/screenshots.py
 
-bench: ## Time the engine's hot paths (create, start, wait, remove, exec)
-	@packaging/install.sh test && exec $(VENV)/python tests/support/bench.py $(ARGS)
+bench: ## Time what users wait for, beside other engines: ARGS="--socket /run/docker.sock"
+	@packaging/install.sh test && exec $(VENV)/python tests/bench/api_speed.py $(ARGS)
 
 constraints: ## Renew constraints.txt from .venv
 	@{ sed -n '1p' constraints.txt; $(VENV)/python -m pip freeze --exclude-editable; } >constraints.new && mv constraints.new constraints.txt
