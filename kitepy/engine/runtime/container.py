@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 
@@ -25,6 +26,7 @@ class Container:
         self.paused = False
         self.started_at_ns = 0
         """When process 1 was seen to execute the program."""
+        self._killed = False
 
     def status(self, lost_log_bytes: int) -> Message:
         """What the engine is told, and finds in ``status.json``."""
@@ -42,8 +44,10 @@ class Container:
     def send_signal(self, number: int) -> None:
         """Signal process 1; raises ProcessLookupError when it has ended."""
         namespaces.pidfd_send_signal(self.first.pidfd, number)
-        if number == _SIGKILL and self.paused:
-            self.set_paused(False)  # a frozen process does not die before it thaws
+        if number == _SIGKILL:
+            self._killed = True
+            if self.paused:
+                self.set_paused(False)  # a frozen process does not die before it thaws
 
     def end_unknown(self) -> None:
         """Nobody knows of this container: end it in the ordinary way."""
@@ -53,7 +57,9 @@ class Container:
             return
 
     def set_paused(self, paused: bool) -> None:
-        """Freeze or thaw all processes."""
+        """Freeze or thaw all processes; raises ProcessLookupError for what is dying, which freezing would hold up for ever."""
+        if paused and self._killed:
+            raise ProcessLookupError(errno.ESRCH, "process 1 was killed")
         if paused:
             self.machine.driver.freeze(self.plan.cgroup_path)
         else:

@@ -84,6 +84,7 @@ class Containers:
             volume_path=volumes.path,
             sizes_of=self._sizes,
         )
+        self._removing: set[str] = set()
         self.exec_ids: Callable[[str], list[str]] = lambda _: []
         """Set by the execs service: the execs of a container."""
         runs.remove_after_exit = self._remove_after_exit
@@ -152,9 +153,9 @@ class Containers:
         if link:
             raise Conflict("Conflict, cannot remove the default link name of the container")
         status = record.state.status
-        if status is ContainerStatus.REMOVING:
+        if status is ContainerStatus.REMOVING or record.id in self._removing:
             raise Conflict(f"removal of container {ref} is already in progress")
-        with about(f'cannot remove container "{ref}"'):
+        with about(f'cannot remove container "{ref}"'), self._being_removed(record.id):
             if status.counts_as_running:
                 if not force:
                     raise Conflict(_why_not_removed(status))
@@ -162,10 +163,20 @@ class Containers:
                     await self._stops.kill(record, SIGKILL)
             await self._remove(record.id, volumes=volumes)
 
+    @contextlib.contextmanager
+    def _being_removed(self, container_id: str) -> Iterator[None]:
+        """Whoever else wants to remove it meanwhile is told so, or has nothing to do."""
+        self._removing.add(container_id)
+        try:
+            yield
+        finally:
+            self._removing.discard(container_id)
+
     async def _remove_after_exit(self, container_id: str) -> None:
         """``--rm``: the anonymous volumes go with the container."""
-        if self._index.get(container_id) is not None:
-            await self._remove(container_id, volumes=True)
+        if self._index.get(container_id) is not None and container_id not in self._removing:
+            with self._being_removed(container_id):
+                await self._remove(container_id, volumes=True)
 
     async def _remove(self, container_id: str, *, volumes: bool) -> None:
         async with self._runs.live(container_id).lock:
@@ -331,7 +342,7 @@ class Containers:
         for record in self._index:
             if record.state.status not in (ContainerStatus.CREATED, ContainerStatus.EXITED, ContainerStatus.DEAD):
                 continue
-            if not chooser.matches(record):
+            if record.id in self._removing or not chooser.matches(record):
                 continue
             reclaimed += (await self._sizes(record)).written
             with contextlib.suppress(Conflict):
