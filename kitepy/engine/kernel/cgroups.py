@@ -17,6 +17,29 @@ PARENT = "/kitepy"
 Resources = dict[str, object]
 
 
+class OomWatch:
+    """A descriptor to poll: after one of ``poll_events`` ask ``happened``."""
+
+    def __init__(self, fd: int, poll_events: int, path: str = "") -> None:
+        """``path``: the file whose count of killed processes tells; without one each event means that memory ran out."""
+        self.fd = fd
+        self.poll_events = poll_events
+        self._path = path
+        self._kills = read_oom_kills(path) if path else 0
+
+    def happened(self) -> bool:
+        """Whether the event was that memory ran out; it is not told again."""
+        if not self._path:
+            return len(os.read(self.fd, 8)) == 8
+        os.pread(self.fd, 4096, 0)  # which arms it for the next event
+        before, self._kills = self._kills, read_oom_kills(self._path)
+        return self._kills > before
+
+    def close(self) -> None:
+        """The group is about to go."""
+        os.close(self.fd)
+
+
 class CgroupDriver:
     """One cgroup per container; every method takes the group's path."""
 
@@ -60,6 +83,10 @@ class CgroupDriver:
 
     def oom_kills(self, path: str) -> int:
         """How many processes of the group the kernel killed for lack of memory."""
+        raise NotImplementedError
+
+    def watch_oom(self, path: str) -> OomWatch | None:
+        """Be told when the group runs out of memory; None where this kernel can't. The caller closes it before ``remove``."""
         raise NotImplementedError
 
     def stats(self, path: str) -> dict[str, dict[str, str]]:

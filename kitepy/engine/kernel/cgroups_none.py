@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from kitepy.engine.kernel.cgroups import CgroupDriver
+from kitepy.engine.kernel.cgroups import CgroupDriver, OomWatch
 from kitepy.engine.kernel.processes import descendants
 from kitepy.engine.model.errors import Unsupported
 
@@ -72,6 +72,9 @@ class NoCgroups(CgroupDriver):
 
     def oom_kills(self, path: str) -> int:  # noqa: ARG002
         return 0
+
+    def watch_oom(self, path: str) -> OomWatch | None:  # noqa: ARG002
+        return None
 
     def stats(self, path: str) -> dict[str, dict[str, str]]:  # noqa: ARG002
         return {}

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import select
 import time
 
 from kitepy.engine.kernel.cgroups import (
     CgroupDriver,
+    OomWatch,
     read_oom_kills,
     read_pids,
     read_value,
@@ -256,6 +258,23 @@ class CgroupV1(CgroupDriver):
         if root is None:
             return 0
         return read_oom_kills(f"{root}{path}/memory.oom_control")
+
+    def watch_oom(self, path: str) -> OomWatch | None:
+        # cgroup-v1/memory.rst, section 9 and 10: an eventfd that is registered with the group's oom_control.
+        directory = self._hierarchies.get("memory", "") + path
+        try:
+            control_fd = os.open(f"{directory}/memory.oom_control", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return None
+        event_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        try:
+            write_value(f"{directory}/cgroup.event_control", f"{event_fd} {control_fd}")
+        except OSError:
+            os.close(event_fd)
+            return None
+        finally:
+            os.close(control_fd)
+        return OomWatch(event_fd, select.EPOLLIN)
 
     def stats(self, path: str) -> dict[str, dict[str, str]]:
         found: dict[str, dict[str, str]] = {}

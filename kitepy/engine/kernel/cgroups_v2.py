@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import select
 import time
 
 from kitepy.engine.kernel.cgroups import (
     CgroupDriver,
+    OomWatch,
     read_oom_kills,
     read_pids,
     read_value,
@@ -200,6 +202,15 @@ class CgroupV2(CgroupDriver):
 
     def oom_kills(self, path: str) -> int:
         return read_oom_kills(f"{self._root}{path}/memory.events")
+
+    def watch_oom(self, path: str) -> OomWatch | None:
+        events = f"{self._root}{path}/memory.events"
+        try:
+            fd = os.open(events, os.O_RDONLY | os.O_CLOEXEC)
+            os.pread(fd, 4096, 0)
+        except OSError:
+            return None
+        return OomWatch(fd, select.EPOLLPRI, events)
 
     def stats(self, path: str) -> dict[str, dict[str, str]]:
         found: dict[str, dict[str, str]] = {}

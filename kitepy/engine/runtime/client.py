@@ -199,6 +199,10 @@ class RunningContainer:
         self.cgroup_path = str(status["cgroup_path"])
         self.paused = bool(status.get("paused"))
         """As of the last ``pause`` or ``unpause`` through this object."""
+        self.out_of_memory = bool(status.get("oom"))
+        """Whether memory ran out since the start."""
+        self.on_oom: Callable[[], None] = lambda: None
+        """Called each time that memory runs out; to be set by who wants to know."""
         self.attached: tuple[AttachStream, ...] = ()
         """The attachments asked for with ``Runtime.start``."""
         self._loop = asyncio.get_running_loop()
@@ -342,6 +346,9 @@ class RunningContainer:
                 future = self._execs.pop(str(message["exec_id"]), None)
                 if future is not None and not future.done():
                     future.set_result(ExitStatus(int(str(message["code"])), int(str(message["finished_at_ns"]))))
+            elif message.get("event") == "oom":
+                self.out_of_memory = True
+                self.on_oom()
             elif message.get("event") == "exit":
                 self._resolve(_exit_status(message))
                 return

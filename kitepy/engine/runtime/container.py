@@ -7,6 +7,7 @@ import os
 import time
 
 from kitepy.engine.kernel import namespaces
+from kitepy.engine.kernel.cgroups import OomWatch
 from kitepy.engine.kernel.packets import Message
 from kitepy.engine.kernel.processes import start_ticks
 from kitepy.engine.runtime.children import Child
@@ -26,7 +27,10 @@ class Container:
         self.paused = False
         self.started_at_ns = 0
         """When process 1 was seen to execute the program."""
+        self.oom = False
+        """Memory ran out once."""
         self._killed = False
+        self._oom_watch: OomWatch | None = None
 
     def status(self, lost_log_bytes: int) -> Message:
         """What the engine is told, and finds in ``status.json``."""
@@ -38,6 +42,7 @@ class Container:
             "cgroup_path": self.plan.cgroup_path,
             "paused": self.paused,
             "terminal": self.plan.terminal,
+            "oom": self.oom,
             "lost_log_bytes": lost_log_bytes,
         }
 
@@ -79,12 +84,19 @@ class Container:
         if self.plan.pid_namespace != "":
             self.machine.driver.kill(self.plan.cgroup_path)  # no namespace of its own took its children along
 
+    def watch_memory(self) -> OomWatch | None:
+        """Be told when memory runs out; None where that can't be."""
+        self._oom_watch = self.machine.driver.watch_oom(self.plan.cgroup_path)
+        return self._oom_watch
+
     def ran_out_of_memory(self) -> bool:
         """Whether the kernel killed a process for want of memory; to be asked before ``remove_cgroup``."""
         return self.machine.driver.oom_kills(self.plan.cgroup_path) > 0
 
     def remove_cgroup(self) -> None:
         """The last step: the control group is empty."""
+        if self._oom_watch is not None:
+            self._oom_watch.close()
         remove_cgroup(self.machine, self.plan.cgroup_path)
 
 

@@ -26,6 +26,7 @@ import time
 from _socket import AF_UNIX, SOCK_SEQPACKET, socket
 
 from kitepy.engine.kernel import namespaces, syscalls
+from kitepy.engine.kernel.cgroups import OomWatch
 from kitepy.engine.kernel.fuse_overlay import FuseServer
 from kitepy.engine.kernel.packets import Message, encode_json, error_text, send, unpack
 from kitepy.engine.model.errors import Unsupported
@@ -259,6 +260,7 @@ class Monitor:
             self._outputs.add(first.stderr_fd, STDERR, streams.STDERR)
         self._controls = Controls(self._epoll, container)
         self._execs = Execs(self._epoll, container, self._controls)
+        self._memory: OomWatch | None = None
         self._requests = Requests(self._controls, container, self._execs, self._attachments, self._outputs, log)
 
     def open(self, early_attachments: list[tuple[Message, int]]) -> None:
@@ -282,6 +284,10 @@ class Monitor:
         except OSError:
             self._container.end_unknown()
         self._controls.add_starter(starter)
+        # Only now, since a start doesn't have to wait for it: what is missed meanwhile is told with the exit.
+        self._memory = self._container.watch_memory()
+        if self._memory is not None:
+            self._epoll.register(self._memory.fd, self._memory.poll_events)
 
     def serve(self) -> None:
         """The loop; returns when the container has ended and everybody has been told."""
@@ -304,6 +310,9 @@ class Monitor:
                     self._execs.serve(fd)
                 elif fd == self._controls.listener_fd:
                     self._controls.accept()
+                elif self._memory is not None and fd == self._memory.fd and self._memory.happened():
+                    self._container.oom = True
+                    self._controls.tell_all({"event": "oom"})
             if ended:
                 self._finish()
                 return

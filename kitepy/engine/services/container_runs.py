@@ -265,9 +265,20 @@ class ContainerRuns:
 
         self.spawn(until_exit(), f"exit of {short_id(container_id)}")
         record = self.require(container_id)
+        running.on_oom = lambda: self._out_of_memory(container_id)
+        if running.out_of_memory and not record.state.oom_killed:
+            self._out_of_memory(container_id)
         self.health.begin(record, running)
         if record.state.status is ContainerStatus.PAUSED:
             self.health.suspend(container_id)
+
+    def _out_of_memory(self, container_id: str) -> None:
+        """The kernel ends a process; the container may well go on."""
+        record = self._index.get(container_id)
+        if record is not None and record.state.status.has_process:
+            if not record.state.oom_killed:
+                self._index.save(replace(record, state=replace(record.state, oom_killed=True)))
+            self.emit(record, "oom")
 
     async def exited(self, container_id: str, running: RunningContainer, status: ExitStatus) -> None:
         """Process 1 ended: see to it once, whoever notices first."""
@@ -294,6 +305,7 @@ class ContainerRuns:
         live.restart_attempts = decision.attempts
         next_status = ContainerStatus.EXITED if decision.delay_s is None else ContainerStatus.RESTARTING
         endpoint = record.endpoint
+        told = record.state.oom_killed
         error = "" if status.reason is ExitReason.EXITED else "the container's monitor was lost, its exit status is unknown"
         state = record.state.to(
             next_status,
@@ -307,7 +319,7 @@ class ContainerRuns:
         )
         record = replace(record, state=state, endpoint=None)
         self._index.save(record)
-        if status.oom_killed:
+        if status.oom_killed and not told:
             self.emit(record, "oom")
         await self._leave_network(record, live, endpoint)
         self._emit_unmounts(record)

@@ -298,6 +298,23 @@ def test_a_process_that_eats_too_much_memory_is_killed_and_that_is_told(client: 
 
 
 @pytest.mark.needs("limits")
+def test_it_is_told_at_once_that_a_process_ran_out_of_memory(run: Any, events: Any) -> None:
+    container = run("tail /dev/zero; touch /survived; sleep 60", mem_limit="16m", memswap_limit="16m")
+    assert events.actions(container.id, ending="oom") == ["create", "start", "oom"]
+    container.reload()
+    assert (container.status, container.attrs["State"]["OOMKilled"]) == ("running", True)
+    assert container.exec_run(["ls", "/survived"]).exit_code == 0
+    container.kill()
+    assert container.wait()["StatusCode"] == 137
+    container.reload()
+    assert container.attrs["State"]["OOMKilled"]
+    assert events.actions(container.id, ending="die").count("oom") == 1
+    container.start()
+    container.reload()
+    assert not container.attrs["State"]["OOMKilled"]
+
+
+@pytest.mark.needs("limits")
 def test_limits_can_be_changed_while_it_runs(run: Any) -> None:
     container = run(["sleep", "60"], mem_limit="64m")
     container.update(mem_limit="32m", memswap_limit="64m")
