@@ -51,6 +51,7 @@ from kitepy.engine.services.container_runs import ContainerRuns
 from kitepy.engine.services.container_stops import ContainerStops
 from kitepy.engine.services.container_waits import ContainerWaits
 from kitepy.engine.services.containers import Containers
+from kitepy.engine.services.disk_usage import DiskUsage
 from kitepy.engine.services.events import EventBus
 from kitepy.engine.services.execs import Execs
 from kitepy.engine.services.host_facts import read_host_facts
@@ -388,6 +389,7 @@ async def _compose(
         events=events,
         containers=containers,
         observer=observer,
+        disk_usage=DiskUsage(index=index, listing=containers.listing, images=images, volumes=volumes, builds=builds),
         execs=execs,
         images=images,
         builds=builds,

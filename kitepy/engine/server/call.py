@@ -23,6 +23,7 @@ from kitepy.engine.services.ports import (
     ContainerArchives,
     ContainerObserver,
     ContainerService,
+    DiskUsageService,
     EventStream,
     ExecService,
     ImageService,
@@ -48,6 +49,7 @@ class Services:
     volumes: VolumeService | None = None
     networks: NetworkService | None = None
     observer: ContainerObserver | None = None
+    disk_usage: DiskUsageService | None = None
     archives: ContainerArchives | None = None
 
 
@@ -155,6 +157,10 @@ class Call:
     @property
     def archives(self) -> ContainerArchives:
         return _present(self._services.archives, "containers")
+
+    @property
+    def disk_usage(self) -> DiskUsageService:
+        return _present(self._services.disk_usage, "a view of the disk")
 
     @property
     def execs(self) -> ExecService:

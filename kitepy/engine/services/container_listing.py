@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from kitepy.engine.model.container import ContainerRecord, MountKind
@@ -27,7 +27,7 @@ class ContainerListing:
         health_of: Callable[[str], Health | None],
         network_ids: Callable[[], dict[str, str]],
         volume_path: Callable[[str], object],
-        sizes_of: Callable[[ContainerRecord], Awaitable[Sizes]],
+        sizes_of: Callable[[Sequence[ContainerRecord]], Awaitable[Sequence[Sizes]]],
     ) -> None:
         self._index = index
         self._images = images
@@ -64,11 +64,11 @@ class ContainerListing:
             document["Image"] = image_names[image]
             health = self._health_of(record.id) if record.state.status.has_process else None
             document["Status"] = status_text(record.state, now_ns, health)
-            if size:
-                sizes = await self._sizes_of(record)
+            answer.append(document)
+        if size:
+            for document, sizes in zip(answer, await self._sizes_of(records), strict=True):
                 # As dockerd has it, nothing is left out rather than called 0.
                 document |= {key: value for key, value in (("SizeRw", sizes.written), ("SizeRootFs", sizes.root)) if value}
-            answer.append(document)
         if len(self._known) > 2 * len(self._index) + 100:
             self._known = {key: kept for key, kept in self._known.items() if self._index.get(key) is not None}
         return answer

@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import builtins
 import contextlib
-import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -35,6 +34,7 @@ from kitepy.engine.services.ports import AttachOptions, CreateResult, LogOptions
 from kitepy.engine.services.sessions import Session
 from kitepy.engine.services.signals import SIGKILL, parse_signal
 from kitepy.engine.services.volumes import VolumeService
+from kitepy.engine.storage.directory_sizes import directory_size
 from kitepy.engine.storage.layers import LayerStore
 from kitepy.engine.storage.overlay import OverlayStore
 
@@ -76,13 +76,13 @@ class Containers:
         self._network_ids = network_ids
         self._data_root = data_root
         self._exec_root = exec_root
-        self._listing = ContainerListing(
+        self.listing = ContainerListing(
             index=index,
             images=images,
             health_of=runs.health.state,
             network_ids=network_ids,
             volume_path=volumes.path,
-            sizes_of=self._sizes,
+            sizes_of=self._sizes_of,
         )
         self._removing: set[str] = set()
         self.exec_ids: Callable[[str], list[str]] = lambda _: []
@@ -262,13 +262,20 @@ class Containers:
         return {point.volume: str(self._volumes.path(point.volume)) for point in record.mounts if point.kind is MountKind.VOLUME}
 
     async def _sizes(self, record: ContainerRecord) -> Sizes:
-        top = top_layer(record)
-        base = sum(layer.size_bytes for layer in self._layers.stack(top))
-        written = await asyncio.to_thread(directory_size, self._launcher.directory(record.id) / "upper")
-        return Sizes(written=written, root=base + written)
+        return (await self._sizes_of([record]))[0]
+
+    async def _sizes_of(self, records: Sequence[ContainerRecord]) -> builtins.list[Sizes]:
+        """What containers wrote and have beneath, read in one go."""
+        bases: dict[str | None, int] = {}
+        for record in records:
+            if (top := top_layer(record)) not in bases:
+                bases[top] = sum(layer.size_bytes for layer in self._layers.stack(top))
+        uppers = [self._launcher.directory(record.id) / "upper" for record in records]
+        written = await asyncio.to_thread(lambda: [directory_size(upper) for upper in uppers])
+        return [Sizes(written=size, root=bases[top_layer(record)] + size) for record, size in zip(records, written, strict=True)]
 
     async def list(self, all: bool, limit: int | None, size: bool, filters: Filters) -> builtins.list[dict[str, Any]]:
-        return await self._listing.list(all, limit, size, filters)
+        return await self.listing.list(all, limit, size, filters)
 
     async def logs(self, ref: str, options: LogOptions) -> tuple[bool, AsyncIterator[builtins.list[tuple[int, bytes]]]]:
         record = self._index.resolve(ref)
@@ -392,20 +399,3 @@ def about(what: str) -> Iterator[None]:
     except EngineError as error:
         error.args = (f"{what}: {error}", *error.args[1:])
         raise
-
-
-def directory_size(directory: Path) -> int:
-    """Bytes in files below a directory; hard links count once, special files not at all."""
-    total = 0
-    seen: set[tuple[int, int]] = set()
-    for folder, _, names in os.walk(directory):
-        for name in names:
-            try:
-                status = os.lstat(os.path.join(folder, name))
-            except FileNotFoundError:
-                continue
-            identity = (status.st_dev, status.st_ino)
-            if identity not in seen:
-                seen.add(identity)
-                total += status.st_size
-    return total

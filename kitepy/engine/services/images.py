@@ -73,6 +73,11 @@ class ImageService:
         """How many images there are."""
         return self._images.count()
 
+    def layers_size(self) -> int:
+        """Bytes of all layers that images have, each counted once."""
+        tops = {item.image.top_layer for item in self._images.all()}
+        return sum({layer.number: layer.size_bytes for top in tops for layer in self._layers.stack(top)}.values())
+
     def create_image(
         self, raw_config: bytes, layers: Sequence[ChainId] | None = None, *, parent_id: Digest | None = None
     ) -> Image:

@@ -5,7 +5,7 @@ The services satisfy these by shape and need not import them; the server's tests
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -179,6 +179,13 @@ class SystemService(Protocol):
 
     def version(self) -> Mapping[str, Any]: ...
     def info(self) -> Mapping[str, Any]: ...
+
+
+class DiskUsageService(Protocol):
+    """What all of it takes on the disk."""
+
+    async def document(self, kinds: Collection[str]) -> dict[str, Any]:
+        """SystemDataUsageResponse with some of ``image``, ``container``, ``volume`` and ``build-cache``."""
 
 
 class EventStream(Protocol):

@@ -17,11 +17,13 @@ import kitepy
 from kitepy.engine.model.launch import OverlayFlavour
 from kitepy.engine.model.timestamps import format_time
 from kitepy.engine.services.host_facts import HostFacts
+from kitepy.engine.services.log_options import DRIVERS as LOG_DRIVERS
 
 API_VERSION = "1.51"
 MIN_API_VERSION = "1.24"
+_RUNTIME_ALIASES = ("runc", "io.containerd.runc.v2")
 
-_CREDENTIALS = re.compile(r"(?<=://)[^/@\s]*:[^/@\s]*@")
+_CREDENTIALS = re.compile(r"(?<=://)[^/\s]*@")
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,8 @@ class SystemInfo:
         """The document of ``GET /info`` with the numbers of now."""
         facts, settings, sources = self._facts, self._settings, self._sources
         counts = sources.containers()
+        forwards = _reads_one(Path("/proc/sys/net/ipv4/ip_forward"), facts.ipv4_forwarding)
+        forwarding_warnings = [] if forwards else ["WARNING: IPv4 forwarding is disabled"]
         return {
             "ID": settings.engine_id,
             "Containers": counts.running + counts.paused + counts.stopped,
@@ -102,10 +106,10 @@ class SystemInfo:
                 "Volume": ["local"],
                 "Network": ["bridge", "host", "null"],
                 "Authorization": None,
-                "Log": ["json-file", "none"],
+                "Log": [driver for driver in LOG_DRIVERS if driver != "none"],
             },
             **_limits(facts),
-            "IPv4Forwarding": _reads_one(Path("/proc/sys/net/ipv4/ip_forward"), facts.ipv4_forwarding),
+            "IPv4Forwarding": forwards,
             "Debug": settings.debug,
             "NFd": _open_files(),
             "NGoroutines": threading.active_count(),
@@ -132,19 +136,20 @@ class SystemInfo:
             "Labels": list(settings.labels),
             "ExperimentalBuild": False,
             "ServerVersion": kitepy.__version__,
-            "Runtimes": {settings.runtime_name: {"path": "kitepy-engine"}},
+            # Whichever of its names a client gives, there is one runtime.
+            "Runtimes": {name: {"path": "kitepy-engine"} for name in (settings.runtime_name, *_RUNTIME_ALIASES)},
             "DefaultRuntime": settings.runtime_name,
             "Swarm": _NO_SWARM,
             "LiveRestoreEnabled": settings.live_restore,
             "Isolation": "",
-            "InitBinary": "",
+            "InitBinary": "docker-init",
             "ContainerdCommit": {"ID": ""},
             "RuncCommit": {"ID": ""},
             "InitCommit": {"ID": ""},
             "SecurityOptions": self._security_options(),
             "CDISpecDirs": [],
             "FirewallBackend": {"Driver": "nftables" if settings.uses_rules else "none"},
-            "Warnings": [*sources.warnings(), *_limit_warnings(facts)] or None,
+            "Warnings": [*sources.warnings(), *_limit_warnings(facts), *forwarding_warnings] or None,
         }
 
     def _proxy(self, name: str) -> str:
@@ -190,7 +195,7 @@ def read_or_create_engine_id(data_root: Path) -> str:
 
 
 def _version_document(facts: HostFacts) -> dict[str, Any]:
-    built = format_time(int(Path(kitepy.__file__).stat().st_mtime) * 1_000_000_000)
+    built = time.strftime("%Y-%m-%dT%H:%M:%S.000000000+00:00", time.gmtime(Path(kitepy.__file__).stat().st_mtime))
     common = {"GitCommit": "", "GoVersion": "", "Os": "linux", "Arch": facts.architecture, "KernelVersion": facts.kernel_version}
     details = {**common, "ApiVersion": API_VERSION, "MinAPIVersion": MIN_API_VERSION, "BuildTime": built, "Experimental": "false"}
     return {
@@ -227,6 +232,7 @@ def _limits(facts: HostFacts) -> dict[str, bool]:
     return {
         "MemoryLimit": "memory" in controllers,
         "SwapLimit": facts.swap_accounting,
+        "KernelMemoryTCP": facts.cgroup_version == 1 and "memory" in controllers,
         "CpuCfsPeriod": cpu,
         "CpuCfsQuota": cpu,
         "CPUShares": cpu,
@@ -236,10 +242,21 @@ def _limits(facts: HostFacts) -> dict[str, bool]:
     }
 
 
+_MISSING = {
+    "MemoryLimit": "memory limit",
+    "SwapLimit": "swap limit",
+    "CpuCfsQuota": "cpu cfs quota",
+    "CPUShares": "cpu shares",
+    "CPUSet": "cpuset",
+    "PidsLimit": "pids limit",
+}
+
+
 def _limit_warnings(facts: HostFacts) -> list[str]:
-    return (
-        [f"WARNING: containers run without limits, and can't be paused: {facts.limits_problem}"] if facts.limits_problem else []
-    )
+    if facts.limits_problem:
+        return [f"WARNING: containers run without limits, and can't be paused: {facts.limits_problem}"]
+    limits = _limits(facts)
+    return [f"WARNING: No {words} support" for name, words in _MISSING.items() if not limits[name]]
 
 
 def _registry_config(settings: SystemSettings) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -14,6 +13,7 @@ from kitepy.engine.model.errors import Conflict, InvalidParameter, NotFound
 from kitepy.engine.model.filters import Filters
 from kitepy.engine.model.launch import OverlayRoot
 from kitepy.engine.model.timestamps import format_time, parse_time
+from kitepy.engine.storage.directory_sizes import directory_size
 from kitepy.engine.volume.store import Volume, VolumeStore
 
 ANONYMOUS_LABEL = "com.docker.volume.anonymous"
@@ -107,6 +107,16 @@ class VolumeService:
         ]
         return {"Volumes": volumes, "Warnings": None}
 
+    async def usage(self) -> Sequence[dict[str, Any]]:
+        """The Volume documents with what each takes on the disk and how many containers refer to it."""
+        volumes = self._store.all()
+        paths = [self._store.path(volume.name) for volume in volumes]
+        sizes = await asyncio.to_thread(lambda: [directory_size(path) for path in paths])
+        return [
+            {**self._document(volume), "UsageData": {"Size": size, "RefCount": len(self._references(volume.name))}}
+            for volume, size in zip(volumes, sizes, strict=True)
+        ]
+
     async def inspect(self, name: str) -> dict[str, Any]:
         """The Volume document."""
         return self._document(self._store.get(name))
@@ -140,7 +150,7 @@ class VolumeService:
                 or self._references(volume.name)
             ):
                 continue
-            size = await asyncio.to_thread(_size_of, self._store.path(volume.name))
+            size = await asyncio.to_thread(directory_size, self._store.path(volume.name))
             if self._references(volume.name):
                 continue  # somebody began to use it meanwhile
             await self._remove(volume.name)
@@ -163,16 +173,3 @@ class VolumeService:
             "Options": dict(volume.options) or None,
             "Scope": "local",
         }
-
-
-def _size_of(directory: Path) -> int:
-    total = 0
-    pending = [str(directory)]
-    while pending:
-        with os.scandir(pending.pop()) as entries:
-            for entry in entries:
-                if entry.is_dir(follow_symlinks=False):
-                    pending.append(entry.path)
-                elif entry.is_file(follow_symlinks=False):
-                    total += entry.stat(follow_symlinks=False).st_size
-    return total

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from typing import Any
 
 from aiohttp import web
 
 from kitepy.engine.model.errors import Unsupported
-from kitepy.engine.model.filters import Filters
 from kitepy.engine.server.call import Call, ClientLeft, Route
 from kitepy.engine.server.errors import BadRequest
 from kitepy.engine.server.responses import headers, json_response, stream_lines
@@ -62,24 +59,7 @@ async def disk_usage(call: Call) -> web.Response:
     for kind in wanted:
         if kind not in _DISK_USAGE_TYPES:
             raise BadRequest(f"unknown object type: {kind}")
-    every = Filters()
-    answer: dict[str, Any] = {}
-    if "image" in wanted:
-        images = await call.images.list(all=False, filters=every, shared_size=True, digests=True)
-        answer["LayersSize"] = _total_size(images)
-        answer["Images"] = images
-    if "container" in wanted:
-        answer["Containers"] = await call.containers.list(all=True, limit=None, size=True, filters=every)
-    if "volume" in wanted:
-        answer["Volumes"] = (await call.volumes.list(every)).get("Volumes") or []
-    if "build-cache" in wanted:
-        answer["BuildCache"] = await call.builds.cache_records()
-    return json_response(answer)
-
-
-def _total_size(images: Sequence[dict[str, Any]]) -> int:
-    """An upper bound until layers can be counted once: the sum without what an image shares with others."""
-    return sum(int(image.get("Size", 0)) - max(0, int(image.get("SharedSize", 0))) for image in images)
+    return json_response(await call.disk_usage.document(wanted))
 
 
 ROUTES = (

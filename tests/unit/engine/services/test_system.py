@@ -24,7 +24,7 @@ def _facts(**changes: object) -> HostFacts:
         "cpus": 2,
         "memory_bytes": 1024,
         "cgroup_version": 2,
-        "controllers": frozenset({"cpu", "memory", "pids"}),
+        "controllers": frozenset({"cpu", "cpuset", "memory", "pids"}),
         "swap_accounting": True,
         "ipv4_forwarding": True,
         "file_system": "extfs",
@@ -48,6 +48,8 @@ def test_numbers_and_warnings_are_asked_for_each_time() -> None:
 def test_limits_follow_the_controllers() -> None:
     info = SystemInfo(_facts(controllers=frozenset({"memory"})), SystemSettings("id", Path("/d")), SystemSources(), {}).info()
     assert (info["MemoryLimit"], info["CPUShares"], info["PidsLimit"], info["OomKillDisable"]) == (True, False, False, False)
+    assert "WARNING: No cpu shares support" in info["Warnings"]
+    assert not [text for text in info["Warnings"] if "memory" in text]
 
 
 def test_proxy_credentials_are_hidden() -> None:
@@ -55,6 +57,13 @@ def test_proxy_credentials_are_hidden() -> None:
     info = SystemInfo(_facts(), SystemSettings("id", Path("/d")), SystemSources(), environ).info()
     assert info["HttpsProxy"] == "http://xxxxx:xxxxx@proxy:1"
     assert info["NoProxy"] == "localhost"
+
+
+def test_proxy_credentials_without_a_password_or_with_an_odd_one_are_hidden_too() -> None:
+    environ = {"HTTP_PROXY": "http://token@proxy:1", "HTTPS_PROXY": "http://me:se@cr:et@proxy:1/"}
+    info = SystemInfo(_facts(), SystemSettings("id", Path("/d")), SystemSources(), environ).info()
+    assert info["HttpProxy"] == "http://xxxxx:xxxxx@proxy:1"
+    assert info["HttpsProxy"] == "http://xxxxx:xxxxx@proxy:1/"
 
 
 def test_version_speaks_dockers_words() -> None:
