@@ -12,10 +12,13 @@ import subprocess
 import sys
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
+from pathlib import Path
 
 from kitepy import __version__
 from kitepy.engine.builder.changes import apply_changes
 from kitepy.engine.config import EngineConfig
+from kitepy.engine.distribution.client import RegistryClient
+from kitepy.engine.distribution.endpoints import InsecureRegistries
 from kitepy.engine.kernel import apparmor, cgroups
 from kitepy.engine.kernel.capabilities import last_capability, own_permitted
 from kitepy.engine.kernel.cgroups_none import NoCgroups
@@ -58,6 +61,7 @@ from kitepy.engine.services.host_facts import read_host_facts
 from kitepy.engine.services.host_network import HostNetwork
 from kitepy.engine.services.images import ImageService
 from kitepy.engine.services.networks import NetworkService
+from kitepy.engine.services.registries import Registries
 from kitepy.engine.services.remapping import Remapping
 from kitepy.engine.services.seccomp_profiles import SeccompProfiles
 from kitepy.engine.services.security_options import SecurityDefaults
@@ -389,6 +393,13 @@ async def _compose(
         events=events,
         containers=containers,
         observer=observer,
+        registries=Registries(
+            RegistryClient(
+                user_agent=f"Kitepy/{__version__}",
+                insecure=InsecureRegistries(config.insecure_registries),
+                certificates=_certificates_directory(session),
+            )
+        ),
         disk_usage=DiskUsage(index=index, listing=containers.listing, images=images, volumes=volumes, builds=builds),
         execs=execs,
         images=images,
@@ -416,6 +427,13 @@ def _remapping(config: EngineConfig, launcher: LauncherHandle, stack: AsyncExitS
     networks = UserNetworks(launcher.fd, *mapping)
     stack.callback(networks.close)
     return Remapping(*mapping, networks)
+
+
+def _certificates_directory(session: RootlessSession | None) -> Path:
+    """Where the certificates of registries lie, by host, as dockerd has it."""
+    if session is None:
+        return Path("/etc/docker/certs.d")
+    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "docker/certs.d"
 
 
 def _apparmor_profile() -> str:

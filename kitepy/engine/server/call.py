@@ -28,6 +28,7 @@ from kitepy.engine.services.ports import (
     ExecService,
     ImageService,
     NetworkService,
+    RegistryService,
     SystemService,
     VolumeService,
 )
@@ -50,6 +51,7 @@ class Services:
     networks: NetworkService | None = None
     observer: ContainerObserver | None = None
     disk_usage: DiskUsageService | None = None
+    registries: RegistryService | None = None
     archives: ContainerArchives | None = None
 
 
@@ -161,6 +163,10 @@ class Call:
     @property
     def disk_usage(self) -> DiskUsageService:
         return _present(self._services.disk_usage, "a view of the disk")
+
+    @property
+    def registries(self) -> RegistryService:
+        return _present(self._services.registries, "registries")
 
     @property
     def execs(self) -> ExecService:

@@ -17,6 +17,7 @@ from kitepy.engine.model.container_config import (
     ExecStartBody,
 )
 from kitepy.engine.model.filters import Filters
+from kitepy.engine.model.registry import AuthConfigBody
 
 
 @dataclass(frozen=True)
@@ -186,6 +187,13 @@ class DiskUsageService(Protocol):
 
     async def document(self, kinds: Collection[str]) -> dict[str, Any]:
         """SystemDataUsageResponse with some of ``image``, ``container``, ``volume`` and ``build-cache``."""
+
+
+class RegistryService(Protocol):
+    """Image registries, on behalf of a user."""
+
+    async def log_in(self, body: AuthConfigBody) -> dict[str, Any]:
+        """Whether a registry accepts credentials: Status and IdentityToken; raises Unauthorized when it does not."""
 
 
 class EventStream(Protocol):

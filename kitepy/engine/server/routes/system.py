@@ -6,7 +6,7 @@ import time
 
 from aiohttp import web
 
-from kitepy.engine.model.errors import Unsupported
+from kitepy.engine.model.registry import AuthConfigBody
 from kitepy.engine.server.call import Call, ClientLeft, Route
 from kitepy.engine.server.errors import BadRequest
 from kitepy.engine.server.responses import headers, json_response, stream_lines
@@ -48,9 +48,9 @@ async def events(call: Call) -> web.StreamResponse:
     return await stream_lines(call, call.events.subscribe(call.query.filters(), since_ns, until_ns))
 
 
-async def auth(_call: Call) -> web.Response:
+async def auth(call: Call) -> web.Response:
     """POST /auth."""
-    raise Unsupported("this engine can't log in to image registries yet")
+    return json_response(await call.registries.log_in(await call.body(AuthConfigBody)))
 
 
 async def disk_usage(call: Call) -> web.Response:
