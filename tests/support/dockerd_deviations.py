@@ -36,6 +36,7 @@ STATUSES: dict[Operation, set[int]] = {
     ("POST", "/volumes/prune"): {409},
     ("POST", "/networks/prune"): {409},
     ("POST", "/volumes/create"): {404, 409},
+    ("POST", "/auth"): {400},  # an address that is none
 }
 """What dockerd answers besides the documented statuses."""
 
@@ -52,7 +53,7 @@ KITEPY_STATUSES: dict[Operation, set[int]] = {
     ("POST", "/images/{name}/push"): {501},
     ("GET", "/images/search"): {501},
     ("GET", "/distribution/{name}/json"): {501},
-    ("POST", "/auth"): {501},
+    ("GET", "/containers/{id}/top"): {400, 501},  # options that ps refuses are a mistake of the client; there may be no ps
     ("POST", "/networks/create"): {409, 501},
     ("POST", "/networks/{id}/connect"): {501},
     ("POST", "/networks/{id}/disconnect"): {501},
@@ -121,6 +122,7 @@ NULLS: frozenset[str] = frozenset(
         "GenericResources",
         "GET /containers/{id}/changes 200",
         "GET /exec/{id}/json 200.ExitCode",
+        *(f"GET /system/df 200.{name}" for name in ("Images", "Containers", "Volumes", "BuildCache")),
         "IPAM.Config",
         "IPAM.Options",
         "ImageSummary.Labels",

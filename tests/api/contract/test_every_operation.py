@@ -112,7 +112,7 @@ WELL: dict[str, Ask] = {
     "DELETE /images/{name}": Ask("/images/kitepy-contract:removable", 200),
     "GET /images/search": Ask("/images/search?term=x", 501, refusal=NO_REGISTRY, docker_status=500),
     "POST /images/prune": Ask(f"/images/prune?{_FILTERS}", 200),
-    "POST /auth": Ask("/auth", 501, {"serveraddress": "localhost:1"}, refusal=NO_REGISTRY, docker_status=500),
+    "POST /auth": Ask("/auth", 500, {"serveraddress": "localhost:1"}, refusal=NO_REGISTRY),
     "GET /info": Ask("/info", 200),
     "GET /version": Ask("/version", 200),
     "GET /_ping": Ask("/_ping", 200),
