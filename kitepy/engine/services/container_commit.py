@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -32,6 +33,8 @@ from kitepy.engine.services.container_stops import ContainerStops
 from kitepy.engine.services.images import ImageService
 from kitepy.engine.services.ports import CommitOptions
 from kitepy.engine.storage.layers import LayerStore
+
+log = logging.getLogger(__name__)
 
 
 class ContainerCommit:
@@ -87,17 +90,16 @@ class ContainerCommit:
         except (Conflict, NotFound):
             return  # it ended, or somebody else was faster
 
-    async def _pause(self, record: ContainerRecord, wanted: bool | None) -> None:
-        if wanted is False or record.state.status is not ContainerStatus.RUNNING:
+    async def _pause(self, record: ContainerRecord, wanted: bool) -> None:
+        if not wanted or record.state.status is not ContainerStatus.RUNNING:
             return
         try:
             await self._stops.set_paused(record, paused=True)
         except Conflict:
             return  # it has just ended, or been paused
-        except Unsupported:
-            # Where nothing can be frozen, only those who insist are refused.
-            if wanted:
-                raise
+        except Unsupported as error:
+            # Clients ask for it without being asked by their users; an image is worth more than a refusal.
+            log.warning("container %s goes on working while it becomes an image: %s", record.name, error)
             return
         self._paused.add(record.id)
 

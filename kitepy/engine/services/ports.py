@@ -123,8 +123,8 @@ class CommitOptions:
     tag: str = ""
     comment: str = ""
     author: str = ""
-    pause: bool | None = None
-    """None pauses the container where that is possible."""
+    pause: bool = True
+    """Let the container stand still meanwhile, where the engine can."""
     changes: Sequence[str] = ()
 
 

@@ -38,20 +38,16 @@ def pack_path(context: JobContext, params: dict[str, Any]) -> dict[str, Any]:
     """Write a path to the pipe as a tar; ``stat`` is reported before the first byte. params: as for ``stat_path``."""
     _enter(params, context.fds[1] if len(context.fds) > 1 else None)
     path = keep_ending(clean(params["path"]), params["path"])
-    with _explained(params):
+    with _explained(params), _until_reader_leaves():
         found = describe(path)
-    context.progress({"stat": found})
-    with _until_reader_leaves():
+        if is_directory(found):
+            # From here on it is this directory, whatever its name comes to stand for.
+            os.chdir(path)
+        context.progress({"stat": found})
         if is_directory(found):
             prefix = os.fsencode(base_name(path).rstrip("/") + "/")
             pack_directory(
-                _writer(context.fds[0]),
-                os.fsencode(path),
-                prefix=prefix,
-                include_root=True,
-                overlay=False,
-                digest=False,
-                live=True,
+                _writer(context.fds[0]), b".", prefix=prefix, include_root=True, overlay=False, digest=False, live=True
             )
         else:
             directory, name = posixpath.split(path)

@@ -68,7 +68,7 @@ async def commit(call: Call) -> web.Response:
         tag=query.text("tag"),
         comment=query.text("comment"),
         author=query.text("author"),
-        pause=query.flag("pause") if query.text("pause") else None,
+        pause=query.flag("pause") or not query.text("pause"),
         changes=query.all("changes"),
     )
     container = query.text("container")
