@@ -10,6 +10,7 @@ from enum import Enum
 
 from kitepy.engine.model.container_config import ContainerConfig, HostConfig
 from kitepy.engine.model.errors import Conflict
+from kitepy.engine.model.health import Health
 from kitepy.engine.model.network import Endpoint
 
 
@@ -58,6 +59,8 @@ class ContainerState:
     started_at_ns: int = 0
     finished_at_ns: int = 0
     restart_count: int = 0
+    health: Health | None = None
+    """What the checks of the last run found; while it runs, those who check know."""
     stopped_by_user: bool = False
     """Set by stop and kill: ``unless-stopped`` honours it over an engine restart, ``always`` until the engine restarts."""
 

@@ -98,6 +98,7 @@ class ContainerAdoption:
                 record.host_config.restart_policy,
                 was_running=state.finished_at_ns > 0,
                 exit_code=state.exit_code,
+                restarts=state.restart_count,
                 stopped_by_user=state.stopped_by_user,
             ):
                 self._runs.spawn(self._runs.start(record.id), f"start of {short_id(record.id)}")

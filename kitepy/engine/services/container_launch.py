@@ -292,7 +292,7 @@ def _namespace_paths(record: ContainerRecord, pid_of: PidOf) -> dict[str, str]:
     """Namespaces of other containers that this one joins."""
     mode = record.host_config.pid_mode
     if mode.startswith("container:"):
-        return {"pid": f"/proc/{pid_of(mode.removeprefix('container:'), 'pid namespace')}/ns/pid"}
+        return {"pid": f"/proc/{pid_of(mode.removeprefix('container:'), 'PID')}/ns/pid"}
     return {}
 
 

@@ -247,10 +247,14 @@ class ContainerRuns:
 
     def pid_of(self, ref: str, purpose: str) -> int:
         """Process 1 of another container whose namespace is to be shared."""
-        other = self._index.resolve(ref)
+        try:
+            other = self._index.resolve(ref)
+        except NotFound as error:  # not the one that the request is about
+            raise Conflict(f"joining {purpose} namespace of container: {error}") from error
         running = self._live[other.id].running
         if running is None:
-            raise Conflict(f"cannot join {purpose} of a non running container: {other.id}")
+            state = f"container {other.name} is {other.state.status.value}"
+            raise Conflict(f"cannot join {purpose} namespace of a non running container: {state}")
         return running.pid
 
     # --- exit ---
@@ -260,7 +264,6 @@ class ContainerRuns:
 
         async def until_exit() -> None:
             status = await asyncio.shield(running.exited)
-            self.health.end(container_id)
             await self.exited(container_id, running, status)
 
         self.spawn(until_exit(), f"exit of {short_id(container_id)}")
@@ -291,6 +294,7 @@ class ContainerRuns:
 
     async def record_exit(self, container_id: str, live: Live, status: ExitStatus) -> None:
         """Process 1 is gone: release what it held, tell everybody, and decide what comes next."""
+        self.health.end(container_id)
         record = self.require(container_id)
         ran_s = max(0.0, (status.finished_at_ns - record.state.started_at_ns) / 1e9)
         decision = after_exit(
@@ -316,6 +320,7 @@ class ContainerRuns:
             error=error,
             restart_count=record.state.restart_count + (decision.delay_s is not None),
             stopped_by_user=live.stopped_by_user,
+            health=self.health.state(container_id),
         )
         record = replace(record, state=state, endpoint=None)
         self._index.save(record)

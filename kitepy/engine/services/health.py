@@ -54,17 +54,21 @@ class HealthChecks:
 
     def state(self, container_id: str) -> Health | None:
         """The health as of now, or as of the end of the last run; None without a check."""
-        return self._health.get(container_id)
+        if (health := self._health.get(container_id)) is not None:
+            return health
+        record = self._record_of(container_id)
+        return record.state.health if record is not None else None
 
     def begin(self, record: ContainerRecord, running: RunningContainer) -> None:
         """Watch a container that has just started; does nothing when it has no check. The log of its last run is kept."""
         self.end(record.id)
+        before = self.state(record.id)
         config = record.config.healthcheck
         argv = probe_command(config, record.config.shell)
         if config is None or argv is None:
             self._health.pop(record.id, None)
             return
-        self._health[record.id] = Health(log=self._health.get(record.id, Health()).log)
+        self._health[record.id] = Health(log=before.log if before is not None else ())
         self._checks[record.id] = _Check(running, config, argv)
         self.resume(record.id)
 

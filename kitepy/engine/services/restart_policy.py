@@ -47,10 +47,11 @@ def after_exit(
     return RestartDecision(delay, attempts + 1)
 
 
-def at_engine_start(policy: RestartPolicy, *, was_running: bool, exit_code: int, stopped_by_user: bool) -> bool:
+def at_engine_start(policy: RestartPolicy, *, was_running: bool, exit_code: int, restarts: int, stopped_by_user: bool) -> bool:
     """Whether a container that isn't running is to be started when the engine comes up."""
     if policy.name == "always":
         return True
     if policy.name == "unless-stopped":
         return not stopped_by_user
-    return policy.name == "on-failure" and was_running and exit_code != 0
+    tries_left = policy.maximum_retry_count == 0 or restarts < policy.maximum_retry_count
+    return policy.name == "on-failure" and was_running and exit_code != 0 and tries_left

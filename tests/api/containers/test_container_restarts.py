@@ -144,6 +144,24 @@ def test_policies_over_an_engines_stop_and_start(
 
 
 @pytest.mark.usefixtures("engine")  # marks it as one for root
+def test_an_engines_start_remembers_tries_and_health(
+    own_engine: EngineUnderTest, own_client: docker.DockerClient, until: Any
+) -> None:
+    policy = {"Name": "on-failure", "MaximumRetryCount": 1}
+    tried = own_client.containers.run("busybox", ["sh", "-c", "exit 3"], detach=True, restart_policy=policy, network_mode="none")
+    check = {"test": ["CMD", "echo", "fine"], "interval": 100_000_000}
+    checked = own_client.containers.run("busybox", ["sleep", "60"], detach=True, healthcheck=check, network_mode="none")
+    until(lambda: _attrs(tried)["State"]["Status"] == "exited" and tried.attrs["RestartCount"] == 1)
+    until(lambda: _attrs(checked)["State"]["Health"]["Status"] == "healthy")
+    checked.kill()
+    before = tried.attrs["State"], _attrs(checked)["State"]
+    own_engine.stop()
+    own_engine.start()
+    assert (_attrs(tried)["State"], _attrs(checked)["State"]) == before
+    assert before[1]["Health"]["Log"][0]["Output"] == "fine\n"
+
+
+@pytest.mark.usefixtures("engine")  # marks it as one for root
 def test_after_a_crash_of_the_engine_nothing_is_lost(
     own_engine: EngineUnderTest, own_client: docker.DockerClient, until: Any
 ) -> None:

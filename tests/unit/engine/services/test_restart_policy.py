@@ -108,4 +108,10 @@ def test_ten_seconds_of_running_start_the_delays_over() -> None:
 def test_the_engines_start_honours_the_policy(
     policy: RestartPolicy, was_running: bool, code: int, stopped: bool, starts: bool
 ) -> None:
-    assert at_engine_start(policy, was_running=was_running, exit_code=code, stopped_by_user=stopped) is starts
+    assert at_engine_start(policy, was_running=was_running, exit_code=code, restarts=1, stopped_by_user=stopped) is starts
+
+
+def test_the_engines_start_gives_no_more_tries_than_are_left() -> None:
+    policy = RestartPolicy(name="on-failure", maximum_retry_count=2)
+    for restarts, starts in ((1, True), (2, False)):
+        assert at_engine_start(policy, was_running=True, exit_code=1, restarts=restarts, stopped_by_user=False) is starts
