@@ -157,6 +157,12 @@ def test_the_signal_of_a_stop_can_be_chosen(api: Any, run: Any, until: Any, sign
     assert _state(container)["ExitCode"] == 9
 
 
+def test_old_clients_can_not_choose_it(api: Any, run: Any, until: Any) -> None:
+    container = _ready(run(ENDS), until)
+    assert api("POST", f"/containers/{container.id}/stop?signal=HUP", version="1.41").status == 204
+    assert _state(container)["ExitCode"] == 7
+
+
 @pytest.mark.kitepy  # Docker answers 500.
 @pytest.mark.parametrize("query", ["signal=LOUD", "t=abc", "t=1.5", "t=99999999999999999999"])
 @pytest.mark.parametrize("action", ["stop", "restart"])

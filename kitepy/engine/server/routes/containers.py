@@ -29,6 +29,7 @@ logger = logging.getLogger(__name__)
 
 _EMPTY_BODY = 7
 """Bytes of a body that can't say anything, by dockerd's measure."""
+_FIRST_WITH_SIGNAL = ApiVersion(1, 42)
 _FIRST_WITH_CONDITIONS = ApiVersion(1, 30)
 _WAIT_CONDITIONS = ("not-running", "next-exit", "removed")
 
@@ -70,13 +71,17 @@ async def start(call: Call) -> web.Response:
 
 async def stop(call: Call) -> web.Response:
     """POST /containers/{id}/stop."""
-    await call.containers.stop(call.argument, call.query.integer("t"), call.query.optional("signal"))
+    await call.containers.stop(call.argument, call.query.integer("t"), _ending_signal(call))
     return empty_response()
+
+
+def _ending_signal(call: Call) -> str | None:
+    return call.query.optional("signal") if call.version >= _FIRST_WITH_SIGNAL else None
 
 
 async def restart(call: Call) -> web.Response:
     """POST /containers/{id}/restart."""
-    await call.containers.restart(call.argument, call.query.integer("t"), call.query.optional("signal"))
+    await call.containers.restart(call.argument, call.query.integer("t"), _ending_signal(call))
     return empty_response()
 
 
