@@ -161,7 +161,7 @@ class Lab:
                 f"containers/{container_id}/work",
                 volatile=True,
             ),
-            "log": LogTarget(log, data / "log.json"),
+            "log": LogTarget(data / "log.json" if log != "none" else None),
             "seccomp_program": default_seccomp() if seccomp is None else seccomp,
             "open_stdin": stdin,
         }

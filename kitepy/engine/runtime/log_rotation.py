@@ -1,4 +1,4 @@
-"""The older files of a container's log: shifted when the live one is full, and compressed bit by bit; writing is left to ``logfile``.
+"""The older files of a log: shifted when the live one is full, and compressed bit by bit; writing is left to ``logfile``.
 
 A monitor has one thread and may not fork for this (its children would be born inside the container), so it compresses a piece
 at a time whenever it has nothing else to do. A crash leaves a rotated file uncompressed: readers take either.
@@ -15,6 +15,7 @@ from collections.abc import Iterator
 
 COMPRESSED = ".gz"
 _PIECE = 128 * 1024
+_QUICK = 2 * 1024 * 1024
 
 
 class RotatedFiles:
@@ -26,6 +27,8 @@ class RotatedFiles:
         self._compress = compress
         self._stamp_ns = 0
         self._work: Iterator[None] | None = None
+        if compress and os.path.exists(f"{path}.1"):  # the monitor before didn't get that far
+            self._work = _compressed(f"{path}.1")
 
     @property
     def compressing(self) -> bool:
@@ -59,6 +62,16 @@ class RotatedFiles:
             next(self._work)
         except (StopIteration, OSError):
             self._work = None
+
+    def leave_off(self) -> None:
+        """Finish what is quickly done; leave the rest to the container's next monitor, which may come at once."""
+        try:
+            quick = self._work is not None and os.stat(f"{self._path}.1").st_size <= _QUICK
+        except OSError:
+            quick = False
+        while quick and self._work is not None:
+            self.compress_some()
+        self._work = None
 
 
 def _compressed(path: str) -> Iterator[None]:

@@ -159,9 +159,10 @@ class JsonFileLog:
             self._write_runs(stream, [(rest, True)], time.time_ns())
 
     def close(self) -> None:
-        """Finish both streams and close the file; ``work_on`` may still have something to do."""
+        """Finish both streams and close the file."""
         self.finish(STDOUT)
         self.finish(STDERR)
+        self._files.leave_off()
         os.close(self._fd)
 
     def _write_runs(self, stream: str, runs: list[tuple[bytes, bool]], now_ns: int) -> None:

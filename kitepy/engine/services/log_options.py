@@ -1,7 +1,8 @@
 """Log drivers and their options, as ``--log-driver`` and ``--log-opt`` give them; pure.
 
-``json-file`` and ``local`` keep the output in files of one form; ``local`` has bounds by default and its files are the engine's own
-business. The modes ``blocking`` and ``non-blocking`` are the same here: a monitor hands lines to the kernel and waits for no disk.
+``json-file`` and ``local`` keep the output in files of one form; ``local`` has bounds by default, and its files are the engine's
+own business. The modes ``blocking`` and ``non-blocking`` are the same here: a monitor leaves lines to the kernel and waits for
+no disk.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import socket
@@ -64,16 +65,24 @@ class RawApi:
             connection.close()
 
     def hijack(
-        self, target: str, document: Any = None, *, upgrade: bool = True, version: str = "1.51", early: bytes = b""
+        self,
+        target: str,
+        document: Any = None,
+        *,
+        method: str = "POST",
+        upgrade: bool = True,
+        version: str = "1.51",
+        early: bytes = b"",
+        timeout_s: float = 20,
     ) -> Hijacked:
-        """POST that turns into a raw stream; ``early`` is sent with the request."""
+        """A request that turns into a raw stream; ``early`` is sent with it."""
         connection = socket.socket(socket.AF_UNIX)
-        connection.settimeout(20)
+        connection.settimeout(timeout_s)
         connection.connect(str(self.path))
         body = b"" if document is None else json.dumps(document).encode()
         wish = "Connection: Upgrade\r\nUpgrade: tcp\r\n" if upgrade else ""
         connection.sendall(
-            f"POST /v{version}{target} HTTP/1.1\r\nHost: x\r\n{wish}"
+            f"{method} /v{version}{target} HTTP/1.1\r\nHost: x\r\n{wish}"
             f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode()
             + body
             + early
@@ -104,6 +113,14 @@ class Hijacked:
 
     def read_all(self) -> bytes:
         return b"".join(iter(lambda: self._stream.read(65536), b""))
+
+    def read_what_comes(self) -> bytes:
+        """All that comes until the time is up or the stream ends."""
+        data = b""
+        with contextlib.suppress(TimeoutError):
+            while piece := self._stream.read(65536):
+                data += piece
+        return data
 
     def read_until(self, wanted: bytes) -> bytes:
         data = b""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import Any
 
@@ -159,6 +160,36 @@ def test_an_ended_container_has_its_log(api: Any, run: Any) -> None:
     container.wait()
     with api.hijack(f"/containers/{container.id}/attach?logs=1&stdout=1") as stream:
         assert stream.read_frames()[1] == b"said\n"
+
+
+@pytest.mark.kitepy  # dockerd loses what is written between reading the log and attaching
+def test_nothing_is_missing_or_twice_between_the_log_and_the_stream(api: Any, run: Any) -> None:
+    container = run("i=0; while [ ! -e /stop ]; do echo $i; i=$((i+1)); done; printf end")
+    with contextlib.ExitStack() as attached:
+        target = f"/containers/{container.id}/attach?logs=1&stream=1&stdout=1"
+        streams = [attached.enter_context(api.hijack(target)) for _ in range(5)]
+        container.exec_run(["touch", "/stop"])
+        outputs = [stream.read_frames()[1].splitlines() for stream in streams]
+    count = len(outputs[0]) - 1
+    assert count > 100
+    for output in outputs:
+        assert output == [*(b"%d" % number for number in range(count)), b"end"]
+
+
+@pytest.mark.kitepy
+def test_an_unfinished_line_is_part_of_what_was_written_before(api: Any, run: Any, until: Any) -> None:
+    container = run("printf 'prompt> '; read x; echo got:$x; sleep 60", stdin_open=True, tty=True)
+    target = f"/containers/{container.id}/attach?logs=1&stream=1&stdin=1&stdout=1"
+
+    def shown() -> bytes:
+        with api.hijack(target, timeout_s=0.3) as early:
+            return bytes(early.read_what_comes())
+
+    until(lambda: shown() == b"prompt> ")
+    with api.hijack(target) as stream:
+        assert stream.read_until(b"> ") == b"prompt> "
+        stream.send(b"x\n")
+        assert stream.read_until(b"got:x").startswith(b"x\r\ngot:x")
 
 
 # --- input ---

@@ -311,7 +311,7 @@ def test_an_unwritable_log_fails_the_start(lab: Lab) -> None:
     async def test() -> None:
         request = lab.request(make_document(["true"]))
         with pytest.raises(SystemFailure, match="nonesuch"):
-            await lab.start(replace(request, log=LogTarget("json-file", lab.base / "nonesuch" / "log")))
+            await lab.start(replace(request, log=LogTarget(lab.base / "nonesuch" / "log")))
 
     lab.run(test)
 

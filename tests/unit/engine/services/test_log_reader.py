@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
+import os
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kitepy.engine.runtime.logfile import JsonFileLog
-from kitepy.engine.services.log_reader import open_log, read_log, tail_offset, time_ns
+from kitepy.engine.services.log_files import open_log, tail_offset
+from kitepy.engine.services.log_reader import read_log, time_ns
 from kitepy.engine.services.ports import LogOptions
 
 SECOND = 1_000_000_000
@@ -80,6 +83,61 @@ def test_the_tail_reaches_into_rotated_files(path: Path, tail: int) -> None:
     assert read(path, tail=tail) == [f"{number}\n" for number in range(1, 6)][5 - min(tail, 5) :]
 
 
+def compress(path: Path) -> None:
+    """As a monitor does it, sooner or later."""
+    packed = path.with_name(path.name + ".gz")
+    packed.write_bytes(gzip.compress(path.read_bytes()))
+    times = path.stat()
+    os.utime(packed, ns=(times.st_atime_ns, times.st_mtime_ns))
+    path.unlink()
+
+
+@pytest.mark.parametrize("tail", [None, 0, 1, 2, 3, 4, 5, 9])
+@pytest.mark.parametrize("packed", [(2,), (1,), (1, 2)])
+def test_rotated_files_may_be_compressed(path: Path, tail: int | None, packed: tuple[int, ...]) -> None:
+    path.with_name(path.name + ".2").write_bytes(lines(1, 2))
+    path.with_name(path.name + ".1").write_bytes(lines(3, 4))
+    path.write_bytes(lines(5))
+    for number in packed:
+        compress(path.with_name(f"{path.name}.{number}"))
+    assert read(path, tail=tail) == [f"{number}\n" for number in range(1, 6)][5 - min(5 if tail is None else tail, 5) :]
+
+
+def test_a_file_beside_its_compressed_self_is_read_once(path: Path) -> None:
+    """A monitor replaces the one by the other in two steps."""
+    rotated = path.with_name(path.name + ".1")
+    rotated.write_bytes(lines(1))
+    path.write_bytes(lines(2))
+    original = rotated.read_bytes()
+    times = rotated.stat()
+    compress(rotated)
+    rotated.write_bytes(original)
+    os.utime(rotated, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert read(path) == ["1\n", "2\n"]
+
+
+def test_a_damaged_compressed_file_hides_no_other(path: Path) -> None:
+    path.with_name(path.name + ".2.gz").write_bytes(b"not gzip at all")
+    path.with_name(path.name + ".1.gz").write_bytes(gzip.compress(lines(1))[:-9])
+    path.write_bytes(lines(2))
+    assert read(path)[-1] == "2\n"
+
+
+def test_reading_can_stop_where_the_log_once_ended(path: Path) -> None:
+    path.write_bytes(lines(1, 2))
+    end = (path.stat().st_ino, path.stat().st_size)
+    append(path, lines(3))
+
+    async def main() -> list[str]:
+        frames = [frame async for batch in read_log(path, options(), log_end=end) for frame in batch]
+        return [text.decode() for _, text in frames]
+
+    assert asyncio.run(main()) == ["1\n", "2\n"]
+    rotate(path)
+    append(path, lines(4))
+    assert asyncio.run(main()) == ["1\n", "2\n"]
+
+
 @settings(max_examples=60)
 @given(
     st.lists(st.text(alphabet="ab", max_size=60_000), max_size=6),
@@ -119,8 +177,9 @@ def test_time_stamps_have_all_their_digits(path: Path) -> None:
 
 
 def test_details_stand_before_the_text(path: Path) -> None:
-    path.write_bytes(b'{"log":"a\\n","stream":"stdout","attrs":{"x":"1"},"time":"2024-01-02T03:04:05Z"}\n' + entry("b"))
-    assert read(path, details=True) == ["x=1 a\n", " b\n"]
+    attributes = '"attrs":{"x":"1 2,=","a b":"\u00e4"}'
+    path.write_text(f'{{"log":"a\\n","stream":"stdout",{attributes},"time":"2024-01-02T03:04:05Z"}}\n' + entry("b").decode())
+    assert read(path, details=True) == ["a+b=%C3%A4,x=1+2%2C%3D a\n", " b\n"]
 
 
 @pytest.mark.parametrize(
@@ -369,6 +428,30 @@ def test_a_follower_of_a_real_log_gets_every_line_in_order(path: Path) -> None:
         ended.set_result(None)
         await follower.rest()
         assert follower.lines == [str(number) for number in range(600)]
+
+    follow(path, story)
+
+
+@pytest.mark.parametrize("files", [3, 50])
+def test_a_follower_of_a_log_that_is_compressed_gets_every_line_in_order(path: Path, files: int) -> None:
+    """Files are compressed, and gone, while the follower still has them open."""
+
+    async def story(follower: Follower, ended: asyncio.Future[None]) -> None:
+        log = JsonFileLog(str(path), max_size_bytes=2000, max_files=files, compress=True)
+        for number in range(600):
+            log.write("stdout", b"%d\n" % number)
+            if number % 3 == 0:
+                log.work_on()
+            if number % 19 == 0 or files == 3:
+                await follower.next()
+        while log.busy:
+            log.work_on()
+        log.close()
+        ended.set_result(None)
+        await follower.rest()
+        assert follower.lines == [str(number) for number in range(600)]
+        assert not path.with_name(path.name + ".1").exists()
+        assert path.with_name(path.name + ".2.gz").exists()
 
     follow(path, story)
 
