@@ -60,6 +60,8 @@ class Live:
     """How many stops wait for the exit."""
     restarting: bool = False
     """The API's restart is between stop and start: neither policy nor ``--rm`` may act on the exit."""
+    restart_over: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when the API's last restart came to an end."""
 
 
 @dataclass
@@ -364,10 +366,22 @@ class ContainerRuns:
         """While this lasts, the container's exit is part of a restart."""
         live = self._live[container_id]
         live.restarting = True
+        live.restart_over = over = asyncio.Event()
         try:
             yield
         finally:
             live.restarting = False
+            over.set()
+
+    async def settled(self, container_id: str) -> None:
+        """Wait while the API's restart has ended a container and not started it again yet.
+
+        Docker holds the container's lock then. Compose relies on that: it looks at a container after the event ``die``, and goes
+        on following its logs only if it finds it running.
+        """
+        live = self._live[container_id]
+        while live.restarting and (record := self._index.get(container_id)) and record.state.status is ContainerStatus.EXITED:
+            await live.restart_over.wait()
 
     async def close(self) -> None:
         """Let go of everything; what runs goes on."""

@@ -6,6 +6,7 @@ from aiohttp import web
 
 from kitepy.engine.model.errors import Unsupported
 from kitepy.engine.model.reference import parse_reference
+from kitepy.engine.server import older_versions
 from kitepy.engine.server.call import Call, ClientLeft, Route
 from kitepy.engine.server.errors import BadRequest
 from kitepy.engine.server.responses import TAR, empty_response, json_response, stream_bytes, stream_progress
@@ -17,7 +18,7 @@ async def list_images(call: Call) -> web.Response:
     """GET /images/json."""
     query = call.query
     found = await call.images.list(query.flag("all"), query.filters(), query.flag("shared-size"), query.flag("digests"))
-    return json_response(found)
+    return json_response([older_versions.image_summary(document, call.version) for document in found])
 
 
 async def create(call: Call) -> web.StreamResponse:
@@ -65,7 +66,7 @@ async def save(call: Call) -> web.StreamResponse:
 
 async def inspect(call: Call) -> web.Response:
     """GET /images/{name}/json."""
-    return json_response(await call.images.inspect(call.argument))
+    return json_response(older_versions.image_inspection(await call.images.inspect(call.argument), call.version))
 
 
 async def history(call: Call) -> web.Response:
