@@ -15,7 +15,7 @@
 #   KITEPY_DEBIAN_MIRROR=…            Debian's archive (default: the one that apt uses on this machine, else deb.debian.org)
 set -eu
 
-recipe=1 # One more when what is fetched changes: older folders are then made anew.
+recipe=2 # One more when what is fetched changes: older folders are then made anew.
 folder=${KITEPY_CLIENTS:-${XDG_CACHE_HOME:-$HOME/.cache}/kitepy/clients}
 keyring=${KITEPY_DEBIAN_KEYRING:-/usr/share/keyrings/debian-archive-keyring.gpg}
 
@@ -102,6 +102,9 @@ for program in now/docker old/docker; do
     "$work/tree/$program" --version >/dev/null || die "$program does not run on this machine."
 done
 "$work/tree/now/cli-plugins/docker-compose" version >/dev/null || die "compose 2 does not run on this machine."
+# Compiled once, or each start would compile anew.
+PYTHONHOME="$work/tree/old/usr" "$work/tree/old/usr/bin/python3.11" -m compileall -q --invalidation-mode unchecked-hash \
+    -s "$work/tree" "$work/tree/old/usr/lib" >/dev/null 2>&1 || true
 "$work/tree/old/docker-compose" version --short >/dev/null || die "compose 1.29 does not run on this machine."
 
 { echo "recipe $recipe" && cat "$work/packages"; } >"$work/tree/versions"
