@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import pty
 import re
 import select
 import signal
+import struct
 import subprocess
+import termios
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -110,6 +113,14 @@ class Terminal:
                 raise AssertionError(f"the terminal never showed {pattern!r}; it shows:\n{self.seen}")
         self.seen = self.seen[match.end() :]
         return match
+
+    def resize(self, rows: int, columns: int) -> None:
+        """Give the terminal another size; what runs in it is told by SIGWINCH."""
+        fcntl.ioctl(self._fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+    def signal(self, number: int) -> None:
+        """Send the program a signal that no key stands for."""
+        os.kill(self._pid, number)
 
     def wait(self, timeout_s: float = 20.0) -> int:
         """Wait for the program's end and give its exit code."""
