@@ -35,7 +35,7 @@ from kitepy.engine.storage.worker import WorkerPool
 log = logging.getLogger(__name__)
 
 _MESSAGES_AHEAD = 256
-_PRUNE_FILTERS = ("until", "unused-for", "id", "parent", "type", "description", "inuse", "shared", "private")
+_PRUNE_FILTERS = ("until", "unused-for", "id", "parent", "type", "description", "inuse", "shared", "private", "label", "label!")
 _CACHE_TYPE = "regular"
 _SPOOL_BYTES = 1 << 20
 
@@ -149,11 +149,12 @@ class BuildService:
             (parse_time(text, now_ns=now_ns) for key in ("until", "unused-for") for text in filters.get(key)), default=now_ns
         )
         entries = self._cache.entries()
-        kept = set() if all else await self._image_layers()
+        of_images = await self._image_layers()
+        kept = set() if all else of_images
         left = sum(entry.record.size_bytes for entry in entries)
         doomed: list[CacheEntry] = []
         for entry in entries:
-            if entry.used_ns > until_ns or (filters.get("id") and entry.key not in filters.get("id")):
+            if entry.used_ns > until_ns or not _chosen(entry, filters, shared=entry.record.layer in of_images):
                 continue
             if not all and (entry.record.layer is None or entry.record.layer in kept):
                 continue
@@ -168,7 +169,7 @@ class BuildService:
         await self._layers.remove_marked()
         reclaimed = sum(layer.size_bytes for layer in garbage)
         self._emit("builder", "prune", "", {"reclaimed": str(reclaimed)})
-        return {"CachesDeleted": [entry.key for entry in doomed], "SpaceReclaimed": reclaimed}
+        return {"CachesDeleted": [entry.key for entry in doomed] or None, "SpaceReclaimed": reclaimed}
 
     async def cache_records(self) -> list[dict[str, Any]]:
         """The cache as ``GET /system/df`` lists it (BuildCache of the Engine API)."""
@@ -302,6 +303,18 @@ def _request(options: BuildOptions) -> BuildRequest:
             cpuset_mems=options.cpuset_mems,
             ulimits=options.ulimits,
         ),
+    )
+
+
+def _chosen(entry: CacheEntry, filters: Filters, *, shared: bool) -> bool:
+    """Whether filters of prune mean a step: none has labels or parents that are told, and none is in use."""
+    return (
+        filters.pattern("id", entry.key)
+        and filters.pattern("description", entry.record.description)
+        and filters.exact("type", _CACHE_TYPE)
+        and not any(key in filters for key in ("parent", "inuse", "label"))
+        and ("shared" not in filters or shared)
+        and ("private" not in filters or not shared)
     )
 
 

@@ -152,7 +152,7 @@ class ContainerFilter:
         try:
             return int(text)
         except ValueError:
-            raise InvalidParameter(f"invalid filter 'exited={text}': not a number") from None
+            raise InvalidParameter(f"invalid filter 'exited={text}': strconv.Atoi: parsing \"{text}\": invalid syntax") from None
 
 
 class PruneFilter:
