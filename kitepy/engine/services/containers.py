@@ -76,6 +76,7 @@ class Containers:
         self._network_ids = network_ids
         self._data_root = data_root
         self._exec_root = exec_root
+        self._graph_drivers: dict[str, dict[str, Any]] = {}
         self.listing = ContainerListing(
             index=index,
             images=images,
@@ -195,6 +196,7 @@ class Containers:
         """What a crash may interrupt; files without a record are removed at the engine's next start."""
         self._index.remove(record.id)
         self._runs.forget(record.id)
+        self._graph_drivers.pop(record.id, None)
         self._runs.spawn(self._remove_files(record.id), f"removal of the files of {record.id}")
         if volumes:
             for point in record.mounts:
@@ -248,6 +250,13 @@ class Containers:
         )
 
     def _graph_driver(self, record: ContainerRecord) -> dict[str, Any]:
+        """The same for all of a container's life, and asking for the layers' directories is most of an inspect's work."""
+        known = self._graph_drivers.get(record.id)
+        if known is None:
+            known = self._graph_drivers[record.id] = self._describe_root(record)
+        return known
+
+    def _describe_root(self, record: ContainerRecord) -> dict[str, Any]:
         root = self._launcher.root(record)
         return {
             "Name": "overlay2",
