@@ -5,6 +5,7 @@ Inside, a time is an integer: nanoseconds since the epoch, in UTC.
 
 from __future__ import annotations
 
+import functools
 import re
 from datetime import UTC, datetime, timedelta, timezone
 
@@ -33,8 +34,14 @@ def format_time(time_ns: int) -> str:
     if time_ns == 0:
         return NEVER
     seconds, fraction = divmod(time_ns, SECOND)
-    moment = datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    moment = _to_the_second(seconds)
     return f"{moment}.{fraction:09d}".rstrip("0").rstrip(".") + "Z" if fraction else f"{moment}Z"
+
+
+@functools.lru_cache(4096)
+def _to_the_second(seconds: int) -> str:
+    """Kept for a while: lists and inspects say the same times again and again."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def parse_time(text: str, *, now_ns: int) -> int:

@@ -230,15 +230,15 @@ class Containers:
         found = self._index.resolve(ref)
         await self._runs.settled(found.id)
         record = self._runs.require(found.id)
-        directory = self._launcher.directory(record.id)
+        directory = str(self._launcher.directory(record.id))
         log_driver = record.host_config.log_config.type
         return inspect_document(
             record,
             paths=Paths(
                 log=str(self._launcher.log_path(record)) if log_driver == "json-file" else "",
-                resolv_conf=str(directory / "resolv.conf"),
-                hostname=str(directory / "hostname"),
-                hosts=str(directory / "hosts"),
+                resolv_conf=f"{directory}/resolv.conf",
+                hostname=f"{directory}/hostname",
+                hosts=f"{directory}/hosts",
             ),
             network_ids=self._network_ids(),
             exec_ids=self.exec_ids(record.id),
