@@ -6,7 +6,8 @@ values here are what the specification leaves to the caller (root file system mo
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
@@ -56,16 +57,17 @@ class OverlayRoot:
 
 @dataclass(frozen=True)
 class LogTarget:
-    """Where a monitor writes the container's output.
+    """Where a monitor writes the container's output, if ``path`` says so: one JSON object a line, as dockerd writes it.
 
-    ``driver`` is ``json-file`` (one JSON object a line, as dockerd writes it) or ``none``.
-    ``max_size_bytes`` 0 means unbounded; ``max_files`` counts the live file, rotated ones get the suffix ``.1``, ``.2`` …
+    ``max_size_bytes`` 0 means unbounded; ``max_files`` counts the live file, rotated ones get the suffix ``.1``, ``.2`` …, with
+    ``compress`` followed by ``.gz``. ``attributes`` are written with each line.
     """
 
-    driver: str
     path: Path | None = None
     max_size_bytes: int = 0
     max_files: int = 1
+    compress: bool = False
+    attributes: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

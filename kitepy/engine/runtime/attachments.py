@@ -91,8 +91,11 @@ class Attachments:
     def __contains__(self, fd: int) -> bool:
         return fd in self._clients or (self._stdin is not None and fd == self._stdin.fd)
 
-    def add(self, wish: Message, fd: int) -> None:
-        """Attach a client to the streams that it wishes for; takes over the descriptor of its socket."""
+    def add(self, wish: Message, fd: int, before: list[tuple[bytes, bytes]] | None = None) -> None:
+        """Attach a client to the streams that it wishes for; takes over the descriptor of its socket.
+
+        ``before`` is output (kind, data) that comes before what is read from now on.
+        """
         channel = socket(AF_UNIX, SOCK_SEQPACKET, 0, fd)
         client = Attachment(
             channel,
@@ -104,6 +107,10 @@ class Attachments:
         )
         self._clients[client.fd] = client
         self._epoll.register(client.fd, READ)
+        for kind, data in before or ():
+            if data:
+                client.put(kind, data, time.monotonic())
+        self._watch(client)
 
     def serve(self, fd: int, mask: int) -> None:
         """Something happened on a client's socket, or the process has room for input."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import os
 import socket
 import time
@@ -24,6 +25,8 @@ from kitepy.engine.model.launch import ExitReason, ExitStatus, LaunchRequest
 from kitepy.engine.runtime import channel
 from kitepy.engine.runtime.launcher import LauncherHandle
 from kitepy.engine.runtime.streams import AttachStream, AttachWish, DescriptorStream, MonitorStream, StreamKind
+
+logger = logging.getLogger(__name__)
 
 _START_PREFIX = (
     "failed to create task for container: failed to create shim task: OCI runtime create failed: runc create failed: "
@@ -238,17 +241,25 @@ class RunningContainer:
         """Change limits (``linux.resources`` of an OCI document); what is left out stays."""
         await self._request({"op": "update", "resources": resources})
 
-    async def attach(self, *, stdin: bool, stdout: bool, stderr: bool) -> AttachStream:
-        """Connect to the process's streams; output from now on."""
+    async def attach(self, *, stdin: bool, stdout: bool, stderr: bool, replay: bool = False) -> AttachStream:
+        """Connect to the process's streams; output from now on.
+
+        With ``replay``, from where the log ended then, which is the stream's ``log_end``: the log up to there and the stream are
+        the whole output.
+        """
         ours, theirs = channel.new_pair()
+        message: packets.Message = {"op": "attach", "stdin": stdin, "stdout": stdout, "stderr": stderr, "replay": replay}
         try:
-            await self._request({"op": "attach", "stdin": stdin, "stdout": stdout, "stderr": stderr}, fds=(theirs.fileno(),))
+            reply, _ = await self._request(message, fds=(theirs.fileno(),))
         except BaseException:
             ours.close()
             raise
         finally:
             theirs.close()
-        return MonitorStream(ours)
+        stream = MonitorStream(ours)
+        if isinstance(end := reply.get("log_end"), list):
+            stream.log_end = (end[0], end[1])
+        return stream
 
     async def exec(self, request: ExecRequest) -> RunningExec:
         """Run one more process; returns when it executes its program. Raises StartFailed, Conflict, SystemFailure."""
@@ -349,6 +360,8 @@ class RunningContainer:
             elif message.get("event") == "oom":
                 self.out_of_memory = True
                 self.on_oom()
+            elif message.get("event") == "log-lost":
+                logger.warning("container %s: its log can't be written (is the disk full?), lines are lost", self.container_id)
             elif message.get("event") == "exit":
                 self._resolve(_exit_status(message))
                 return
@@ -472,10 +485,11 @@ def _launch_message(
             "flavour": overlay.flavour.value,
         },
         "log": {
-            "driver": request.log.driver,
             "path": str(request.log.path) if request.log.path is not None else None,
             "max_size_bytes": request.log.max_size_bytes,
             "max_files": request.log.max_files,
+            "compress": request.log.compress,
+            "attributes": dict(request.log.attributes),
         },
         "open_stdin": request.open_stdin,
         "stdin_once": request.stdin_once,

@@ -213,9 +213,11 @@ class _Start:
     def _open_log(self) -> JsonFileLog | NoLog:
         log = self._request["log"]
         assert isinstance(log, dict)
-        if log["driver"] == "json-file":
-            return JsonFileLog(log["path"], log["max_size_bytes"], log["max_files"])
-        return NoLog()
+        if log["path"] is None:
+            return NoLog()
+        return JsonFileLog(
+            log["path"], log["max_size_bytes"], log["max_files"], compress=log["compress"], attributes=log["attributes"]
+        )
 
     def _fork(self) -> Child:
         # Outside of the container's processes, which must not see or end it.
@@ -239,6 +241,7 @@ class Monitor:
         """``master_fd`` is the terminal's; -1: the process has pipes."""
         self._container = container
         self._log = log
+        self._told_of_losses = False
         self._epoll = select.epoll(sizehint=8)
         first = container.first
         terminal = container.plan.terminal
@@ -293,7 +296,9 @@ class Monitor:
         """The loop; returns when the container has ended and everybody has been told."""
         pidfd = self._container.first.pidfd
         while True:
-            events = self._epoll.poll(0.1 if self._outputs.held_up else -1)
+            events = self._epoll.poll(0 if self._log.busy else 0.1 if self._outputs.held_up else -1)
+            if not events and self._log.busy:
+                self._log.work_on()
             if self._outputs.held_up:
                 self._outputs.try_to_go_on()
             ended = False
@@ -313,6 +318,9 @@ class Monitor:
                 elif self._memory is not None and fd == self._memory.fd and self._memory.happened():
                     self._container.oom = True
                     self._controls.tell_all({"event": "oom"})
+            if self._log.lost_bytes and not self._told_of_losses:
+                self._told_of_losses = True
+                self._controls.tell_all({"event": "log-lost"})
             if ended:
                 self._finish()
                 return

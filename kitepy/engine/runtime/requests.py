@@ -12,11 +12,12 @@ from _socket import socket
 from kitepy.engine.kernel import tty
 from kitepy.engine.kernel.packets import Message, error_text
 from kitepy.engine.model.errors import EngineError
+from kitepy.engine.runtime import attach as streams
 from kitepy.engine.runtime.attachments import Attachments
 from kitepy.engine.runtime.container import Container
 from kitepy.engine.runtime.control import Controls
 from kitepy.engine.runtime.execs import Execs
-from kitepy.engine.runtime.logfile import JsonFileLog, NoLog
+from kitepy.engine.runtime.logfile import STDERR, STDOUT, JsonFileLog, NoLog
 from kitepy.engine.runtime.output import Outputs
 
 
@@ -60,8 +61,13 @@ class Requests:
         """Carry out one request; None when the answer comes later. Descriptors not taken over are closed."""
         operation = message.get("op")
         if operation == "attach":
-            self._attachments.add(message, fds[0])
-            return {}
+            if not message.get("replay"):
+                self._attachments.add(message, fds[0])
+                return {}
+            # What is in the log by now the client reads there; what follows it gets here, beginning with unfinished lines.
+            rest = [(kind, self._log.pending(name)) for name, kind in ((STDOUT, streams.STDOUT), (STDERR, streams.STDERR))]
+            self._attachments.add(message, fds[0], rest)
+            return {"log_end": self._log.end()}
         if operation == "exec":
             return self._execs.start(control, message, payload, fds)
         for fd in fds:

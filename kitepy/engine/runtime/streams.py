@@ -38,6 +38,9 @@ class AttachWish:
 class AttachStream(Protocol):
     """A two-way connection to a process's standard streams. One reader and one writer at a time."""
 
+    log_end: tuple[int, int] | None
+    """Where the log (inode and size of the live file) ended when the stream began; None when nobody asked."""
+
     async def read(self) -> tuple[StreamKind, bytes] | None:
         """The next piece of output (a terminal's is all STDOUT); None at the end.
 
@@ -61,6 +64,8 @@ class AttachStream(Protocol):
 
 class MonitorStream:
     """An attachment to a container's monitor."""
+
+    log_end: tuple[int, int] | None = None
 
     def __init__(self, channel: socket.socket) -> None:
         self._channel = channel
@@ -127,6 +132,8 @@ class DescriptorStream:
     ``outputs`` maps descriptors to kinds; a terminal's descriptor is the input too. ``exited`` ends reading even if a process
     that was left behind keeps a pipe open.
     """
+
+    log_end: tuple[int, int] | None = None
 
     def __init__(self, outputs: dict[int, StreamKind], stdin_fd: int, exited: asyncio.Future[ExitStatus]) -> None:
         self._outputs = outputs

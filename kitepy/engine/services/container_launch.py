@@ -17,7 +17,7 @@ from kitepy.engine.kernel.user_namespaces import own_gid_map
 from kitepy.engine.model.container import ContainerRecord, MountKind
 from kitepy.engine.model.errors import InvalidParameter
 from kitepy.engine.model.ids import short_id
-from kitepy.engine.model.launch import LaunchRequest, OverlayRoot
+from kitepy.engine.model.launch import LaunchRequest, LogTarget, OverlayRoot
 from kitepy.engine.model.network import Endpoint
 from kitepy.engine.model.oci import ChainId
 from kitepy.engine.network.bridge import BridgeNetwork
@@ -33,7 +33,7 @@ from kitepy.engine.services.container_files import (
 from kitepy.engine.services.container_request import parse_network_mode, requested_ports
 from kitepy.engine.services.devices import devices_for
 from kitepy.engine.services.host_network import HostNetwork
-from kitepy.engine.services.log_options import log_target
+from kitepy.engine.services.log_options import LoggedContainer, log_target
 from kitepy.engine.services.process_spec import Surroundings, build_spec
 from kitepy.engine.services.remapping import Remapping, check_owner
 from kitepy.engine.services.root_files import read_root_file
@@ -237,12 +237,30 @@ class ContainerLauncher:
             bundle=bundle,
             state_dir=bundle,
             rootfs=root,
-            log=log_target(record.host_config.log_config, self.log_path(record)),
+            log=self._log_target(record),
             netns_fd=netns_fd,
             seccomp_program=self.seccomp.program(host),
             open_stdin=record.config.open_stdin,
             stdin_once=record.config.stdin_once,
         )
+
+    def _log_target(self, record: ContainerRecord) -> LogTarget:
+        target = log_target(
+            record.host_config.log_config,
+            self.log_path(record),
+            LoggedContainer(
+                id=record.id,
+                name=record.name,
+                image_name=record.image_reference,
+                image_id=record.image_id,
+                command=" ".join([*(record.config.entrypoint or ()), *(record.config.cmd or ())]),
+                labels=record.config.labels or {},
+                env=record.config.env or (),
+            ),
+        )
+        if target.path is not None:
+            target.path.parent.mkdir(mode=0o700, exist_ok=True)
+        return target
 
     def _write_identity(self, record: ContainerRecord, directory: Path, hostname: str, *, own_network: bool) -> None:
         host = record.host_config

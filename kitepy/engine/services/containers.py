@@ -308,19 +308,20 @@ class Containers:
         if status is ContainerStatus.RESTARTING:
             raise Conflict(f"container {record.id} is restarting, wait until the container is running")
         live = self._runs.live(record.id)
-        replay = None
-        if options.logs and self._launcher.readable_log(record) is not None:
-            log_options = LogOptions(stdout=options.stdout, stderr=options.stderr)
-            replay = read_log(self._launcher.log_path(record), log_options)
         stdin = options.stdin and record.config.open_stdin
+        logs = options.logs and self._launcher.readable_log(record) is not None
         stream: Any = None
         if not options.stream or not (stdin or options.stdout or options.stderr):
             stream = None
         elif live.running is not None:
-            stream = await live.running.attach(stdin=stdin, stdout=options.stdout, stderr=options.stderr)
+            stream = await live.running.attach(stdin=stdin, stdout=options.stdout, stderr=options.stderr, replay=logs)
         elif status in (ContainerStatus.CREATED, ContainerStatus.EXITED):
             stream = PendingAttach(stdin, options.stdout, options.stderr, asyncio.get_running_loop().create_future())
             live.pending_attach.append(stream)
+        replay = None
+        if logs:
+            log_options = LogOptions(stdout=options.stdout, stderr=options.stderr)
+            replay = read_log(self._launcher.log_path(record), log_options, log_end=getattr(stream, "log_end", None))
         self._emit(record, "attach")
         return Session(
             record.config.tty,

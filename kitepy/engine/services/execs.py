@@ -216,6 +216,8 @@ class Execs:
 class _Conversation:
     """The streams of an exec while a client has them; when it leaves, the process goes on with nobody listening."""
 
+    log_end: tuple[int, int] | None = None
+
     def __init__(self, running: RunningExec, go_on_alone: Callable[[RunningExec], None], *, talks: bool) -> None:
         self._running = running
         self._go_on_alone = go_on_alone

@@ -1,7 +1,7 @@
-"""Reads the ``json-file`` logs that monitors write: the last lines, a span of time, and what comes (follow).
+"""Reads the logs that monitors write: the last lines, a span of time, and what comes (follow).
 
-A log is the live file and its rotated predecessors (``.1`` is the youngest). Reading never disturbs the writer: a follower
-waits on inotify for the directory, so a stalled reader blocks nobody.
+The files are left to ``log_files``. Reading never disturbs the writer: a follower waits on inotify for the directory, so a
+stalled reader blocks nobody.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from collections.abc import AsyncIterator
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
+from urllib.parse import quote_plus
 
 import msgspec
 
 from kitepy.engine.kernel import inotify
+from kitepy.engine.services.log_files import LogFile, open_log, younger_files
 from kitepy.engine.services.ports import LogOptions
 
 STREAM_NUMBERS = {"stdout": 1, "stderr": 2}
 _BLOCK_BYTES = 256 * 1024
-_MISSING_AT_END = 3
-_TAIL_BLOCK_BYTES = 64 * 1024
 _REMEMBERED_BYTES = 128
 _FOLLOW_EVENTS = inotify.IN_MODIFY | inotify.IN_CREATE | inotify.IN_MOVED_TO | inotify.IN_MOVED_FROM
 _TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?Z")
@@ -50,41 +50,15 @@ def time_ns(text: str) -> int:
     return seconds * 1_000_000_000 + int((match[2] or "0").ljust(9, "0"))
 
 
-def open_log(path: Path) -> list[BinaryIO]:
-    """The log's files, opened, oldest first; the live one comes last.
-
-    They are opened from the youngest on: a rotation meanwhile moves files towards the older names, so that one may be met
-    twice but none is missed, save a live file that is younger than this call. A rotation renames the oldest first, so while
-    it lasts one name in the middle is missing: only several missing ones in a row are the end.
-    """
-    opened: list[BinaryIO] = []
-    known: set[tuple[int, int]] = set()
-    number = missing = 0
-    while missing < _MISSING_AT_END:
-        try:
-            stream = (path if number == 0 else path.with_name(f"{path.name}.{number}")).open("rb", buffering=0)
-        except FileNotFoundError:
-            missing += 1
-        else:
-            missing = 0
-            if _identity(stream) in known:
-                stream.close()
-            else:
-                known.add(_identity(stream))
-                opened.append(stream)
-        number += 1
-    return opened[::-1]
-
-
-def _identity(stream: BinaryIO) -> tuple[int, int]:
-    status = os.fstat(stream.fileno())
-    return status.st_dev, status.st_ino
-
-
 def _fixed_width(text: str) -> str:
     """A log line's time with all nine digits, as readers of logs get it."""
     match = _TIME.fullmatch(text)
     return f"{match[1]}.{(match[2] or '').ljust(9, '0')}Z" if match else text
+
+
+def _details(attributes: dict[str, str]) -> str:
+    """What ``details`` shows before a line, in the form of a URL's query but for the separator."""
+    return ",".join(f"{quote_plus(name)}={quote_plus(attributes[name])}" for name in sorted(attributes))
 
 
 class _Selection:
@@ -100,11 +74,10 @@ class _Selection:
         self.past_end = False
         """A line later than ``until`` was seen: lines are in order, so nothing more will match."""
 
-    def continues(self, stream: BinaryIO) -> bool:
-        """Whether the file still holds what was read of it last: a log of one file is emptied at its bound and starts over."""
-        position = stream.tell()
-        last = self._last[-position:] if position else b""
-        return os.pread(stream.fileno(), len(last), position - len(last)) == last
+    @property
+    def last(self) -> bytes:
+        """The end of what was read of the present file."""
+        return self._last
 
     def start_over(self) -> None:
         """What was read of the file is gone, half a line included."""
@@ -140,7 +113,7 @@ class _Selection:
                     break
             text = line.log
             if options.details:
-                text = f"{','.join(f'{key}={value}' for key, value in (line.attrs or {}).items())} {text}"
+                text = f"{_details(line.attrs or {})} {text}"
             if options.timestamps:
                 text = f"{_fixed_width(line.time)} {text}"
             chosen.append((number, text.encode("utf-8", "replace")))
@@ -161,53 +134,35 @@ def _decode(lines: bytes) -> list[LogLine]:
         return decoded
 
 
-def tail_offset(stream: BinaryIO, count: int) -> tuple[int, int]:
-    """Where the last ``count`` lines of a file begin, and how many there are."""
-    stream.seek(0, os.SEEK_END)
-    position = end = stream.tell()
-    found = 0
-    while position > 0:
-        start = max(0, position - _TAIL_BLOCK_BYTES)
-        stream.seek(start)
-        block = stream.read(position - start)
-        search_end = len(block)
-        if position == end and block.endswith(b"\n"):
-            search_end -= 1
-        while (newline := block.rfind(b"\n", 0, search_end)) >= 0:
-            found += 1
-            if found == count:
-                return start + newline + 1, count
-            search_end = newline
-        position = start
-    return 0, found + (1 if end else 0)
-
-
-def _open_at(path: Path, tail: int | None) -> list[BinaryIO]:
+def _open_at(path: Path, tail: int | None) -> list[LogFile]:
     """The files to read, oldest first, each standing where reading is to begin."""
     opened = open_log(path)
     if tail is None:
         return opened
     wanted = tail
-    chosen: list[BinaryIO] = []
-    for stream in reversed(opened):
+    chosen: list[LogFile] = []
+    for file in reversed(opened):
         if chosen and wanted <= 0:
-            stream.close()
+            file.close()
             continue
-        offset, found = tail_offset(stream, wanted) if wanted else (stream.seek(0, os.SEEK_END), 0)
-        stream.seek(offset)
-        chosen.append(stream)
-        wanted -= found
+        if wanted:
+            wanted -= file.skip_to_tail(wanted)
+        else:
+            file.skip_to_end()
+        chosen.append(file)
     return chosen[::-1]
 
 
 async def read_log(
-    path: Path, options: LogOptions, *, ended: asyncio.Future[Any] | None = None
+    path: Path, options: LogOptions, *, ended: asyncio.Future[Any] | None = None, log_end: tuple[int, int] | None = None
 ) -> AsyncIterator[list[tuple[int, bytes]]]:
     """Batches of (stream number, line), none of them empty, in the order of writing.
 
     ``ended`` resolves when nothing more will be written (the monitor has drained the output by then); None means that it
     is so already. With ``follow``, the iterator ends then, or at ``until``. A follower that is slower than the writer reads
     the rotated files, too, and misses only those that the log's own bounds have deleted.
+
+    ``log_end``: where the log ended at some moment (inode and size of the live file), and where to stop.
     """
     selection = _Selection(options)
     with ExitStack() as resources:
@@ -221,12 +176,13 @@ async def read_log(
             ended.add_done_callback(wake_up)
             resources.callback(ended.remove_done_callback, wake_up)
         files = await asyncio.to_thread(_open_at, path, options.tail)
-        for stream in files:
-            resources.callback(stream.close)
-        for stream in files:
-            async for frames in _read_on(stream, selection):
+        for file in files:
+            resources.callback(file.close)
+        for file in files:
+            stops_here = log_end is not None and not file.compressed and file.inode == log_end[0]
+            async for frames in _read_on(file, selection, log_end[1] if log_end is not None and stops_here else None):
                 yield frames
-            if selection.past_end:
+            if selection.past_end or stops_here:
                 return
         if not options.follow or ended is None:
             if frames := selection.finish():
@@ -236,13 +192,13 @@ async def read_log(
             yield frames
 
 
-async def _read_on(stream: BinaryIO, selection: _Selection) -> AsyncIterator[list[tuple[int, bytes]]]:
-    """Everything up to the present end of a file; other clients get their turn between the blocks."""
+async def _read_on(file: LogFile, selection: _Selection, end: int | None = None) -> AsyncIterator[list[tuple[int, bytes]]]:
+    """Everything up to ``end`` or the present end of a file; other clients get their turn between the blocks."""
     while not selection.past_end:
-        if not selection.continues(stream):
+        if not file.continues(selection.last):
             selection.start_over()
-            stream.seek(0)
-        block = stream.read(_BLOCK_BYTES)
+            file.start_over()
+        block = file.read(_BLOCK_BYTES if end is None else max(0, min(_BLOCK_BYTES, end - file.tell())))
         if not block:
             return
         if frames := selection.feed(block):
@@ -252,7 +208,7 @@ async def _read_on(stream: BinaryIO, selection: _Selection) -> AsyncIterator[lis
 
 async def _follow(
     path: Path,
-    live: BinaryIO | None,
+    live: LogFile | None,
     selection: _Selection,
     ended: asyncio.Future[Any],
     wake: asyncio.Event,
@@ -266,7 +222,7 @@ async def _follow(
             if live is not None:
                 async for frames in _read_on(live, selection):
                     yield frames
-            if younger := _younger_files(path, live):
+            if younger := younger_files(path, live):
                 for stream in younger:
                     resources.callback(stream.close)
                 # What was written between the read above and the rotation; nobody writes to these files any more.
@@ -291,26 +247,6 @@ async def _follow(
             finally:
                 if handle is not None:
                     handle.cancel()
-
-
-def _younger_files(path: Path, current: BinaryIO | None) -> list[BinaryIO]:
-    """The files that came after the one being read, opened, oldest first; all of them when it is no longer there."""
-    if current is not None:
-        try:
-            status = os.stat(path)
-        except FileNotFoundError:
-            return []
-        if (status.st_dev, status.st_ino) == _identity(current):
-            return []
-    opened = open_log(path)
-    if current is None:
-        return opened
-    for position, stream in enumerate(opened):
-        if _identity(stream) == _identity(current):
-            for older in opened[: position + 1]:
-                older.close()
-            return opened[position + 1 :]
-    return opened
 
 
 def _watch_directory(resources: ExitStack, directory: Path, wake: asyncio.Event) -> None:

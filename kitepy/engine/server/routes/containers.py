@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Sequence
 
 import msgspec
@@ -13,6 +14,7 @@ from kitepy.engine.server.api_version import ApiVersion
 from kitepy.engine.server.call import Call, ClientLeft, Route
 from kitepy.engine.server.errors import UNEXPECTED, BadRequest
 from kitepy.engine.server.frames import encode_frame
+from kitepy.engine.server.query import Query
 from kitepy.engine.server.responses import (
     JSON,
     Mapped,
@@ -31,6 +33,8 @@ _EMPTY_BODY = 7
 """Bytes of a body that can't say anything, by dockerd's measure."""
 _FIRST_WITH_SIGNAL = ApiVersion(1, 42)
 _FIRST_WITH_CONDITIONS = ApiVersion(1, 30)
+_SECONDS = re.compile(r"([+-]?)(\d{1,19})(?:\.(\d{1,30}))?", re.ASCII)
+_FOREVER_NS = 2**63 - 1
 _WAIT_CONDITIONS = ("not-running", "next-exit", "removed")
 
 
@@ -148,8 +152,8 @@ async def logs(call: Call) -> web.StreamResponse:
     options = LogOptions(
         stdout=stdout,
         stderr=stderr,
-        since_ns=query.moment("since") or 0,
-        until_ns=query.moment("until") or 0,
+        since_ns=_moment(query, "since"),
+        until_ns=_moment(query, "until"),
         timestamps=query.flag("timestamps"),
         tail=_tail(query.text("tail")),
         follow=query.flag("follow"),
@@ -171,7 +175,18 @@ def _unframed(lines: Sequence[tuple[int, bytes]]) -> bytes:
 
 def _tail(text: str) -> int | None:
     """The number of lines wanted; like dockerd, what is no number means all of them."""
-    return int(text) if text.isascii() and text.isdecimal() and len(text) < 19 else None
+    digits = text.removeprefix("+")
+    return int(digits) if digits.isascii() and digits.isdecimal() and len(digits) < 19 else None
+
+
+def _moment(query: Query, name: str) -> int:
+    """Seconds and their fraction, also beyond all calendars; else what other times of the API may be, and 0 for none."""
+    match = _SECONDS.fullmatch(query.text(name))
+    if match is None:
+        return query.moment(name) or 0
+    sign = -1 if match[1] == "-" else 1
+    moment_ns = int(match[2]) * 1_000_000_000 + int((match[3] or "0")[:9].ljust(9, "0"))
+    return min(sign * moment_ns, _FOREVER_NS)
 
 
 async def top(call: Call) -> web.Response:
