@@ -287,7 +287,9 @@ class ContainerRuns:
 
     async def exited(self, container_id: str, running: RunningContainer, status: ExitStatus) -> None:
         """Process 1 ended: see to it once, whoever notices first."""
-        live = self._live[container_id]
+        live = self._live.get(container_id)
+        if live is None:  # it was removed meanwhile
+            return
         async with live.lock:
             if live.running is not running:
                 return

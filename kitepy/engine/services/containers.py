@@ -180,6 +180,8 @@ class Containers:
                 await self._remove(container_id, volumes=True)
 
     async def _remove(self, container_id: str, *, volumes: bool) -> None:
+        if self._index.get(container_id) is None:
+            return
         async with self._runs.live(container_id).lock:
             record = self._index.get(container_id)
             if record is None:
@@ -214,6 +216,8 @@ class Containers:
         for record in self._index:
             if record.state.status is ContainerStatus.REMOVING:
                 await self._finish_removal(record, volumes=False)
+            elif record.state.status is ContainerStatus.EXITED and record.host_config.auto_remove:
+                await self._remove_after_exit(record.id)  # its engine ended between the exit and the removal
         for root in (self._data_root, self._exec_root):
             for directory in (root / "containers").glob("*"):
                 if self._index.get(directory.name) is None:

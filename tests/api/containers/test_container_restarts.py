@@ -162,6 +162,18 @@ def test_an_engines_start_remembers_tries_and_health(
 
 
 @pytest.mark.usefixtures("engine")  # marks it as one for root
+def test_what_ends_without_an_engine_is_removed_by_the_next(
+    own_engine: EngineUnderTest, own_client: docker.DockerClient, until: Any
+) -> None:
+    script = "sleep 0.4; exit 0"
+    container = own_client.containers.run("busybox", ["sh", "-c", script], detach=True, auto_remove=True, network_mode="none")
+    own_engine.kill()
+    until(lambda: not _runs(script))
+    own_engine.start()
+    until(lambda: not own_client.api.containers(all=True, filters={"id": container.id}))
+
+
+@pytest.mark.usefixtures("engine")  # marks it as one for root
 def test_after_a_crash_of_the_engine_nothing_is_lost(
     own_engine: EngineUnderTest, own_client: docker.DockerClient, until: Any
 ) -> None:
