@@ -326,7 +326,7 @@ async def _compose(
         events=events,
     )
     execs = Execs(index=index, runs=runs, launcher=container_launcher, events=events)
-    containers.exec_ids = execs.ids_of
+    containers.inspection.exec_ids = execs.ids_of
     builds = BuildService(
         config.data_root,
         images,

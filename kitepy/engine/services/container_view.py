@@ -40,24 +40,21 @@ def inspect_document(
     *,
     paths: Paths,
     network_ids: Mapping[str, str],
-    exec_ids: Iterable[str],
     volume_paths: Mapping[str, str],
     graph_driver: Mapping[str, Any],
-    sizes: Sizes | None,
-    health: Health | None,
-    apparmor_profile: str = "",
+    apparmor_profile: str,
 ) -> dict[str, Any]:
-    """The answer of ``GET /containers/{id}/json``."""
+    """The answer of ``GET /containers/{id}/json``, without execs, health and sizes, which are nothing of the record's."""
     argv = record.argv
     host_config = record.host_config.document()
     config = record.config.document()
     config["Image"] = record.image_reference
-    document: dict[str, Any] = {
+    return {
         "Id": record.id,
         "Created": format_time(record.created_ns),
         "Path": argv[0] if argv else "",
         "Args": list(argv[1:]),
-        "State": state_document(record.state, health),
+        "State": state_document(record.state),
         "Image": record.image_id,
         "ResolvConfPath": paths.resolv_conf,
         "HostnamePath": paths.hostname,
@@ -70,17 +67,13 @@ def inspect_document(
         "MountLabel": "",
         "ProcessLabel": "",
         "AppArmorProfile": apparmor_profile,
-        "ExecIDs": list(exec_ids) or None,
+        "ExecIDs": None,
         "HostConfig": host_config,
         "GraphDriver": dict(graph_driver),
         "Mounts": [mount_document(point, volume_paths) for point in record.mounts if point.kind is not MountKind.TMPFS],
         "Config": config,
         "NetworkSettings": network_settings(record, network_ids),
     }
-    if sizes is not None:
-        document["SizeRw"] = sizes.written
-        document["SizeRootFs"] = sizes.root
-    return document
 
 
 def state_document(state: ContainerState, health: Health | None = None) -> dict[str, Any]:

@@ -19,13 +19,14 @@ from kitepy.engine.model.oci import ChainId
 from kitepy.engine.services.container_creation import ContainerCreation
 from kitepy.engine.services.container_filters import PruneFilter
 from kitepy.engine.services.container_index import ContainerIndex
+from kitepy.engine.services.container_inspection import ContainerInspection
 from kitepy.engine.services.container_launch import ContainerLauncher, top_layer
 from kitepy.engine.services.container_listing import ContainerListing
 from kitepy.engine.services.container_names import check_name
 from kitepy.engine.services.container_runs import ContainerRuns, PendingAttach, waited
 from kitepy.engine.services.container_stops import ContainerStops, stop_signal
 from kitepy.engine.services.container_update import apply_update, changed_resources
-from kitepy.engine.services.container_view import Paths, Sizes, event_attributes, inspect_document
+from kitepy.engine.services.container_view import Sizes, event_attributes
 from kitepy.engine.services.container_waits import ContainerWaits
 from kitepy.engine.services.events import EventBus
 from kitepy.engine.services.images import ImageService
@@ -73,10 +74,8 @@ class Containers:
         self._overlays = overlays
         self._volumes = volumes
         self._events = events
-        self._network_ids = network_ids
         self._data_root = data_root
         self._exec_root = exec_root
-        self._graph_drivers: dict[str, dict[str, Any]] = {}
         self.listing = ContainerListing(
             index=index,
             images=images,
@@ -85,9 +84,15 @@ class Containers:
             volume_path=volumes.path,
             sizes_of=self._sizes_of,
         )
+        self.inspection = ContainerInspection(
+            index=index,
+            launcher=launcher,
+            health_of=runs.health.state,
+            network_ids=network_ids,
+            volume_path=volumes.path,
+            sizes_of=self._sizes,
+        )
         self._removing: set[str] = set()
-        self.exec_ids: Callable[[str], list[str]] = lambda _: []
-        """Set by the execs service: the execs of a container."""
         runs.remove_after_exit = self._remove_after_exit
 
     # --- life ---
@@ -198,7 +203,6 @@ class Containers:
         """What a crash may interrupt; files without a record are removed at the engine's next start."""
         self._index.remove(record.id)
         self._runs.forget(record.id)
-        self._graph_drivers.pop(record.id, None)
         self._runs.spawn(self._remove_files(record.id), f"removal of the files of {record.id}")
         if volumes:
             for point in record.mounts:
@@ -233,48 +237,7 @@ class Containers:
     async def inspect(self, ref: str, size: bool) -> dict[str, Any]:
         found = self._index.resolve(ref)
         await self._runs.settled(found.id)
-        record = self._runs.require(found.id)
-        directory = str(self._launcher.directory(record.id))
-        log_driver = record.host_config.log_config.type
-        return inspect_document(
-            record,
-            paths=Paths(
-                log=str(self._launcher.log_path(record)) if log_driver == "json-file" else "",
-                resolv_conf=f"{directory}/resolv.conf",
-                hostname=f"{directory}/hostname",
-                hosts=f"{directory}/hosts",
-            ),
-            network_ids=self._network_ids(),
-            exec_ids=self.exec_ids(record.id),
-            volume_paths=self._volume_paths(record),
-            graph_driver=self._graph_driver(record),
-            sizes=await self._sizes(record) if size else None,
-            health=self._runs.health.state(record.id),
-            apparmor_profile=self._launcher.apparmor_profile(record) if record.state.started_at_ns else "",
-        )
-
-    def _graph_driver(self, record: ContainerRecord) -> dict[str, Any]:
-        """The same for all of a container's life, and asking for the layers' directories is most of an inspect's work."""
-        known = self._graph_drivers.get(record.id)
-        if known is None:
-            known = self._graph_drivers[record.id] = self._describe_root(record)
-        return known
-
-    def _describe_root(self, record: ContainerRecord) -> dict[str, Any]:
-        root = self._launcher.root(record)
-        return {
-            "Name": "overlay2",
-            "Data": {
-                "ID": record.id,
-                "LowerDir": ":".join(str(root.base / lower) for lower in root.lower),
-                "MergedDir": str(self._launcher.bundle(record.id) / "rootfs"),
-                "UpperDir": str(root.base / (root.upper or "")),
-                "WorkDir": str(root.base / (root.work or "")),
-            },
-        }
-
-    def _volume_paths(self, record: ContainerRecord) -> dict[str, str]:
-        return {point.volume: str(self._volumes.path(point.volume)) for point in record.mounts if point.kind is MountKind.VOLUME}
+        return await self.inspection.inspect(self._runs.require(found.id), size)
 
     async def _sizes(self, record: ContainerRecord) -> Sizes:
         return (await self._sizes_of([record]))[0]
