@@ -15,7 +15,7 @@ import msgspec
 from kitepy.engine.kernel.id_limits import own_id_limits
 from kitepy.engine.kernel.user_namespaces import own_gid_map
 from kitepy.engine.model.container import ContainerRecord, MountKind
-from kitepy.engine.model.errors import InvalidParameter
+from kitepy.engine.model.errors import InvalidParameter, StartFailed
 from kitepy.engine.model.ids import short_id
 from kitepy.engine.model.launch import LaunchRequest, LogTarget, OverlayRoot
 from kitepy.engine.model.network import Endpoint
@@ -44,6 +44,9 @@ from kitepy.engine.storage.overlay import OverlayStore
 
 PidOf = Callable[[str, str], int]
 """Process 1 of another container, by reference and purpose (for the error message)."""
+
+
+_NOT_STARTED_CODE = 128
 
 
 @dataclass(frozen=True)
@@ -245,19 +248,20 @@ class ContainerLauncher:
         )
 
     def _log_target(self, record: ContainerRecord) -> LogTarget:
-        target = log_target(
-            record.host_config.log_config,
-            self.log_path(record),
-            LoggedContainer(
-                id=record.id,
-                name=record.name,
-                image_name=record.image_reference,
-                image_id=record.image_id,
-                command=" ".join([*(record.config.entrypoint or ()), *(record.config.cmd or ())]),
-                labels=record.config.labels or {},
-                env=record.config.env or (),
-            ),
+        container = LoggedContainer(
+            id=record.id,
+            name=record.name,
+            image_name=record.image_reference,
+            image_id=record.image_id,
+            command=" ".join([*(record.config.entrypoint or ()), *(record.config.cmd or ())]),
+            labels=record.config.labels or {},
+            env=record.config.env or (),
         )
+        try:
+            target = log_target(record.host_config.log_config, self.log_path(record), container)
+        except InvalidParameter as error:
+            words = "failed to create task for container: failed to initialize logging driver"
+            raise StartFailed(f"{words}: {error}", _NOT_STARTED_CODE) from None
         if target.path is not None:
             target.path.parent.mkdir(mode=0o700, exist_ok=True)
         return target

@@ -9,7 +9,6 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
-from pathlib import Path
 from typing import cast
 
 import msgspec
@@ -26,7 +25,7 @@ from kitepy.engine.model.errors import InvalidParameter, Unsupported
 from kitepy.engine.model.network import PortRequest, Protocol
 from kitepy.engine.model.oci import HealthCheck, ImageConfig
 from kitepy.engine.services.capability_sets import effective_capabilities
-from kitepy.engine.services.log_options import log_target
+from kitepy.engine.services.log_options import check_log_config
 from kitepy.engine.services.security_options import parse_security_options
 
 MIN_MEMORY_BYTES = 6 * 1024 * 1024
@@ -197,7 +196,7 @@ def check_host_config(host: HostConfig) -> list[str]:
     _check_namespaces(host)
     _check_unsupported(host)
     effective_capabilities(host.cap_add or (), host.cap_drop or (), host.privileged)
-    log_target(host.log_config, Path())
+    check_log_config(host.log_config)
     parse_security_options(host.security_opt or ())
     requested_ports({}, host)
     for name in host.sysctls or ():

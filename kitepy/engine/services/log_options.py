@@ -38,6 +38,7 @@ _SUFFIX = re.compile("([kmgtp]?)(i?b)?", re.IGNORECASE)
 _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
 _TRUE = frozenset(("1", "t", "T", "true", "TRUE", "True"))
 _FALSE = frozenset(("0", "f", "F", "false", "FALSE", "False"))
+_NO_BOOLEAN = 'parsing "{value}": invalid syntax'
 _ACTION = re.compile(r"\{\{-?\s*(.*?)\s*-?\}\}", re.DOTALL)
 
 
@@ -54,22 +55,29 @@ class LoggedContainer:
     env: Sequence[str] = ()
 
 
-def log_target(config: LogConfig, path: Path, container: LoggedContainer | None = None) -> LogTarget:
-    """Where a monitor writes; raises InvalidParameter for wrong drivers and options, Unsupported for Docker's other drivers."""
+def check_log_config(config: LogConfig) -> None:
+    """What a container is refused for: drivers and options that don't exist. As in Docker, values are tried at the start."""
     driver = config.type or "json-file"
+    if driver in _ELSEWHERE:
+        raise Unsupported(
+            f"The log driver '{driver}' is not supported by this version of Kitepy: use one of {', '.join(DRIVERS)}"
+        )
     if driver not in DRIVERS:
-        if driver in _ELSEWHERE:
-            raise Unsupported(
-                f"The log driver '{driver}' is not supported by this version of Kitepy: use one of {', '.join(DRIVERS)}"
-            )
         raise InvalidParameter(f'error looking up logging plugin {driver}: plugin "{driver}" not found')
+    if driver != "none":
+        options = config.config or {}
+        _check_names(driver, options)
+        _check_buffer(options)
+
+
+def log_target(config: LogConfig, path: Path, container: LoggedContainer | None = None) -> LogTarget:
+    """Where a monitor writes; raises InvalidParameter for values that make no sense, and what ``check_log_config`` raises."""
+    check_log_config(config)
+    driver = config.type or "json-file"
     if driver == "none":
         return LogTarget()
     options = config.config or {}
-    _check_names(driver, options)
-    _check_buffer(options)
-    attributes = _attributes(options, container or LoggedContainer())
-    return _bounded(driver, options, path, attributes)
+    return _bounded(driver, options, path, _attributes(options, container or LoggedContainer()))
 
 
 def _check_names(driver: str, options: Mapping[str, str]) -> None:
@@ -91,26 +99,49 @@ def _check_buffer(options: Mapping[str, str]) -> None:
         except InvalidParameter as error:
             raise InvalidParameter(f"error parsing option max-buffer-size: {error}") from None
     if "cache-disabled" in options:
-        _flag(options, "cache-disabled", "invalid value for option cache-disabled: {value}")
+        _flag(options["cache-disabled"], "invalid value for option cache-disabled: {value}")
 
 
 def _bounded(driver: str, options: Mapping[str, str], path: Path, attributes: Mapping[str, str]) -> LogTarget:
-    local = driver == "local"
-    max_size, max_files, compress = (_LOCAL_SIZE_BYTES, _LOCAL_FILES, True) if local else (0, 1, False)
+    max_size, max_files, compress = (_local_bounds if driver == "local" else _bounds)(options)
+    return LogTarget(path, max_size, max_files if max_size else 1, compress, attributes)
+
+
+def _bounds(options: Mapping[str, str]) -> tuple[int, int, bool]:
+    max_size, max_files, compress = 0, 1, False
     if "max-size" in options:
         max_size = parse_size(options["max-size"])
-        if max_size == 0 and not local:
+        if max_size == 0:
             raise InvalidParameter("max-size must be a positive number")
-        max_size = max_size or _LOCAL_SIZE_BYTES
     if "max-file" in options:
-        max_files = _count(options["max-file"])
+        max_files = _integer(options["max-file"])
+        if max_files < 1:
+            raise InvalidParameter("max-file cannot be less than 1")
     if "compress" in options:
-        compress = _flag(options, "compress", "invalid value for option compress: {value}")
-    if compress and local and max_files < 2:
+        compress = _flag(options["compress"], _NO_BOOLEAN)
+        if compress and (max_files < 2 or not max_size):
+            raise InvalidParameter("compress cannot be true when max-file is less than 2 or max-size is not set")
+    return max_size, max_files, compress
+
+
+def _local_bounds(options: Mapping[str, str]) -> tuple[int, int, bool]:
+    max_size, max_files, compress = _LOCAL_SIZE_BYTES, _LOCAL_FILES, True
+    for name, read in (("max-size", parse_size), ("max-file", _integer)):
+        try:
+            value = read(options[name]) if name in options else None
+        except InvalidParameter as error:
+            raise InvalidParameter(f"invalid value for {name}: {options[name][:40]}: {error}") from None
+        if value is not None and name == "max-size":
+            max_size = value or _LOCAL_SIZE_BYTES
+        elif value is not None:
+            max_files = value
+    if "compress" in options:
+        compress = _flag(options["compress"], f"error reading compress log option: {_NO_BOOLEAN}")
+    if max_files < 0:
+        raise InvalidParameter("max file count cannot be less than 0")
+    if compress and max_files < 2:
         raise InvalidParameter("compression cannot be enabled when max file count is 1")
-    if compress and (max_files < 2 or not max_size):
-        raise InvalidParameter("compress cannot be true when max-file is less than 2 or max-size is not set")
-    return LogTarget(path, max_size, max_files if max_size else 1, compress, attributes)
+    return max_size, max(1, max_files), compress
 
 
 def parse_size(text: str) -> int:
@@ -124,19 +155,16 @@ def parse_size(text: str) -> int:
     return int(float(match[1]) * 1000 ** _POWERS[suffix[1].lower()])
 
 
-def _count(text: str) -> int:
+def _integer(text: str) -> int:
     if not re.fullmatch(r"[+-]?[0-9]{1,6}", text, re.ASCII):
-        raise InvalidParameter(f'invalid value for max-file: parsing "{text[:40]}": invalid syntax')
-    if int(text) < 1:
-        raise InvalidParameter("max-file cannot be less than 1")
+        raise InvalidParameter(f'parsing "{text[:40]}": invalid syntax')
     return int(text)
 
 
-def _flag(options: Mapping[str, str], name: str, complaint: str) -> bool:
-    value = options[name]
-    if value not in _TRUE | _FALSE:
-        raise InvalidParameter(complaint.format(value=value[:40]))
-    return value in _TRUE
+def _flag(text: str, complaint: str) -> bool:
+    if text not in _TRUE | _FALSE:
+        raise InvalidParameter(complaint.format(value=text[:40]))
+    return text in _TRUE
 
 
 def _attributes(options: Mapping[str, str], container: LoggedContainer) -> dict[str, str]:
