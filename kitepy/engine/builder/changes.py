@@ -21,7 +21,7 @@ _ALLOWED = (
 
 
 def apply_changes(config: ImageConfig, changes: Sequence[str]) -> ImageConfig:
-    """The configuration after all lines, in order; InvalidParameter quotes the line that is wrong."""
+    """The configuration after all lines, in order; InvalidParameter in Docker's words."""
     lines = "\n".join(changes).splitlines()
     if not lines and not changes:
         return config
@@ -31,14 +31,14 @@ def apply_changes(config: ImageConfig, changes: Sequence[str]) -> ImageConfig:
     document = parse("\n".join(lines))
     for node in document.nodes:
         if node.keyword not in _ALLOWED:
-            raise InvalidParameter(f"{node.keyword} is not a valid change command: use one of {', '.join(_ALLOWED)}")
+            raise InvalidParameter(f"{node.original.split()[0]} is not a valid change command")
         lexer = Lexer(metadata.environment(config.env), escape=document.escape)
         try:
             instruction = expand(read_instruction(node, document.escape), lexer, lexer)
             config = metadata.apply(config, instruction, command_is_own=command_is_own)
         except DockerfileError as problem:
-            raise InvalidParameter(f"change {node.original!r}: {problem.reason}") from None
+            raise InvalidParameter(problem.reason) from None
         except ValueError as problem:
-            raise InvalidParameter(f"change {node.original!r}: {problem}") from None
+            raise InvalidParameter(str(problem)) from None
         command_is_own = command_is_own or isinstance(instruction, Cmd)
     return replace(config, args_escaped=escaped)  # unlike what builds do

@@ -47,8 +47,10 @@ class Packed:
 class TarWriter:
     """Writes entries through ``write`` (like ``os.write`` on one descriptor), hashing as it goes if a digest is wanted."""
 
-    def __init__(self, write: Callable[[bytes | memoryview], int], *, digest: bool = True) -> None:
+    def __init__(self, write: Callable[[bytes | memoryview], int], *, digest: bool = True, pipe_fd: int | None = None) -> None:
+        """``pipe_fd`` is the pipe that ``write`` writes to, if it is one; without a digest content goes straight into it."""
         self._write = write
+        self._pipe_fd = None if digest else pipe_fd
         self._buffer = bytearray()
         self._hash = hashlib.sha256() if digest else None
         self.tar_bytes = 0
@@ -109,6 +111,10 @@ class TarWriter:
     def content(self, fd: int, size: int) -> None:
         """``size`` bytes of a file, after its header. A file that shrank meanwhile is filled up with zeros."""
         left = size
+        if self._pipe_fd is not None and size >= _FLUSH_BYTES:
+            self._flush()
+            left = self._splice(fd, left)
+            self.tar_bytes += size - left
         while left:
             piece = os.read(fd, min(left, _READ_BYTES))
             if not piece:
@@ -122,6 +128,18 @@ class TarWriter:
             else:
                 self._put(piece)
         self._put(bytes(-size % BLOCK))
+
+    def _splice(self, fd: int, left: int) -> int:
+        """Let the kernel move bytes into the pipe; gives how many it left."""
+        assert self._pipe_fd is not None
+        try:
+            while left and (moved := os.splice(fd, self._pipe_fd, left)):
+                left -= moved
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            self._pipe_fd = None  # this file system has no such thing
+        return left
 
     def close(self) -> str:
         """End the archive; returns its digest, if one was wanted."""
@@ -157,15 +175,17 @@ def pack_directory(
     overlay: bool = True,
     flavour: OverlayFlavour = OverlayFlavour.TRUSTED,
     digest: bool = True,
+    pipe_fd: int | None = None,
     live: bool = False,
 ) -> Packed:
     """Pack what is below a directory of the current root (the caller has chrooted).
 
     ``prefix`` is put before every name, e.g. ``b"app/"``. ``include_root`` adds an entry for the directory itself.
-    ``overlay`` translates overlay's marks of an upper directory; ``flavour`` is the overlay's. ``live`` says that the files
+    ``overlay`` translates overlay's marks of an upper directory; ``flavour`` is the overlay's. ``digest`` and ``pipe_fd`` are
+    ``TarWriter``'s. ``live`` says that the files
     belong to somebody who goes on working with them: what goes away meanwhile is left out.
     """
-    writer = TarWriter(write, digest=digest)
+    writer = TarWriter(write, digest=digest, pipe_fd=pipe_fd)
     packer = _Packer(writer, directory.rstrip(b"/") + b"/", prefix, flavour if overlay else None, live=live)
     if include_root:
         packer.add(b"")
@@ -173,9 +193,9 @@ def pack_directory(
     return Packed(writer.close(), writer.tar_bytes, packer.size_bytes, packer.entries)
 
 
-def pack_file(write: Callable[[bytes | memoryview], int], directory: bytes, name: bytes) -> None:
+def pack_file(write: Callable[[bytes | memoryview], int], directory: bytes, name: bytes, *, pipe_fd: int | None = None) -> None:
     """Pack one entry of a directory that is no directory itself, under its own name."""
-    writer = TarWriter(write, digest=False)
+    writer = TarWriter(write, digest=False, pipe_fd=pipe_fd)
     _Packer(writer, directory.rstrip(b"/") + b"/", b"", None, live=False).add(name)
     writer.close()
 

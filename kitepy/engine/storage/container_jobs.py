@@ -24,6 +24,7 @@ from kitepy.engine.storage.extract import ExtractOptions, extract
 from kitepy.engine.storage.path_stat import base_name, clean, describe, is_directory, keep_ending
 from kitepy.engine.storage.zygote import JobContext
 
+_READ_BYTES = 1 << 16
 _BAD_PATH = frozenset({errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL})
 
 
@@ -47,11 +48,18 @@ def pack_path(context: JobContext, params: dict[str, Any]) -> dict[str, Any]:
         if is_directory(found):
             prefix = os.fsencode(base_name(path).rstrip("/") + "/")
             pack_directory(
-                _writer(context.fds[0]), b".", prefix=prefix, include_root=True, overlay=False, digest=False, live=True
+                _writer(context.fds[0]),
+                b".",
+                prefix=prefix,
+                include_root=True,
+                overlay=False,
+                digest=False,
+                pipe_fd=context.fds[0],
+                live=True,
             )
         else:
             directory, name = posixpath.split(path)
-            pack_file(_writer(context.fds[0]), os.fsencode(directory), os.fsencode(name))
+            pack_file(_writer(context.fds[0]), os.fsencode(directory), os.fsencode(name), pipe_fd=context.fds[0])
     return {}
 
 
@@ -79,11 +87,16 @@ def unpack_into(context: JobContext, params: dict[str, Any]) -> dict[str, Any]:
         keep_kinds=params["keep_kinds"],
         shown=resolved,
         digest=False,
+        pipe_fd=context.fds[0],
         owner=tuple(params["owner"]) if params["owner"] is not None else None,
         ids=tree.ids,
     )
     try:
         extracted = extract(_reader(context.fds[0]), options)
+    except InvalidParameter as error:
+        if str(error).startswith("unexpected EOF in tar"):
+            raise InvalidParameter("unexpected EOF") from error
+        raise
     except SystemFailure as error:
         if isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.EROFS:
             raise InvalidParameter(f"mounted volume is marked read-only: {error}") from error
@@ -95,7 +108,7 @@ def pack_root(context: JobContext, params: dict[str, Any]) -> dict[str, Any]:
     """Write the whole root file system, without what is mounted on it, to the pipe. params: ``tree``."""
     _enter(params, context.fds[1] if len(context.fds) > 1 else None)
     with _until_reader_leaves():
-        pack_directory(_writer(context.fds[0]), overlay=False, digest=False, live=True)
+        pack_directory(_writer(context.fds[0]), overlay=False, digest=False, pipe_fd=context.fds[0], live=True)
     return {}
 
 
@@ -153,7 +166,8 @@ def _until_reader_leaves() -> Iterator[None]:
 
 
 def _reader(fd: int) -> Any:
-    return lambda size: os.read(fd, size)
+    # What is read too much can't be passed on without a copy.
+    return lambda size: os.read(fd, min(size, _READ_BYTES))
 
 
 def _writer(fd: int) -> Any:

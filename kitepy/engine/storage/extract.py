@@ -67,6 +67,8 @@ class ExtractOptions:
     """Refuse to put a directory in the place of something else, or something else in the place of a directory."""
     shown: str = "/"
     """What messages call the destination."""
+    pipe_fd: int | None = None
+    """The pipe that is read, if it is one: then content that need not be seen goes straight to its file."""
     digest: bool = True
     """Hash the stream on the way; without, ``diff_id`` is empty."""
     ids: IdLimits | None = None
@@ -97,6 +99,8 @@ def extract(read: Read, options: ExtractOptions | None = None) -> Extracted:
     options = options or ExtractOptions()
     compression, plain = open_stream(read)
     source = tar.ByteSource(plain, digest=options.digest, limit=2 * options.limits.max_bytes)
+    if options.pipe_fd is not None and compression is Compression.NONE and not options.digest:
+        source.pipe_fd = options.pipe_fd
     extractor = _Extractor(tar.TarReader(source), options)
     extractor.run()
     source.drain()
@@ -227,11 +231,7 @@ class _Extractor:
             if entry.extents is not None:
                 self._sparse_data(fd, entry)
             elif entry.size:
-                write = os.write
-                for piece in self._reader.data():
-                    written = write(fd, piece)
-                    while written < len(piece):
-                        written += write(fd, piece[written:])
+                self._reader.move_data(fd)
             uid, gid = self._options.owner or (entry.uid, entry.gid)
             if uid or gid or self._always_chown:
                 os.fchown(fd, uid, gid)

@@ -8,7 +8,9 @@ Sources: pax(1p), "ustar Interchange Format"; GNU tar manual, "Tar Internals"; t
 from __future__ import annotations
 
 import base64
+import errno
 import hashlib
+import os
 import urllib.parse
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -35,6 +37,8 @@ class ByteSource:
         self._hash = hashlib.sha256() if digest else None
         self._chunk = memoryview(b"")
         self.position = 0
+        self.pipe_fd: int | None = None
+        """Set by whoever knows that ``read`` reads this pipe and nothing else has to see the bytes."""
 
     def hexdigest(self) -> str:
         """SHA-256 of all that was read from below; complete only after ``drain``."""
@@ -81,6 +85,34 @@ class ByteSource:
             self.position += len(piece)
             count -= len(piece)
             yield piece
+
+    def move(self, count: int, fd: int) -> None:
+        """Write the next ``count`` bytes to a file; from a pipe the kernel does it."""
+        while count > 0 and (self._chunk or self.pipe_fd is None):
+            for piece in self.pieces(count if self.pipe_fd is None else min(count, len(self._chunk))):
+                view = piece
+                count -= len(view)
+                while view:
+                    view = view[os.write(fd, view) :]
+        self.position += count
+        while count > 0:
+            assert self.pipe_fd is not None
+            try:
+                moved = os.splice(self.pipe_fd, fd, count)
+            except OSError as error:
+                if error.errno != errno.EINVAL:
+                    raise
+                self.position -= count
+                self.pipe_fd = None  # this file system has no such thing
+                self.move(count, fd)
+                return
+            if not moved:
+                raise InvalidParameter("unexpected EOF in tar archive")
+            count -= moved
+            if self._left is not None:
+                self._left -= moved
+                if self._left < 0:
+                    raise InvalidParameter("archive is too large once uncompressed")
 
     def skip(self, count: int) -> None:
         for _ in self.pieces(count):
@@ -131,6 +163,11 @@ class TarReader:
         for piece in self._source.pieces(self._left):
             self._left -= len(piece)
             yield piece
+
+    def move_data(self, fd: int) -> None:
+        """Write the stored bytes of the current entry to a file."""
+        left, self._left = self._left, 0
+        self._source.move(left, fd)
 
     def __iter__(self) -> Iterator[Entry]:
         pax: list[tuple[bytes, bytes]] = []
