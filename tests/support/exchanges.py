@@ -21,6 +21,8 @@ class Message:
     body: bytearray = field(default_factory=bytearray)
     whole: bool = True
     """Whether all of the body was kept, and came to its end."""
+    cut: bool = False
+    """Whether it broke off, after which nothing on the connection makes sense any more."""
 
     def add(self, data: bytes) -> None:
         room = KEPT_BYTES - len(self.body)
@@ -173,7 +175,7 @@ class ConnectionLog:
             size -= len(piece)
             if size and not side.data:
                 if side.ended or (side is self._from_client and self._from_engine.ended):
-                    message.whole = False
+                    message.whole, message.cut = False, True
                     return
                 yield
 
@@ -181,12 +183,12 @@ class ConnectionLog:
         while True:
             while b"\r\n" not in side.data:
                 if side.ended or (side is self._from_client and self._from_engine.ended):
-                    message.whole = False
+                    message.whole, message.cut = False, True
                     return
                 yield
             size = int(side.line().partition(b";")[0] or b"0", 16)
             yield from self._sized(side, message, size)
-            if not message.whole and side.ended:
+            if message.cut:
                 return
             yield from self._wait(side.line)
             if size == 0:

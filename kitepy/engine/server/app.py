@@ -202,6 +202,8 @@ class Server:
             protocol = request.protocol
             if isinstance(protocol, EdgeProtocol):
                 protocol.decline_raw()
+                if protocol.upload is not None:
+                    await protocol.finish_upload()
 
     async def _run(self, route: Route, call: Call) -> web.StreamResponse:
         """Run a handler so that it ends as its route says when the client leaves or the server stops."""

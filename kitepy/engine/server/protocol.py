@@ -18,7 +18,8 @@ from aiohttp.http import RawRequestMessage
 from aiohttp.web_protocol import RequestHandler
 
 from kitepy.engine.server.gates import ConnectionGate, Limits
-from kitepy.engine.server.raw_request import LONGEST_HEAD, NOT_RAW, UNFINISHED, end_of_raw_request
+from kitepy.engine.server.raw_request import LONGEST_HEAD, NOT_RAW, UNFINISHED, end_of_raw_request, large_upload
+from kitepy.engine.server.splicing import Upload, plain_socket
 
 _NOT_ASCII = re.compile(rb"[\x80-\xff]")
 _EARLY_LIMIT_BYTES = 256 * 1024
@@ -47,6 +48,8 @@ class EdgeProtocol(RequestHandler):
         self._half_closed = False
         self.streaming = False
         """Set while an answer is streamed that nobody wants once the client has left."""
+        self.upload: Upload | None = None
+        """The body of the present request, where the parser was told that it has none."""
         self.payload: StreamReader | None = None
         """The body of the latest request."""
 
@@ -66,7 +69,9 @@ class EdgeProtocol(RequestHandler):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        if self._early is not None:
+        if self.upload is not None:
+            self.upload.more(data)  # it was on its way when reading was paused
+        elif self._early is not None:
             self._keep_early(data)
         elif self._head or self._is_idle():
             self._watch_head(len(data))
@@ -110,6 +115,13 @@ class EdgeProtocol(RequestHandler):
     def _begin_request(self, data: bytes) -> None:
         """Keep what follows a request for a conversation away from the HTTP parser, which would lose it."""
         data = _with_ascii_target(bytes(self._head + data) if self._head else data)
+        if not self._head and (parts := large_upload(data)) is not None:
+            fd = plain_socket(self.transport)
+            if fd is not None:
+                assert isinstance(self.transport, asyncio.Transport)
+                self.transport.pause_reading()
+                self.upload = Upload(fd, parts[1], parts[2], self._gate.limits.pause_timeout_s)
+                data = parts[0]
         end = end_of_raw_request(data)
         if end == UNFINISHED:
             self._head = bytearray(data)
@@ -137,6 +149,29 @@ class EdgeProtocol(RequestHandler):
     def _has_whole_request(self) -> bool:
         payload = self._messages[-1][1] if self._messages else self.payload
         return payload is None or payload.is_eof()
+
+    async def finish_upload(self) -> None:
+        """Go on with HTTP after an upload that was kept away from the parser, whatever became of it."""
+        upload, self.upload = self.upload, None
+        if upload is None:
+            return
+        usable = await upload.discard()
+        upload.close()
+        if not usable:
+            self.close()  # what comes next is no request
+        elif self.transport is not None and not self.transport.is_closing():
+            self.transport.resume_reading()
+            if upload.rest:
+                self.data_received(upload.rest)
+
+    async def flushed(self) -> None:
+        """Wait until all that was written so far is the kernel's to send."""
+        assert isinstance(self.transport, asyncio.Transport)
+        self.transport.set_write_buffer_limits(high=0)
+        try:
+            await self._drain_helper()
+        finally:
+            self.transport.set_write_buffer_limits()
 
     def take_over(self, successor: asyncio.Protocol) -> tuple[asyncio.Transport, bytes, bool]:
         """Give the connection to another protocol: its transport, the bytes that came early, whether the client half-closed.

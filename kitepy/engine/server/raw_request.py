@@ -18,6 +18,10 @@ _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d{1,9})[ \t]*\r\n", re.IGNORE
 _CHUNKED = re.compile(rb"\r\ntransfer-encoding:[ \t]*chunked[ \t]*\r\n", re.IGNORECASE)
 _WAITING = re.compile(rb"\r\nexpect:", re.IGNORECASE)
 _CHUNK_SIZE = re.compile(rb"([0-9a-fA-F]{1,7})[^\r\n]*\r\n")
+_UPLOAD = re.compile(rb"PUT /(?:v[\d.]+/)?containers/[^/ ?]+/archive[? ][^\r\n]*HTTP/1\.1\r\n")
+_ANY_LENGTH = re.compile(rb"(?<=\r\n)content-length[ \t]*:[ \t]*(\d{1,15})[ \t]*(?=\r\n)", re.IGNORECASE)
+LARGE_BYTES = 1 << 20
+"""From here on it pays to keep a body out of the engine's memory."""
 _BEGINNING = b"POST /"
 LONGEST_LINE = 1024 * 1024
 """Of a request line or header field: build arguments travel in the query, credentials of registries in a field."""
@@ -37,6 +41,24 @@ def end_of_raw_request(data: bytes) -> int:
         return NOT_RAW if b"\r\n" in data or b"?" in data or len(data) > _LONGEST_BEGINNING else UNFINISHED
     end = _end(data)
     return NOT_RAW if end == UNFINISHED and len(data) > _LONGEST_REQUEST else end
+
+
+def large_upload(data: bytes) -> tuple[bytes, bytes, int] | None:
+    """Take apart a request that brings a large archive of known length: its head, made one of a request without a body, what came
+    of the body, and the body's length. None for all others, and while the head isn't complete.
+    """
+    if _UPLOAD.match(data) is None:
+        return None
+    head_end = data.find(b"\r\n\r\n")
+    head = data[: head_end + 2]
+    lengths = list(_ANY_LENGTH.finditer(head))
+    if head_end < 0 or len(lengths) != 1 or _WAITING.search(head) or b"transfer-encoding" in head.lower():
+        return None
+    length = int(lengths[0][1])
+    if length < LARGE_BYTES:
+        return None
+    emptied = head[: lengths[0].start(1)] + b"0" + head[lengths[0].end(1) :] + b"\r\n"
+    return emptied, data[head_end + 4 :], length
 
 
 def _end(data: bytes) -> int:

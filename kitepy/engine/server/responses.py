@@ -17,6 +17,7 @@ from kitepy.engine.model.errors import EngineError
 from kitepy.engine.server.api_version import NEWEST, ApiVersion
 from kitepy.engine.server.call import Call
 from kitepy.engine.server.errors import UNEXPECTED, status_of
+from kitepy.engine.server.splicing import Piped, plain_socket, send_chunks
 
 logger = logging.getLogger(__name__)
 
@@ -140,8 +141,14 @@ async def stream_bytes(
     """
     response: web.StreamResponse | None = None
     try:
-        first = b"" if head_first else await anext(pieces, b"")
+        socket_fd = plain_socket(call.request.transport) if isinstance(pieces, Piped) else None
+        first = b"" if head_first or socket_fd is not None else await anext(pieces, b"")
         response = await begin_stream(call, content_type, extra)
+        if isinstance(pieces, Piped) and socket_fd is not None and response.chunked:
+            await call.protocol.flushed()
+            await send_chunks(pieces.pipe_fd, socket_fd)
+            await pieces.finish()
+            return response
         if first:
             await response.write(first)
         async for piece in pieces:

@@ -6,13 +6,23 @@ import asyncio
 import contextlib
 import fcntl
 import os
+import struct
+import termios
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from kitepy.engine.storage.readiness import readable, writable
 
 _PIPE_BYTES = 1 << 20
 _READ_BYTES = 1 << 18
+
+
+@runtime_checkable
+class Spliceable(Protocol):
+    """Content that can go into a pipe without passing through here."""
+
+    async def splice_into(self, pipe_fd: int) -> None: ...
+
 
 RunJob = Callable[[int], Awaitable[dict[str, Any]]]
 """Starts a job with the pipe's other end, which it takes over."""
@@ -46,29 +56,58 @@ async def feed(content: AsyncIterator[bytes], run: RunJob) -> dict[str, Any]:
 
 async def drain(run: RunJob) -> AsyncGenerator[bytes, None]:
     """Run a job that writes to a pipe; gives what it writes, and raises its error at the end."""
-    read_fd, write_fd = _pipe()
-    os.set_blocking(read_fd, False)
+    output = JobOutput(run)
     try:
-        job = asyncio.ensure_future(run(write_fd))
-        try:
-            while True:
-                try:
-                    piece = os.read(read_fd, _READ_BYTES)
-                except BlockingIOError:
-                    await readable(read_fd)
-                    continue
-                if not piece:
-                    break
-                yield piece
-            await job
-        finally:
-            await _cancel(job)
+        async for piece in output:
+            yield piece
     finally:
-        os.close(read_fd)
+        await output.aclose()
+
+
+class JobOutput(AsyncIterator[bytes]):
+    """What a job writes to a pipe; its error is raised at the end. Who can may empty ``pipe_fd`` himself and then ``finish``."""
+
+    def __init__(self, run: RunJob) -> None:
+        self.pipe_fd, write_fd = _pipe()
+        os.set_blocking(self.pipe_fd, False)
+        self._job = asyncio.ensure_future(run(write_fd))
+
+    async def begun(self) -> None:
+        """Wait for the first byte; raises what kept the job from writing any."""
+        await readable(self.pipe_fd)
+        (waiting,) = struct.unpack("i", fcntl.ioctl(self.pipe_fd, termios.FIONREAD, bytes(4)))
+        if not waiting:
+            await self._job
+
+    async def finish(self) -> None:
+        """The pipe is at its end: raise what went wrong."""
+        await self._job
+
+    async def __anext__(self) -> bytes:
+        while True:
+            try:
+                piece = os.read(self.pipe_fd, _READ_BYTES)
+            except BlockingIOError:
+                await readable(self.pipe_fd)
+                continue
+            if not piece:
+                await self._job
+                raise StopAsyncIteration
+            return piece
+
+    async def aclose(self) -> None:
+        """End the job, if it still runs."""
+        await _cancel(self._job)
+        if self.pipe_fd >= 0:
+            os.close(self.pipe_fd)
+            self.pipe_fd = -1
 
 
 async def _pump(content: AsyncIterator[bytes], fd: int) -> None:
     with contextlib.suppress(BrokenPipeError):  # the job has ended, and its result tells why
+        if isinstance(content, Spliceable):
+            await content.splice_into(fd)
+            return
         async for piece in content:
             view = memoryview(piece)
             while view:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -16,7 +16,7 @@ from kitepy.engine.kernel.processes import open_namespace
 from kitepy.engine.model.container import ContainerRecord, ContainerStatus, MountKind
 from kitepy.engine.model.container_config import ContainerConfig
 from kitepy.engine.model.errors import Conflict, EngineError, NotFound
-from kitepy.engine.services.archive_pipe import drain, feed
+from kitepy.engine.services.archive_pipe import JobOutput, feed
 from kitepy.engine.services.container_commit import ContainerCommit
 from kitepy.engine.services.container_index import ContainerIndex
 from kitepy.engine.services.container_launch import ContainerLauncher
@@ -131,14 +131,14 @@ class ContainerArchives:
         self, job: str, record: ContainerRecord, params: dict[str, Any], report: Any = None, *, mounted: bool = True
     ) -> AsyncIterator[bytes]:
         """A job's output. What goes wrong before it is raised here; until then nobody starts or removes the container."""
-        pieces = drain(lambda pipe: self._run(job, record, params, pipe, progress=report, mounted=mounted))
+        output = JobOutput(lambda pipe: self._run(job, record, params, pipe, progress=report, mounted=mounted))
         try:
             async with self._runs.live(record.id).lock:
-                first = await anext(pieces, b"")
+                await output.begun()
         except BaseException:
-            await pieces.aclose()
+            await output.aclose()
             raise
-        return _Begun(first, pieces)
+        return output
 
     async def _run(
         self,
@@ -244,20 +244,3 @@ class ContainerArchives:
 
     def _emit(self, record: ContainerRecord, action: str, **more: str) -> None:
         self._events.emit("container", action, record.id, event_attributes(record, **more))
-
-
-class _Begun(AsyncIterator[bytes]):
-    """A stream whose first piece was read already; unlike a generator it can be closed before it was ever asked."""
-
-    def __init__(self, first: bytes, rest: AsyncGenerator[bytes, None]) -> None:
-        self._first = first
-        self._rest = rest
-
-    async def __anext__(self) -> bytes:
-        if self._first:
-            first, self._first = self._first, b""
-            return first
-        return await anext(self._rest)
-
-    async def aclose(self) -> None:
-        await self._rest.aclose()

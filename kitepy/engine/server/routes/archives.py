@@ -37,7 +37,7 @@ async def put(call: Call) -> web.Response:
     await call.archives.put(
         call.argument,
         _path(call),
-        call.content(),
+        call.protocol.upload or call.content(),
         no_overwrite_dir_non_dir=query.flag("noOverwriteDirNonDir"),
         copy_uid_gid=query.flag("copyUIDGID"),
     )
