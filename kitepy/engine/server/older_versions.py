@@ -1,14 +1,21 @@
-"""What clients of an older API version still see of images: members that newer versions dropped.
+"""What clients of an older API version still see: members of documents that newer versions dropped, and none that came later.
 
 docker-compose 1.29, for one, fails without ``ContainerConfig`` when it makes a container anew.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from kitepy.engine.server.api_version import ApiVersion
 
+ONE_SAMPLE = ApiVersion(1, 41)
+"""Since when statistics can be asked for at once (``one-shot``)."""
+_NAMED_SECURITY_OPTIONS = ApiVersion(1, 25)
+_WITHOUT_KERNEL_MEMORY = ApiVersion(1, 42)
+_FIREWALL = ApiVersion(1, 49)
+_WITHOUT_BRIDGE_RULES = ApiVersion(1, 50)
 _WITHOUT_VIRTUAL_SIZE = ApiVersion(1, 44)
 _WITHOUT_CONTAINER_CONFIG = ApiVersion(1, 45)
 _WITHOUT_SETTINGS_OF_CONTAINERS = ApiVersion(1, 50)
@@ -53,3 +60,23 @@ def image_inspection(document: dict[str, Any], version: ApiVersion) -> dict[str,
     if version < _WITHOUT_SETTINGS_OF_CONTAINERS:
         document = {**document, "Config": {**_SETTINGS_OF_CONTAINERS, **document["Config"]}}
     return document
+
+
+def info(document: Mapping[str, Any], version: ApiVersion) -> dict[str, Any]:
+    """What the engine tells about itself, as this version has it."""
+    shown = dict(document)
+    if version < _FIREWALL:
+        shown.pop("FirewallBackend", None)
+    if version < _WITHOUT_BRIDGE_RULES:
+        shown |= {"BridgeNfIptables": False, "BridgeNfIp6tables": False}
+    if version < _WITHOUT_KERNEL_MEMORY:
+        shown["KernelMemory"] = shown.get("KernelMemoryTCP", False)
+    if version < _NAMED_SECURITY_OPTIONS:
+        shown["SecurityOptions"] = [option.removeprefix("name=").partition(",")[0] for option in shown.get("SecurityOptions", ())]
+    return shown
+
+
+def disk_usage(document: dict[str, Any], version: ApiVersion) -> dict[str, Any]:
+    """What is on the disk, as this version has it."""
+    images = document["Images"]
+    return {**document, "Images": images and [image_summary(image, version) for image in images]}

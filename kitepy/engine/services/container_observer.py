@@ -51,7 +51,7 @@ class ContainerObserver:
 
     async def stats(self, ref: str, stream: bool, one_shot: bool) -> AsyncIterator[dict[str, Any]]:
         record = self._index.resolve(ref)
-        if not stream and not record.state.status.counts_as_running:
+        if not stream and not record.state.status.has_process:
             return _Documents(self._index, record.id, _once(NOTHING), 1)
         if not stream and one_shot:
             return _Documents(None, record.id, _once(await self._sampler.now(record.id)), 1)

@@ -14,6 +14,7 @@ from kitepy.engine.server.api_version import ApiVersion
 from kitepy.engine.server.call import Call, ClientLeft, Route
 from kitepy.engine.server.errors import UNEXPECTED, BadRequest
 from kitepy.engine.server.frames import encode_frame
+from kitepy.engine.server.older_versions import ONE_SAMPLE
 from kitepy.engine.server.query import Query
 from kitepy.engine.server.responses import (
     JSON,
@@ -196,7 +197,8 @@ async def top(call: Call) -> web.Response:
 
 async def stats(call: Call) -> web.StreamResponse:
     """GET /containers/{id}/stats."""
-    stream, one_shot = call.query.flag("stream", default=True), call.query.flag("one-shot")
+    stream = call.query.flag("stream", default=True)
+    one_shot = call.query.flag("one-shot") and call.version >= ONE_SAMPLE
     if stream and one_shot:
         raise BadRequest("cannot have stream=true and one-shot=true")
     documents = await call.observer.stats(call.argument, stream, one_shot)

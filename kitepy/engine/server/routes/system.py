@@ -7,6 +7,7 @@ import time
 from aiohttp import web
 
 from kitepy.engine.model.registry import AuthConfigBody
+from kitepy.engine.server import older_versions
 from kitepy.engine.server.call import Call, ClientLeft, Route
 from kitepy.engine.server.errors import BadRequest
 from kitepy.engine.server.responses import headers, json_response, stream_lines
@@ -33,7 +34,7 @@ async def version(call: Call) -> web.Response:
 
 async def info(call: Call) -> web.Response:
     """GET /info."""
-    return json_response(call.system.info())
+    return json_response(older_versions.info(call.system.info(), call.version))
 
 
 async def events(call: Call) -> web.StreamResponse:
@@ -59,7 +60,7 @@ async def disk_usage(call: Call) -> web.Response:
     for kind in wanted:
         if kind not in _DISK_USAGE_TYPES:
             raise BadRequest(f"unknown object type: {kind}")
-    return json_response(await call.disk_usage.document(wanted))
+    return json_response(older_versions.disk_usage(await call.disk_usage.document(wanted), call.version))
 
 
 ROUTES = (
