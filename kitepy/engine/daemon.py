@@ -60,6 +60,7 @@ from kitepy.engine.services.execs import Execs
 from kitepy.engine.services.host_facts import read_host_facts
 from kitepy.engine.services.host_network import HostNetwork
 from kitepy.engine.services.images import ImageService
+from kitepy.engine.services.limit_support import find_limit_support
 from kitepy.engine.services.networks import NetworkService
 from kitepy.engine.services.registries import Registries
 from kitepy.engine.services.remapping import Remapping
@@ -294,8 +295,10 @@ async def _compose(
             layers=layers,
             overlays=overlays,
             volumes=volumes,
+            data_root=config.data_root,
             default_ulimits=default_ulimits,
             remapped=remapping is not None,
+            limits=await asyncio.to_thread(find_limit_support, driver),
             security=security,
         ),
         waits=waits,

@@ -156,6 +156,10 @@ class CgroupV1(CgroupDriver):
             entries = block_io.get(key)
             for entry in entries if isinstance(entries, list) else []:
                 self._set(path, "blkio", file, f"{entry['major']}:{entry['minor']} {entry['rate']}", title)
+        weights = block_io.get("weightDevice")
+        for entry in weights if isinstance(weights, list) else []:
+            value = f"{entry['major']}:{entry['minor']} {entry['weight']}"
+            self._set(path, "blkio", "blkio.weight_device", value, "the block I/O weight of a device")
         for name in ("hugepageLimits", "rdma"):
             if resources.get(name):
                 raise unsupported(name, "not implemented for control groups version 1")
@@ -174,8 +178,9 @@ class CgroupV1(CgroupDriver):
             # Opening a missing control file for writing in cgroupfs gives EACCES on some kernels.
             if os.path.exists(target):
                 raise
-            if file == "blkio.weight" and os.path.exists(f"{root}{path}/blkio.bfq.weight"):
-                write_value(f"{root}{path}/blkio.bfq.weight", value)
+            bfq = f"{root}{path}/{file.replace('blkio.', 'blkio.bfq.', 1)}"
+            if file in ("blkio.weight", "blkio.weight_device") and os.path.exists(bfq):
+                write_value(bfq, value)
                 return
             raise unsupported(title, f"it has no {file}") from error
 

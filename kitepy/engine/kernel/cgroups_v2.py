@@ -89,11 +89,21 @@ def plan_settings(resources: dict[str, object]) -> list[tuple[str, str, str, str
     weight = block_io.get("weight")
     if isinstance(weight, int) and weight:
         settings.append(("io", "io.weight", str(1 + (weight - 10) * 9999 // 990), "the block I/O weight"))
+    weights = block_io.get("weightDevice")
+    for entry in weights if isinstance(weights, list) else []:
+        value = f"{entry['major']}:{entry['minor']} {1 + (entry['weight'] - 10) * 9999 // 990}"
+        settings.append(("io", "io.weight", value, "the block I/O weight of a device"))
     for key, name in _THROTTLES:
         entries = block_io.get(key)
         for entry in entries if isinstance(entries, list) else []:
             settings.append(("io", "io.max", f"{entry['major']}:{entry['minor']} {name}={entry['rate']}", "device I/O"))
     return settings
+
+
+def _bfq_weight(value: str) -> str:
+    """A weight, or that of a device, back on the scale of version 1."""
+    device, space, weight = value.rpartition(" ")
+    return f"{device}{space}{10 + (int(weight) - 1) * 990 // 9999}"
 
 
 def _maximum(value: int) -> str:
@@ -143,7 +153,7 @@ class CgroupV2(CgroupDriver):
             bfq = f"{self._root}{path}/io.bfq.weight"
             if file == "io.weight" and os.path.exists(bfq):
                 # The BFQ scheduler has the weights of version 1, from 1 to 1000; only the cost model has the wider scale.
-                target, value = bfq, str(section(resources, "blockIO")["weight"])
+                target, value = bfq, _bfq_weight(value)
             if not os.path.exists(target):
                 raise unsupported(title, f"the controller {controller!r} is not available (no {file})")
             write_value(target, value)

@@ -119,6 +119,22 @@ def set_name(name: str) -> None:
         raise fail("prctl", "PR_SET_NAME")
 
 
+def find_title_area() -> tuple[int, int]:
+    """Where this process and its forks hold their command line: an address and a size (proc_pid_stat(5))."""
+    with open("/proc/self/stat", "rb") as file:
+        fields = file.read().rpartition(b")")[2].split()
+    start, end = int(fields[45]), int(fields[46])
+    return start, end - start
+
+
+def write_title(area: tuple[int, int], words: list[str]) -> None:
+    """Show other words as the command line; ``area`` is from ``find_title_area``, what doesn't fit is cut off."""
+    start, size = area
+    text = b"".join(word.encode("utf-8", "surrogateescape") + b"\0" for word in words)[: size - 1]
+    ctypes.memset(start, 0, size)
+    ctypes.memmove(start, text, len(text))
+
+
 def set_not_dumpable() -> None:
     """Forbid other processes to look at this one through /proc or ptrace.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from enum import Enum
 
-from kitepy.engine.model.container_config import ContainerConfig, HostConfig
+from kitepy.engine.model.container_config import ContainerConfig, EndpointSettings, HostConfig
 from kitepy.engine.model.errors import Conflict
 from kitepy.engine.model.health import Health
 from kitepy.engine.model.network import Endpoint
@@ -95,9 +95,15 @@ class MountPoint:
     propagation: str = ""
     non_recursive: bool = False
     """Leave out what is mounted below the source."""
+    flat_read_only: bool = False
+    """Leave what is mounted below the source writable."""
+    subpath: str = ""
+    """The part of the volume that is mounted; relative to it."""
     copy_up: bool = True
     """Fill an empty volume from the image on first use."""
     tmpfs_options: tuple[str, ...] = ()
+    listed: bool = True
+    """Whether inspect shows it: what ``--tmpfs`` asks for is only in the host configuration."""
     anonymous: bool = False
     engine_owned: bool = False
     """A bind mount of the engine's own files, as for build steps: a remapped container sees their ids as those of its image."""
@@ -123,18 +129,10 @@ class ContainerRecord:
     state: ContainerState = field(default_factory=ContainerState)
     endpoint: Endpoint | None = None
     """The address and ports while the container runs on a bridge."""
-    networks: dict[str, NetworkAttachment] = field(default_factory=dict)
+    networks: dict[str, EndpointSettings] = field(default_factory=dict)
+    """The networks that it joins at each start, by name, with what was wished for there."""
 
     @property
     def argv(self) -> tuple[str, ...]:
         """Entrypoint and command: what process 1 executes."""
         return (*(self.config.entrypoint or ()), *(self.config.cmd or ()))
-
-
-@dataclass(frozen=True)
-class NetworkAttachment:
-    """What the user asked for on one network."""
-
-    mac_address: str = ""
-    ipv4_address: str = ""
-    aliases: tuple[str, ...] = ()

@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Meta, Struct, field
 
 Int64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
-UInt64 = Annotated[int, Meta(ge=0)]
+UInt64 = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 UInt16 = Annotated[int, Meta(ge=0, le=2**16 - 1)]
 
 ONE_OR_MANY = "one string stands for a list of one"
@@ -59,12 +59,11 @@ class ContainerConfig(Struct, frozen=True, kw_only=True, rename="pascal"):
     on_build: list[str] | None = None
     labels: dict[str, str] | None = None
     stop_signal: str = ""
-    stop_timeout: int | None = None
+    stop_timeout: Int64 | None = None
     shell: Words | None = None
 
     LEFT_OUT_WHEN_EMPTY: ClassVar[tuple[str, ...]] = (
         "ExposedPorts",
-        "Healthcheck",
         "ArgsEscaped",
         "NetworkDisabled",
         "MacAddress",
@@ -75,8 +74,9 @@ class ContainerConfig(Struct, frozen=True, kw_only=True, rename="pascal"):
     def document(self) -> dict[str, Any]:
         """The ``Config`` of an inspect answer, with the keys that dockerd shows."""
         document = _without_empty(self, self.LEFT_OUT_WHEN_EMPTY)
-        if self.stop_timeout is None:  # zero is a value here
-            document.pop("StopTimeout", None)
+        for name in ("StopTimeout", "Healthcheck"):  # zero, and an empty object, are values here
+            if document[name] is None:
+                del document[name]
         return document
 
 
@@ -242,7 +242,7 @@ class HostConfig(Resources, frozen=True, kw_only=True, rename="pascal"):
     auto_remove: bool = False
     volume_driver: str = ""
     volumes_from: list[str] | None = None
-    console_size: tuple[int, int] = (0, 0)
+    console_size: tuple[UInt64, UInt64] = (0, 0)
     annotations: dict[str, str] | None = None
     cap_add: Words | None = None
     cap_drop: Words | None = None

@@ -88,6 +88,8 @@ class LaunchRequest:
     """Compiled BPF filter (array of ``struct sock_filter``); empty means unconfined."""
     open_stdin: bool = False
     stdin_once: bool = False
+    init: bool = False
+    """Whether process 1 is an init that starts the bundle's process."""
 
 
 class ExitReason(Enum):

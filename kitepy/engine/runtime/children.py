@@ -162,6 +162,7 @@ def spawn_first_process(
     fuse: FuseServer | None = None,
     *,
     open_stdin: bool,
+    with_init: bool = False,
 ) -> Child:
     """Fork process 1; it goes through the plan on its own."""
     ours, theirs = new_socketpair()
@@ -184,6 +185,7 @@ def spawn_first_process(
             fuse,
             in_cgroup=cgroup_fd is not None,
             user_namespace_fd=user_namespace_fd,
+            with_init=with_init,
         )
     theirs.close()
     if user_namespace_fd >= 0:

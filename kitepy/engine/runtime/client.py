@@ -493,6 +493,7 @@ def _launch_message(
         },
         "open_stdin": request.open_stdin,
         "stdin_once": request.stdin_once,
+        "init": request.init,
         "attach": [{"stdin": wish.stdin, "stdout": wish.stdout, "stderr": wish.stderr} for wish in attach],
         "fds": names,
     }

@@ -27,12 +27,19 @@ from kitepy.engine.runtime.rehearsal import rehearse_first_process
 class Machine:
     """What the launcher finds out once, before it forks: the control group driver and the kernel's last capability."""
 
-    __slots__ = ("driver", "hierarchies", "last_capability")
+    __slots__ = ("driver", "hierarchies", "last_capability", "title_area")
 
-    def __init__(self, driver: CgroupDriver, hierarchies: dict[str, str] | None, last_capability: int) -> None:
+    def __init__(
+        self,
+        driver: CgroupDriver,
+        hierarchies: dict[str, str] | None,
+        last_capability: int,
+        title_area: tuple[int, int] = (0, 0),
+    ) -> None:
         self.driver = driver
         self.hierarchies = hierarchies
         self.last_capability = last_capability
+        self.title_area = title_area
 
 
 def run_waiting_process(machine: Machine, channel: socket) -> None:
@@ -93,6 +100,7 @@ def run_first_process(
     in_cgroup: bool,
     awaits_cgroup: bool = False,
     user_namespace_fd: int = -1,
+    with_init: bool = False,
 ) -> None:
     """Confine the calling process as planned and become the container's process 1; never returns.
 
@@ -116,7 +124,14 @@ def run_first_process(
         if stdio is None:
             stdio = _hand_over_terminal(channel, context.terminal_master_fd, context.terminal_slave_fd)
         become(
-            plan.process, seccomp_program, plan.seccomp_flags, stdio, plan.terminal, machine.last_capability, context.apparmor_fd
+            plan.process,
+            seccomp_program,
+            plan.seccomp_flags,
+            stdio,
+            plan.terminal,
+            machine.last_capability,
+            context.apparmor_fd,
+            init_title_area=machine.title_area if with_init else None,
         )
     except BaseException as error:
         _report(channel, error, step)

@@ -63,12 +63,14 @@ def _execute_interpreter() -> None:
     arguments = [sys.executable, "-I", "-S", *cache, "-c", code]
     from kitepy.engine.kernel.mounts import read_only_clone
 
+    # Nothing else of the engine's environment: a container's init is forked from here.
+    environment = {"PATH": os.environ.get("PATH", os.defpath)}
     try:
-        os.execve(read_only_clone(os.path.realpath(sys.executable)), arguments, os.environ)  # noqa: S606 - a fixed program
+        os.execve(read_only_clone(os.path.realpath(sys.executable)), arguments, environment)  # noqa: S606 - a fixed program
     except OSError as error:
         # Before Linux 5.12, or without CAP_SYS_ADMIN here. Children are still not dumpable, which closes the common way in.
         os.write(2, f"kitepy-engine: running the launcher from a writable mount: {error}\n".encode())
-    os.execve(sys.executable, arguments, os.environ)  # noqa: S606 - a fixed program
+    os.execve(sys.executable, arguments, environment)  # noqa: S606 - a fixed program
 
 
 def serve(fd: int) -> None:
@@ -136,8 +138,9 @@ def find_machine() -> Machine:
     from kitepy.engine.kernel.capabilities import last_capability
     from kitepy.engine.kernel.cgroups import detect
     from kitepy.engine.kernel.cgroups_v1 import CgroupV1
+    from kitepy.engine.kernel.syscalls import find_title_area
     from kitepy.engine.runtime.init import Machine
 
     driver = detect()
     hierarchies = driver.hierarchies if isinstance(driver, CgroupV1) else None if driver.version else {}
-    return Machine(driver, hierarchies, last_capability())
+    return Machine(driver, hierarchies, last_capability(), find_title_area())

@@ -226,7 +226,15 @@ class _Start:
             fd = os.open(self._plan.pid_namespace, os.O_RDONLY | os.O_CLOEXEC)
             namespaces.setns(fd, namespaces.CLONE_NEWPID)
             os.close(fd)
-        first = spawn_first_process(self._plan, self._machine, self._netns_fd, self._program, fuse, open_stdin=self._open_stdin)
+        first = spawn_first_process(
+            self._plan,
+            self._machine,
+            self._netns_fd,
+            self._program,
+            fuse,
+            open_stdin=self._open_stdin,
+            with_init=bool(self._request.get("init")),
+        )
         if fuse is not None:
             fuse.release()
         return first

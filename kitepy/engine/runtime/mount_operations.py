@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 
-from kitepy.engine.kernel import capabilities, mounts, overlay, syscalls
+from kitepy.engine.kernel import capabilities, mounts, namespaces, overlay, syscalls
 from kitepy.engine.kernel.paths import open_in_root, open_or_create
 from kitepy.engine.kernel.user_namespaces import in_user_namespace
 from kitepy.engine.runtime.operations import Context, Operation, require_kernel_file
@@ -44,12 +45,70 @@ class OpenBind(Operation):
             raise OSError(error.errno, f"error mounting {self.source!r}: {(error.strerror or '').lower()}") from error
 
 
+class OpenBindInside(Operation):
+    """Take hold of a tmpfs that another container has, such as its /dev/shm: the source is a path in its mount namespace."""
+
+    fields = ("slot", "source", "namespace")
+    slot: int
+    source: str
+    namespace: str
+
+    def execute(self, context: Context) -> None:
+        root_fd = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        own_fd = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+        other_fd = os.open(self.namespace, os.O_RDONLY | os.O_CLOEXEC)
+        namespaces.setns(other_fd, namespaces.CLONE_NEWNS)
+        try:
+            # Whoever is root there could have put a link or another file system in its place.
+            source_fd = syscalls.openat2(
+                syscalls.AT_FDCWD, self.source, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, syscalls.RESOLVE_NO_SYMLINKS
+            )
+            if mounts.filesystem_kind(source_fd) != mounts.TMPFS_MAGIC:
+                raise OSError(22, f"{self.source} of the other container is not what the engine mounted there")
+            context.trees[self.slot] = mounts.clone_tree(source_fd)
+            os.close(source_fd)
+        finally:
+            namespaces.setns(own_fd, namespaces.CLONE_NEWNS)
+            os.fchdir(root_fd)
+            os.chroot(".")
+            for fd in (root_fd, own_fd, other_fd):
+                os.close(fd)
+
+
 class OpenMappedBind(OpenBind):
     """The same for a source of the engine's own, whose files keep the ids of an unmapped container on the disk."""
 
     def execute(self, context: Context) -> None:
         super().execute(context)
         mounts.map_ids(context.trees[self.slot], context.user_namespace_fd, self.source)
+
+
+class OpenPart(Operation):
+    """Take hold of a file or directory in a volume; links in there, which containers can write, can't lead out of it."""
+
+    fields = ("slot", "source", "part", "mapped")
+    slot: int
+    source: str
+    part: str
+    mapped: bool
+
+    def execute(self, context: Context) -> None:
+        base_fd = os.open(self.source, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            part_fd = syscalls.openat2(base_fd, self.part, os.O_PATH | os.O_CLOEXEC, syscalls.RESOLVE_BENEATH)
+        except OSError as error:
+            if error.errno == errno.EXDEV:
+                raise OSError(
+                    errno.EXDEV, f"path concatenation escapes the base directory, base: {self.source}, subpath: {self.part}"
+                ) from error
+            path = os.path.join(self.source, self.part)
+            raise OSError(error.errno, f"cannot access path {path}: {(error.strerror or '').lower()}") from error
+        finally:
+            os.close(base_fd)
+        context.trees[self.slot] = mounts.clone_tree(part_fd, recursive=True)
+        os.close(part_fd)
+        if self.mapped:
+            mounts.map_ids(context.trees[self.slot], context.user_namespace_fd, self.source)
 
 
 class MapIds(Operation):

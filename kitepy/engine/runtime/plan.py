@@ -26,7 +26,9 @@ from kitepy.engine.runtime.mount_operations import (
     MountMappedOverlay,
     MountOverlay,
     OpenBind,
+    OpenBindInside,
     OpenMappedBind,
+    OpenPart,
     PivotRoot,
     ProtectPath,
     RaiseRoot,
@@ -109,6 +111,10 @@ _PROPAGATION = {
     "unbindable": (mounts.MS_UNBINDABLE, False),
     "runbindable": (mounts.MS_UNBINDABLE, True),
 }
+PART = "part="
+"""Mount option of ours: only this part of the source is mounted."""
+INSIDE = "inside="
+"""Mount option of ours: the source of the bind mount is a path in the mount namespace that follows."""
 _NO_MEANING_HERE = frozenset({"defaults", "bind", "rbind", "async", "nosymfollow"})
 
 
@@ -384,10 +390,21 @@ def _plan_mounts(document: Document, launch: Launch, own_flags: int, plan: Plan,
         options = _texts(entry.get("options"))
         kind = str(entry.get("type") or "")
         if kind == "bind" or "bind" in options or "rbind" in options:
+            inside = [option.removeprefix(INSIDE) for option in options if option.startswith(INSIDE)]
+            if inside:
+                tree.opening.append(OpenBindInside(slot, str(entry["source"]), inside[0]))
+                others = [option for option in options if not option.startswith(INSIDE)]
+                tree.mounting.append(_plan_bind(slot, target, others))
+                continue
+            parts = [option.removeprefix(PART) for option in options if option.startswith(PART)]
+            options = [option for option in options if not option.startswith(PART)]
             mapped = "idmap" in options
             if mapped and plan.user_namespace is None:
                 raise ValueError(f"mount {target}: mapping its ids needs a user namespace")
-            tree.opening.append((OpenMappedBind if mapped else OpenBind)(slot, str(entry["source"]), "rbind" in options))
+            if parts:
+                tree.opening.append(OpenPart(slot, str(entry["source"]), parts[0], mapped))
+            else:
+                tree.opening.append((OpenMappedBind if mapped else OpenBind)(slot, str(entry["source"]), "rbind" in options))
             tree.mounting.append(_plan_bind(slot, target, [option for option in options if option != "idmap"]))
         elif kind == "cgroup":
             tree.mounting += _plan_cgroup(target, options, launch, own_flags, plan, tree.opening)

@@ -12,6 +12,7 @@ import resource
 import stat
 
 from kitepy.engine.kernel import capabilities, mounts, syscalls, tty
+from kitepy.engine.runtime.init_process import stay_behind_as_init
 
 Document = dict[str, object]
 
@@ -67,8 +68,10 @@ def become(
     terminal: bool,
     last_capability: int,
     apparmor_fd: int | None = None,
+    *,
+    init_title_area: tuple[int, int] | None = None,
 ) -> None:
-    """Become the process; returns only by raising ProcessError or OSError.
+    """Become the process, or with ``init_title_area`` its init; returns only by raising ProcessError or OSError.
 
     ``stdio`` are the descriptors for 0, 1 and 2; every other descriptor is marked close-on-exec. ``apparmor_fd`` is what
     ``open_apparmor_attribute`` gave.
@@ -106,6 +109,8 @@ def become(
     _drop_capabilities(credentials, permitted_now)
     if seccomp_program and no_new_privileges:
         syscalls.load_seccomp_filter(seccomp_program, flags)
+    if init_title_area is not None:
+        stay_behind_as_init([str(item) for item in arguments], init_title_area)
     try:
         os.execve(program, [str(item) for item in arguments], environment)  # noqa: S606 - the user's program is the point
     except OSError as error:

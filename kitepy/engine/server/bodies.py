@@ -93,7 +93,10 @@ def _fold_for(kind: Any) -> Fold:
         choices = [choice for choice in get_args(kind) if choice is not type(None)]
         return _optional(_fold_for(choices[0])) if len(choices) == 1 else _as_it_is
     if origin is list:
-        return _list_of(_fold_for(get_args(kind)[0]))
+        item_kind = get_args(kind)[0]
+        return _list_of(_fold_for(item_kind), empty=_zero(item_kind))
+    if origin is tuple:
+        return _array_of(len(get_args(kind)))
     if origin is dict:
         value_kind = get_args(kind)[1]
         return _dict_of(_fold_for(value_kind), empty=_zero(value_kind))
@@ -118,10 +121,13 @@ def _optional(fold: Fold) -> Fold:
     return lambda value: None if value is None else fold(value)
 
 
-def _list_of(fold: Fold) -> Fold:
-    if fold is _as_it_is:
-        return _as_it_is
-    return lambda value: [fold(item) for item in value] if isinstance(value, list) else value
+def _list_of(fold: Fold, empty: Any) -> Fold:
+    return lambda value: [empty if item is None else fold(item) for item in value] if isinstance(value, list) else value
+
+
+def _array_of(length: int) -> Fold:
+    """An array of numbers: Docker fills up what is missing and ignores what is too much."""
+    return lambda value: [*(item or 0 for item in value), *[0] * length][:length] if isinstance(value, list) else value
 
 
 def _dict_of(fold: Fold, empty: Any) -> Fold:
@@ -134,9 +140,13 @@ def _dict_of(fold: Fold, empty: Any) -> Fold:
 
 
 def _zero(kind: Any) -> Any:
-    """What null as a map's value stands for: nothing where the type has a null, else the empty value of the type."""
+    """What null stands for in a list or map: nothing where the type has a null, else the empty value of the type."""
     if kind is str:
         return ""
+    if isinstance(kind, type) and issubclass(kind, Struct):
+        return {}
+    if get_origin(kind) is list:
+        return []
     return {} if get_origin(kind) is dict else None
 
 

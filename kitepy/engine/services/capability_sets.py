@@ -23,14 +23,14 @@ DEFAULT_CAPABILITIES = (
 """The set that Docker gives to a container by default."""
 
 
-def _normalised(names: Iterable[str]) -> list[str]:
+def _normalised(names: Iterable[str], field: str = "CapAdd") -> list[str]:
     found = []
     for name in names:
         upper = name.upper()
         if upper != "ALL" and not upper.startswith("CAP_"):
             upper = f"CAP_{upper}"
         if upper != "ALL" and upper not in ALL_CAPABILITIES:
-            raise InvalidParameter(f'invalid capability: "{name}"')
+            raise InvalidParameter(f'invalid {field}: unknown capability: "{upper}"')
         found.append(upper)
     return found
 
@@ -54,7 +54,7 @@ def check_available(added: Iterable[str], lacking: Set[str]) -> None:
 
 def effective_capabilities(added: Iterable[str], dropped: Iterable[str], privileged: bool) -> tuple[str, ...]:
     """The capability names in kernel order; raises InvalidParameter for names that don't exist."""
-    add, drop = _normalised(added), _normalised(dropped)
+    add, drop = _normalised(added), _normalised(dropped, "CapDrop")
     if privileged:
         return ALL_CAPABILITIES
     if "ALL" in add:

@@ -20,13 +20,13 @@ from kitepy.engine.services.archive_pipe import JobOutput, feed
 from kitepy.engine.services.container_commit import ContainerCommit
 from kitepy.engine.services.container_index import ContainerIndex
 from kitepy.engine.services.container_launch import ContainerLauncher
-from kitepy.engine.services.container_request import parse_network_mode
 from kitepy.engine.services.container_runs import ContainerRuns
 from kitepy.engine.services.container_stops import ContainerStops
 from kitepy.engine.services.container_view import event_attributes
 from kitepy.engine.services.events import EventBus
 from kitepy.engine.services.images import ImageService
 from kitepy.engine.services.ports import CommitOptions
+from kitepy.engine.services.request_networking import parse_network_mode
 from kitepy.engine.services.volumes import VolumeService
 from kitepy.engine.storage.layers import LayerStore
 from kitepy.engine.storage.worker import WorkerPool

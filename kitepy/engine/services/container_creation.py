@@ -9,20 +9,26 @@ import os
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import msgspec
 
 from kitepy.engine.model.container import ContainerRecord, MountKind, MountPoint
-from kitepy.engine.model.container_config import ContainerCreateBody, NetworkingConfig, Ulimit
-from kitepy.engine.model.errors import InvalidParameter, NotFound, Unsupported
+from kitepy.engine.model.container_config import ContainerCreateBody, HostConfig, Ulimit
+from kitepy.engine.model.errors import InvalidParameter, NotFound
 from kitepy.engine.model.ids import new_id, short_id
 from kitepy.engine.model.image import Image
+from kitepy.engine.model.oci import ImageConfig
 from kitepy.engine.services import container_request as request_rules
 from kitepy.engine.services.container_index import ContainerIndex, name_conflict
 from kitepy.engine.services.container_mounts import WantedMount, inherited_mounts, wanted_mounts
 from kitepy.engine.services.container_names import check_name, suggest_name
 from kitepy.engine.services.images import ImageService
 from kitepy.engine.services.remapping import check_user_namespace
+from kitepy.engine.services.request_limits import EVERYTHING, LimitSupport
+from kitepy.engine.services.request_namespaces import shared_container
+from kitepy.engine.services.request_networking import check_network_combination, wanted_endpoints
+from kitepy.engine.services.request_platform import parse_platform
 from kitepy.engine.services.security_options import NO_DEFAULTS, SecurityDefaults
 from kitepy.engine.services.signals import parse_signal
 from kitepy.engine.services.volumes import VolumeService
@@ -41,18 +47,22 @@ class ContainerCreation:
         layers: LayerStore,
         overlays: OverlayStore,
         volumes: VolumeService,
+        data_root: Path,
         default_ulimits: tuple[Ulimit, ...] = (),
         remapped: bool = False,
+        limits: LimitSupport = EVERYTHING,
         security: SecurityDefaults = NO_DEFAULTS,
     ) -> None:
         """``remapped``: containers get user namespaces of their own unless they opt out."""
         self._remapped = remapped
+        self.limits = limits
         self._security = security
         self._index = index
         self._images = images
         self._layers = layers
         self._overlays = overlays
         self._volumes = volumes
+        self._data_root = data_root
         self._default_ulimits = default_ulimits
         self._names_being_created: set[str] = set()
 
@@ -61,19 +71,21 @@ class ContainerCreation:
     ) -> tuple[ContainerRecord, list[str]]:
         """Make a container; nothing of it remains when a step fails."""
         wanted_name = check_name(name) if name else None
-        if not body.image:
-            raise InvalidParameter("no image was specified: the field Image is empty")
-        image = self._images.resolve(body.image)
-        check_platform(image, platform)
-        config = request_rules.merge_image(body.config(), image.config)
+        # As with dockerd a container can be made of no image: it then has an empty root file system.
+        image = self._images.resolve(body.image) if body.image else None
+        if image is not None:
+            check_platform(image, body.image, platform)
+        config = request_rules.merge_image(body.config(), image.config if image is not None else ImageConfig())
         request_rules.check_config(config)
         host = request_rules.fill_host_config(body.host_config, default_ulimits=self._default_ulimits)
-        warnings = request_rules.check_host_config(host)
+        host, warnings = request_rules.check_host_config(host, support=self.limits)
+        self._check_shared_namespaces(host)
         check_user_namespace(host, remapped=self._remapped)
         remapped = self._remapped and host.userns_mode != "host"
         self._security.check_capabilities(host.cap_add or (), remapped=remapped)
-        request_rules.check_network_combination(config, host)
-        self._check_networks(host.network_mode, body.networking_config)
+        warnings += check_network_combination(config, host)
+        endpoints, more_warnings = wanted_endpoints(config, host, body.networking_config)
+        warnings += more_warnings
         wanted = wanted_mounts(config, host, self._inherited(host.volumes_from or ()))
         if config.stop_signal:
             parse_signal(config.stop_signal)
@@ -82,18 +94,22 @@ class ContainerCreation:
             id=container_id,
             name="",
             created_ns=time.time_ns(),
-            image_id=image.id,
+            image_id=image.id if image is not None else "",
             image_reference=body.image,
             config=msgspec.structs.replace(
-                config, hostname=config.hostname or self._default_hostname(container_id, host.network_mode)
+                config,
+                hostname=config.hostname or self._default_hostname(container_id, host.network_mode),
+                mac_address="",  # it is the endpoint's
             ),
             host_config=host,
-            platform=image.os,
-            layers=tuple(image.layers),
+            platform=image.os if image is not None else "linux",
+            layers=tuple(image.layers) if image is not None else (),
+            networks=endpoints,
         )
-        with self.claimed_name(wanted_name) as chosen, self._layers.hold(image.top_layer):
+        top_layer = image.top_layer if image is not None else None
+        with self.claimed_name(wanted_name) as chosen, self._layers.hold(top_layer):
             record = replace(record, name=chosen)
-            await asyncio.to_thread(self._overlays.create_for_container, container_id, image.top_layer)
+            await asyncio.to_thread(self._overlays.create_for_container, container_id, top_layer)
             try:
                 record = replace(record, mounts=tuple([await self._prepare_mount(mount) for mount in wanted]))
                 self._index.add(record)
@@ -123,36 +139,41 @@ class ContainerCreation:
     def _default_hostname(container_id: str, network_mode: str) -> str:
         return os.uname().nodename if network_mode == "host" else short_id(container_id)
 
-    def _check_networks(self, network_mode: str, networking: NetworkingConfig) -> None:
-        mode = request_rules.parse_network_mode(network_mode)
-        if mode.kind == "named":
-            raise NotFound(f"network {mode.target} not found")
-        if mode.kind == "container":
-            self._index.resolve(mode.target)
-        for name, settings in (networking.endpoints_config or {}).items():
-            if name not in ("default", mode.kind):
-                raise NotFound(f"network {name} not found")
-            if settings is None:
-                continue
-            if settings.aliases:
-                raise InvalidParameter("network-scoped alias is supported only for containers in user defined networks")
-            if settings.ipam_config and (settings.ipam_config.ipv4_address or settings.ipam_config.ipv6_address):
-                raise InvalidParameter("user specified IP address is supported on user defined networks only")
-            if settings.links:
-                raise Unsupported("Links between containers are not supported by this version of Kitepy")
+    def _check_shared_namespaces(self, host: HostConfig) -> None:
+        """Another container whose processes or IPC are to be shared must be there at once; a network's only at the start."""
+        for mode in (host.pid_mode, host.ipc_mode):
+            if ref := shared_container(mode):
+                try:
+                    self._index.resolve(ref)
+                except NotFound as error:
+                    raise InvalidParameter(str(error)) from None
 
     def _inherited(self, sources: list[str] | tuple[str, ...]) -> list[MountPoint]:
         points = []
         for source in sources:
             ref, _, mode = source.partition(":")
-            if mode not in ("", "ro", "rw"):
-                raise InvalidParameter(f"invalid mode for volumes-from: {mode}")
-            points += inherited_mounts(self._index.resolve(ref).mounts, mode)
+            if not source:
+                raise InvalidParameter("volumes-from specification cannot be an empty string")
+            if not set(mode.split(",")) <= {"", "ro", "rw", "z", "Z", "nocopy"}:
+                raise InvalidParameter(f"invalid mode: {mode}")
+            if not ref:
+                raise InvalidParameter('invalid name or ID supplied: ""')
+            try:
+                points += inherited_mounts(self._index.resolve(ref).mounts, "ro" if "ro" in mode.split(",") else "")
+            except NotFound as error:
+                raise InvalidParameter(str(error)) from None
         return points
 
     async def _prepare_mount(self, wanted: WantedMount) -> MountPoint:
         """Make the volume or host directory behind a mount."""
         point = wanted.point
+        if point.kind is MountKind.VOLUME and wanted.driver not in ("", "local"):
+            name = point.volume or new_id()
+            plugin = wanted.driver
+            raise NotFound(f'create {name}: error looking up volume plugin {plugin}: plugin "{plugin}" not found')
+        if point.kind is MountKind.BIND and wanted.default_propagation and self._data_root.is_relative_to(point.source):
+            # As with dockerd: the engine's own mounts come and go below it, and must not be kept alive by the container.
+            point = replace(point, propagation="rslave")
         if point.kind is MountKind.VOLUME and not point.volume:
             return replace(point, volume=await self._volumes.create_anonymous())
         if point.kind is MountKind.VOLUME:
@@ -170,14 +191,13 @@ class ContainerCreation:
         return point
 
 
-def check_platform(image: Image, platform: str | None) -> None:
+def check_platform(image: Image, reference: str, platform: str | None) -> None:
     """Refuse an image of another platform than the one that was asked for."""
     if not platform:
         return
-    system, _, rest = platform.partition("/")
-    architecture = rest.partition("/")[0]
-    if system != image.os or (architecture and architecture != image.architecture):
+    wanted = parse_platform(platform)
+    if not wanted.matches(image.os, image.architecture):
         raise NotFound(
-            f"image with reference {image.id} was found but its platform ({image.os}/{image.architecture}) "
-            f"does not match the specified platform ({platform})"
+            f"image with reference {reference} was found but its platform ({image.os}/{image.architecture}) "
+            f"does not match the specified platform ({wanted})"
         )

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from kitepy.engine.model.container import ContainerRecord
 from kitepy.engine.model.errors import InvalidParameter
-from kitepy.engine.services.container_request import parse_extra_host
 from kitepy.engine.services.host_network import HOST_NAME
+from kitepy.engine.services.request_networking import parse_extra_host
 
 FALLBACK_NAMESERVERS = ("8.8.8.8", "8.8.4.4")
 """Used when the host names no server that a container could reach; the same as Docker's."""

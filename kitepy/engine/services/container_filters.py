@@ -11,9 +11,9 @@ from kitepy.engine.model.health import Health, HealthStatus
 from kitepy.engine.model.oci import Digest
 from kitepy.engine.model.timestamps import SECOND, parse_time
 from kitepy.engine.services.container_index import ContainerIndex
-from kitepy.engine.services.container_request import parse_network_mode
 from kitepy.engine.services.container_view import port_list
 from kitepy.engine.services.images import ImageService
+from kitepy.engine.services.request_networking import parse_network_mode
 
 _KNOWN = (
     "ancestor", "before", "exited", "expose", "health", "id", "isolation", "is-task", "label", "name", "network", "publish",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import shutil
 from collections.abc import Callable
@@ -13,9 +14,11 @@ from pathlib import Path
 import msgspec
 
 from kitepy.engine.kernel.id_limits import own_id_limits
+from kitepy.engine.kernel.syscalls import RESOLVE_BENEATH, openat2
 from kitepy.engine.kernel.user_namespaces import own_gid_map
 from kitepy.engine.model.container import ContainerRecord, MountKind
-from kitepy.engine.model.errors import InvalidParameter, StartFailed
+from kitepy.engine.model.container_config import HostConfig
+from kitepy.engine.model.errors import InvalidParameter, NotFound, StartFailed
 from kitepy.engine.model.ids import short_id
 from kitepy.engine.model.launch import LaunchRequest, LogTarget, OverlayRoot
 from kitepy.engine.model.network import Endpoint
@@ -30,17 +33,26 @@ from kitepy.engine.services.container_files import (
     resolv_content,
     write_identity_files,
 )
-from kitepy.engine.services.container_request import parse_network_mode, requested_ports
-from kitepy.engine.services.devices import devices_for
+from kitepy.engine.services.devices import block_limits_for, devices_for, refuse_device_requests
 from kitepy.engine.services.host_network import HostNetwork
 from kitepy.engine.services.log_options import LoggedContainer, log_target
 from kitepy.engine.services.process_spec import Surroundings, build_spec
 from kitepy.engine.services.remapping import Remapping, check_owner
+from kitepy.engine.services.request_namespaces import shared_container
+from kitepy.engine.services.request_networking import (
+    joined_networks,
+    kernel_mac_address,
+    network_to_join,
+    parse_network_mode,
+    requested_ports,
+)
 from kitepy.engine.services.root_files import read_root_file
 from kitepy.engine.services.seccomp_profiles import SeccompProfiles
 from kitepy.engine.services.security_options import NO_DEFAULTS, SecurityDefaults, parse_security_options
 from kitepy.engine.services.volumes import VolumeService
 from kitepy.engine.storage.overlay import OverlayStore
+
+KNOWN_NETWORKS = frozenset({"bridge", "host", "none"})
 
 PidOf = Callable[[str, str], int]
 """Process 1 of another container, by reference and purpose (for the error message)."""
@@ -74,6 +86,7 @@ class ContainerLauncher:
         exec_root: Path,
         host_network: HostNetwork,
         remapping: Remapping | None = None,
+        init: bool = False,
         security: SecurityDefaults = NO_DEFAULTS,
         dns: tuple[str, ...] = (),
         dns_search: tuple[str, ...] = (),
@@ -92,6 +105,7 @@ class ContainerLauncher:
         self._in_user_namespace = self._ids is not None
         self._last_group = own_gid_map().last
         self._remapping = remapping
+        self._init = init
         self._dns = dns
         self._dns_search = dns_search
         self._dns_options = dns_options
@@ -142,25 +156,28 @@ class ContainerLauncher:
 
     async def enter_network(self, record: ContainerRecord, pid_of: PidOf, undo: AsyncExitStack) -> NetworkSandbox:
         """Attach to the network that the container's mode names; ``undo`` learns how to leave it again."""
-        mode = parse_network_mode(record.host_config.network_mode)
         remapping = self.remapping_of(record)
-        if mode.kind == "host":
+        mode = parse_network_mode(record.host_config.network_mode)
+        network = "" if mode.kind == "container" else network_to_join(record, KNOWN_NETWORKS)
+        if network == "host":
             return NetworkSandbox()
-        if mode.kind == "none":
+        if mode.kind != "container" and network in ("", "none"):
             usual = remapping is self._remapping
             sandbox = await (self._isolated.take() if usual else asyncio.to_thread(build_isolated))
             undo.callback(sandbox.close)
             return NetworkSandbox(sandbox.netns_fd, owned_fd=sandbox.netns_fd)
         if mode.kind == "container":
-            fd = os.open(f"/proc/{pid_of(mode.target, 'network')}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+            pid = pid_of(mode.target, "network")
+            fd = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
             undo.callback(os.close, fd)
             if remapping is not None:
                 check_owner(fd, "network")
             return NetworkSandbox(fd, owned_fd=fd)
+        wish = joined_networks(record)[network]
         endpoint = await self._bridge.attach(
             record.id,
             ports=requested_ports(record.config.exposed_ports or {}, record.host_config),
-            mac=record.config.mac_address or None,
+            mac=kernel_mac_address(wish.mac_address) or None,
             name=record.name,
             plain=remapping is None,
         )
@@ -181,6 +198,8 @@ class ContainerLauncher:
         for point in record.mounts:
             if point.kind is MountKind.VOLUME:
                 await self._volumes.ensure(point.volume)
+                if point.subpath:
+                    await asyncio.to_thread(check_part, self._volumes.path(point.volume), point.subpath)
                 if point.copy_up:
                     await self._volumes.populate(point.volume, self.root(record), point.destination)
             elif point.kind is MountKind.BIND and not os.path.lexists(point.source):
@@ -210,6 +229,7 @@ class ContainerLauncher:
         remapping = self.remapping_of(record)
         # Again, because an engine that was started another way since may lack what that one had.
         self.security.check_capabilities(host.cap_add or (), remapped=remapping is not None)
+        refuse_device_requests(host)
         namespace_paths = _namespace_paths(record, pid_of)
         if peer is None:
             self._write_identity(record, directory, hostname, own_network=own_network)
@@ -225,6 +245,7 @@ class ContainerLauncher:
                 own_network=own_network,
                 security=self.security,
                 devices=devices_for(host),
+                block_limits=block_limits_for(host),
                 bind_devices=self._in_user_namespace or remapping is not None,
                 namespace_paths=namespace_paths,
                 remapping=remapping,
@@ -245,6 +266,7 @@ class ContainerLauncher:
             seccomp_program=self.seccomp.program(host),
             open_stdin=record.config.open_stdin,
             stdin_once=record.config.stdin_once,
+            init=self._has_init(host),
         )
 
     def _log_target(self, record: ContainerRecord) -> LogTarget:
@@ -265,6 +287,10 @@ class ContainerLauncher:
         if target.path is not None:
             target.path.parent.mkdir(mode=0o700, exist_ok=True)
         return target
+
+    def _has_init(self, host: HostConfig) -> bool:
+        """As with Docker only process 1 of a PID namespace can be an init."""
+        return host.pid_mode == "" and (self._init if host.init is None else host.init)
 
     def _write_identity(self, record: ContainerRecord, directory: Path, hostname: str, *, own_network: bool) -> None:
         host = record.host_config
@@ -300,6 +326,20 @@ class ContainerLauncher:
         return short_id(record.id)
 
 
+def check_part(base: Path, part: str) -> None:
+    """A part of a volume that is to be mounted must be there, and inside; raises NotFound and InvalidParameter."""
+    base_fd = os.open(base, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.close(openat2(base_fd, part, os.O_PATH | os.O_CLOEXEC, RESOLVE_BENEATH))
+    except OSError as error:
+        if error.errno == errno.EXDEV:
+            raise InvalidParameter(f"path concatenation escapes the base directory, base: {base}, subpath: {part}") from None
+        reason = os.strerror(error.errno or errno.EIO).lower()
+        raise NotFound(f"cannot access path {base / part}: lstat {base / part}: {reason}") from None
+    finally:
+        os.close(base_fd)
+
+
 def account_in(root: OverlayRoot, record: ContainerRecord, user: str | None = None) -> Account:
     """The identity that the container's user, or another one, has in a root file system."""
     return resolve_account(
@@ -312,10 +352,11 @@ def account_in(root: OverlayRoot, record: ContainerRecord, user: str | None = No
 
 def _namespace_paths(record: ContainerRecord, pid_of: PidOf) -> dict[str, str]:
     """Namespaces of other containers that this one joins."""
-    mode = record.host_config.pid_mode
-    if mode.startswith("container:"):
-        return {"pid": f"/proc/{pid_of(mode.removeprefix('container:'), 'PID')}/ns/pid"}
-    return {}
+    paths = {}
+    for kind, mode in (("pid", record.host_config.pid_mode), ("ipc", record.host_config.ipc_mode)):
+        if donor := shared_container(mode):
+            paths[kind] = f"/proc/{pid_of(donor, kind.upper())}/ns/{kind}"
+    return paths
 
 
 def _user_namespace_beside(pid_namespace: str) -> str:

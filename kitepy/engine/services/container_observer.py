@@ -12,10 +12,10 @@ from kitepy.engine.model.errors import Conflict
 from kitepy.engine.runtime.client import RunningContainer
 from kitepy.engine.services.container_index import ContainerIndex
 from kitepy.engine.services.container_processes import list_processes
-from kitepy.engine.services.container_request import parse_network_mode
 from kitepy.engine.services.container_stats import NOTHING, Sample, document
 from kitepy.engine.services.container_view import event_attributes
 from kitepy.engine.services.events import EventBus
+from kitepy.engine.services.request_networking import parse_network_mode
 from kitepy.engine.services.stats_sampler import Samples, StatsSampler, Target, host_memory_bytes
 
 

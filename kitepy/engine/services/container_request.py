@@ -5,11 +5,9 @@ Source: Engine API v1.51 ContainerCreate, and what dockerd 28 gives back from in
 
 from __future__ import annotations
 
+import posixpath
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from ipaddress import ip_address
-from typing import cast
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
@@ -22,39 +20,37 @@ from kitepy.engine.model.container_config import (
     Ulimit,
 )
 from kitepy.engine.model.errors import InvalidParameter, Unsupported
-from kitepy.engine.model.network import PortRequest, Protocol
 from kitepy.engine.model.oci import HealthCheck, ImageConfig
 from kitepy.engine.services.capability_sets import effective_capabilities
 from kitepy.engine.services.log_options import check_log_config
+from kitepy.engine.services.request_limits import EVERYTHING, LimitSupport, checked_limits
+from kitepy.engine.services.request_namespaces import check_namespaces, implied_security_options
+from kitepy.engine.services.request_networking import check_resolver, parse_extra_host, requested_ports
 from kitepy.engine.services.security_options import parse_security_options
 
-MIN_MEMORY_BYTES = 6 * 1024 * 1024
 DEFAULT_SHM_BYTES = 64 * 1024 * 1024
 DEFAULT_RUNTIME = "kitepy"
-PROTOCOLS = ("tcp", "udp", "sctp")
+RUNTIMES = ("", DEFAULT_RUNTIME, "runc", "io.containerd.runc.v2")
+MAX_HOST_NAME = 64
+"""sethostname(2)"""
 RESTART_POLICIES = ("no", "always", "unless-stopped", "on-failure")
 
 MASKED_PATHS = (
-    "/proc/acpi",
     "/proc/asound",
+    "/proc/acpi",
     "/proc/interrupts",
     "/proc/kcore",
     "/proc/keys",
     "/proc/latency_stats",
-    "/proc/sched_debug",
-    "/proc/scsi",
     "/proc/timer_list",
     "/proc/timer_stats",
-    "/sys/devices/virtual/powercap",
+    "/proc/sched_debug",
+    "/proc/scsi",
     "/sys/firmware",
+    "/sys/devices/virtual/powercap",
 )
 READONLY_PATHS = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 
-_DOMAIN_LABEL = re.compile(r"[a-zA-Z0-9]([a-zA-Z0-9_-]{0,62}[a-zA-Z0-9])?")
-# int() alone would take signs, underscores, blanks and the digits of any script.
-_PORT_NUMBER = re.compile(r"[0-9]{1,9}")
-_NAMES = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9_.-]{0,252}")
-_RESOLVER_OPTION = re.compile(r"[a-zA-Z0-9_-]+(:[a-zA-Z0-9_.-]*)?")
 _SYSCTL = re.compile(r"[a-z0-9_]+([./][a-zA-Z0-9_*-]+)+")
 
 
@@ -72,35 +68,37 @@ def merge_image(config: ContainerConfig, image: ImageConfig) -> ContainerConfig:
         config,
         user=config.user or image.user,
         exposed_ports={**{port: {} for port in image.exposed_ports}, **(config.exposed_ports or {})} or None,
-        env=_merged_environment(config.env or [], image.env),
+        env=_merged_environment(config.env, image.env),
         labels={**image.labels, **(config.labels or {})},
         entrypoint=entrypoint,
         cmd=cmd,
-        working_dir=config.working_dir or image.working_dir,
+        working_dir=_clean_directory(config.working_dir or image.working_dir),
         volumes={**{path: {} for path in image.volumes}, **(config.volumes or {})} or None,
         stop_signal=config.stop_signal or image.stop_signal,
         shell=config.shell or (list(image.shell) if image.shell else None),
-        on_build=None,
         healthcheck=_merged_healthcheck(config.healthcheck, image.healthcheck),
     )
 
 
-def _merged_environment(wanted: Iterable[str], defaults: Iterable[str]) -> list[str]:
+def _clean_directory(path: str) -> str:
+    return posixpath.normpath("/" + path.lstrip("/")) if path.startswith("/") else path
+
+
+def _merged_environment(wanted: Sequence[str] | None, defaults: Iterable[str]) -> list[str] | None:
     """The user's variables first, then the image's whose names the user didn't mention.
 
     A bare name, ``-e NAME``, means "without this variable" and is kept until the environment is made.
     """
-    merged = list(wanted)
+    merged = list(wanted or ())
     names = {variable.partition("=")[0] for variable in merged}
-    return merged + [variable for variable in defaults if variable.partition("=")[0] not in names]
+    merged += [variable for variable in defaults if variable.partition("=")[0] not in names]
+    return merged or None
 
 
 def _merged_healthcheck(wanted: HealthConfig | None, default: HealthCheck | None) -> HealthConfig | None:
     if default is None:
-        return wanted
+        return wanted and msgspec.structs.replace(wanted, test=wanted.test or None)
     wanted = wanted or HealthConfig()
-    if wanted.test == ["NONE"]:
-        return wanted
     return HealthConfig(
         test=wanted.test or list(default.test) or None,
         interval=wanted.interval or default.interval_ns,
@@ -121,8 +119,11 @@ def fill_host_config(
     named = {limit.name for limit in host.ulimits or ()}
     inherited = [limit for limit in default_ulimits if limit.name not in named]
     security = parse_security_options(host.security_opt or ())
-    masked, readonly = list(MASKED_PATHS), list(READONLY_PATHS)
-    if host.privileged or security.unmasked_paths:
+    masked: list[str] | None = list(MASKED_PATHS)
+    readonly: list[str] | None = list(READONLY_PATHS)
+    if host.privileged:
+        masked = readonly = None
+    elif security.unmasked_paths:
         masked, readonly = [], []
     return msgspec.structs.replace(
         host,
@@ -137,11 +138,13 @@ def fill_host_config(
         runtime=host.runtime or DEFAULT_RUNTIME,
         masked_paths=masked if host.masked_paths is None else host.masked_paths,
         readonly_paths=readonly if host.readonly_paths is None else host.readonly_paths,
+        security_opt=[*(host.security_opt or ()), *implied] if (implied := implied_security_options(host)) else host.security_opt,
+        links=host.links or None,
         oom_kill_disable=bool(host.oom_kill_disable),
         ulimits=[*(host.ulimits or ()), *inherited] if inherited else host.ulimits,
         # Docker's command line sends -1 for "not given".
         memory_swappiness=None if host.memory_swappiness == -1 else host.memory_swappiness,
-        memory_swap=host.memory_swap or (2 * host.memory if host.memory > 0 else 0),
+        memory_swap=host.memory_swap or (min(2 * host.memory, 2**63 - 1) if host.memory > 0 else 0),
     )
 
 
@@ -153,26 +156,15 @@ def check_config(config: ContainerConfig) -> None:
     for word in (*argv, *(config.env or ())):
         if "\0" in word:
             raise InvalidParameter("a command or an environment variable can't contain a NUL character")
-    if not argv[0]:
-        raise InvalidParameter("the command to run is an empty word")
     for variable in config.env or ():
         if variable.startswith("=") or not variable:
             raise InvalidParameter(f"invalid environment variable: {variable}")
     if config.working_dir and not config.working_dir.startswith("/"):
         raise InvalidParameter(f"the working directory '{config.working_dir}' is invalid, it needs to be an absolute path")
-    if config.hostname and (len(config.hostname) > 63 or not _DOMAIN_LABEL.fullmatch(config.hostname.replace(".", "a"))):
-        raise InvalidParameter(f"invalid hostname format: {config.hostname}")
-    if config.domainname and (len(config.domainname) > 64 or not _NAMES.fullmatch(config.domainname)):
-        raise InvalidParameter(f"invalid domain name: {config.domainname}")
-    if config.stop_timeout is not None and config.stop_timeout < -1:
-        raise InvalidParameter(f"invalid stop timeout: {config.stop_timeout}")
-    if config.network_disabled:
-        raise Unsupported("NetworkDisabled is not supported: use the network mode 'none'")
-    for port in config.exposed_ports or ():
-        parse_port(port)
-    for path in config.volumes or ():
-        if not path.startswith("/"):
-            raise InvalidParameter(f"invalid volume specification: '{path}': mount path must be absolute")
+    for what, name in (("hostname", config.hostname), ("domainname", config.domainname)):
+        # It goes into /etc/hosts, where a blank, a line break or a comment sign would begin something else.
+        if len(name) > MAX_HOST_NAME or any(not sign.isprintable() or sign in " #" for sign in name):
+            raise InvalidParameter(f"invalid {what} format: {name}")
     check_healthcheck(config.healthcheck)
 
 
@@ -189,12 +181,15 @@ def check_healthcheck(health: HealthConfig | None) -> None:
         raise InvalidParameter("Retries in Healthcheck cannot be negative")
 
 
-def check_host_config(host: HostConfig) -> list[str]:
-    """Raise InvalidParameter or Unsupported for what can't be honoured; gives warnings for the user."""
-    _check_limits(host)
+def check_host_config(host: HostConfig, *, support: LimitSupport = EVERYTHING) -> tuple[HostConfig, list[str]]:
+    """The configuration as it will be kept, without limits that this machine lacks, and warnings about those.
+
+    Raises InvalidParameter or Unsupported for what can't be honoured.
+    """
+    host, warnings = checked_limits(host, support)
     _check_restart(host.restart_policy, host.auto_remove)
-    _check_namespaces(host)
-    _check_unsupported(host)
+    check_namespaces(host)
+    _check_platform_options(host)
     effective_capabilities(host.cap_add or (), host.cap_drop or (), host.privileged)
     check_log_config(host.log_config)
     parse_security_options(host.security_opt or ())
@@ -204,70 +199,15 @@ def check_host_config(host: HostConfig) -> list[str]:
             raise InvalidParameter(f"invalid sysctl name: {name}")
     for entry in host.extra_hosts or ():
         parse_extra_host(entry)
-    _check_resolver(host)
-    for limit in host.ulimits or ():
-        if limit.hard != -1 and (limit.soft == -1 or limit.soft > limit.hard):
-            raise InvalidParameter(
-                f"invalid ulimit {limit.name}: the soft limit {limit.soft} "
-                f"must be less than or equal to the hard limit {limit.hard}"
-            )
-    warnings = []
-    if host.oom_kill_disable and not host.memory:
-        warnings.append(
-            "OOM killer is disabled for the container, but no memory limit is set, "
-            "this can result in the system running out of resources."
-        )
-    return warnings
-
-
-def _check_resolver(host: HostConfig) -> None:
-    """What goes into resolv.conf is one word each: a blank or a line end would begin another entry there."""
-    for server in host.dns or ():
-        try:
-            ip_address(server)
-        except ValueError:
-            raise InvalidParameter(f"{server} is not an ip address") from None
-        if not _NAMES.fullmatch(server.replace(":", "").replace("%", "")):
-            raise InvalidParameter(f"{server} is not an ip address")
-    for domain in host.dns_search or ():
-        if domain != "." and not _NAMES.fullmatch(domain):
-            raise InvalidParameter(f"{domain} is not a valid domain")
-    for option in host.dns_options or ():
-        if not _RESOLVER_OPTION.fullmatch(option):
-            raise InvalidParameter(f"{option!r} is not a valid resolver option")
-
-
-def _check_limits(host: HostConfig) -> None:
-    memory, swap = host.memory, host.memory_swap
-    if 0 < memory < MIN_MEMORY_BYTES:
-        raise InvalidParameter("Minimum memory limit allowed is 6MB")
-    if memory < 0:
-        raise InvalidParameter(f"invalid memory limit: {memory}")
-    if memory > 0 and swap > 0 and swap < memory:
-        raise InvalidParameter("Minimum memoryswap limit should be larger than memory limit, see usage")
-    if memory == 0 and swap > 0:
-        raise InvalidParameter("You should always set the Memory limit when using Memoryswap limit, see usage")
-    if 0 < memory < host.memory_reservation:
-        raise InvalidParameter("Minimum memory limit can not be less than memory reservation limit, see usage")
-    if host.memory_swappiness is not None and not -1 <= host.memory_swappiness <= 100:
-        raise InvalidParameter(f"Invalid value: {host.memory_swappiness}, valid memory swappiness range is 0-100")
-    if host.nano_cpus < 0:
-        raise InvalidParameter("Range of CPUs is from 0.01: a negative number of CPUs was given")
-    if host.nano_cpus and (host.cpu_period or host.cpu_quota):
-        raise InvalidParameter("Conflicting options: Nano CPUs and CPU Period or CPU Quota cannot both be set")
-    if host.cpu_period and not 1_000 <= host.cpu_period <= 1_000_000:
-        raise InvalidParameter("CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)")
-    if 0 < host.cpu_quota < 1_000:
-        raise InvalidParameter("CPU cfs quota can not be less than 1ms (i.e. 1000)")
-    if host.blkio_weight and not 10 <= host.blkio_weight <= 1000:
-        raise InvalidParameter("Range of blkio weight is from 10 to 1000")
+    check_resolver(host)
+    for key in host.annotations or ():
+        if not key:
+            raise InvalidParameter("invalid Annotations: the empty string is not permitted as an annotation key")
     if not -1000 <= host.oom_score_adj <= 1000:
         raise InvalidParameter(f"Invalid value {host.oom_score_adj}, range for oom score adj is [-1000, 1000]")
     if host.shm_size < 0:
         raise InvalidParameter("SHM size can not be less than 0")
-    for name, cpus in (("cpus", host.cpuset_cpus), ("mems", host.cpuset_mems)):
-        if cpus and not re.fullmatch(r"\d+(-\d+)?(,\d+(-\d+)?)*", cpus):
-            raise InvalidParameter(f"Invalid value {cpus} for cpuset {name}")
+    return host, warnings
 
 
 def _check_restart(policy: RestartPolicy, auto_remove: bool) -> None:
@@ -276,158 +216,27 @@ def _check_restart(policy: RestartPolicy, auto_remove: bool) -> None:
             f"invalid restart policy: unknown policy '{policy.name}'; "
             "use one of 'no', 'always', 'on-failure', or 'unless-stopped'"
         )
+    if policy.maximum_retry_count and policy.name != "on-failure":
+        negative = " and cannot be negative" if policy.maximum_retry_count < 0 else ""
+        raise InvalidParameter(f"invalid restart policy: maximum retry count can only be used with 'on-failure'{negative}")
     if policy.maximum_retry_count < 0:
         raise InvalidParameter("invalid restart policy: maximum retry count cannot be negative")
-    if policy.maximum_retry_count and policy.name != "on-failure":
-        raise InvalidParameter("invalid restart policy: maximum retry count can only be used with 'on-failure'")
     if auto_remove and policy.name != "no":
         raise InvalidParameter("can't create 'AutoRemove' container with restart policy")
 
 
-def _check_namespaces(host: HostConfig) -> None:
-    """A mode that isn't understood must not turn into the default one silently."""
-    if host.pid_mode not in ("", "host") and not _names_container(host.pid_mode):
-        raise InvalidParameter(f"invalid PID mode: {host.pid_mode}")
-    if host.uts_mode not in ("", "host"):
-        raise InvalidParameter(f"invalid UTS mode: {host.uts_mode}")
-    if host.cgroupns_mode not in ("", "private", "host"):
-        raise InvalidParameter(f"invalid cgroup namespace mode: {host.cgroupns_mode}")
-    if _names_container(host.ipc_mode):
-        raise Unsupported(f"The IPC mode '{host.ipc_mode}' is not supported by this version of Kitepy")
-    if host.ipc_mode not in ("", "none", "private", "shareable", "host"):
-        raise InvalidParameter(f"invalid IPC mode: {host.ipc_mode}")
-
-
-def _names_container(mode: str) -> bool:
-    return mode.startswith("container:") and mode != "container:"
-
-
-def _check_unsupported(host: HostConfig) -> None:
-    """Refuse what is not built yet: an option must never be ignored silently."""
-    refused = {
-        "links between containers (--link)": bool(host.links),
-        "an init process (--init)": bool(host.init),
-        "device requests (--gpus)": bool(host.device_requests),
-        "storage options (--storage-opt)": bool(host.storage_opt),
-        "real-time CPU scheduling": bool(host.cpu_realtime_period or host.cpu_realtime_runtime),
-        "block device limits": bool(
-            host.blkio_weight_device
-            or host.blkio_device_read_bps
-            or host.blkio_device_write_bps
-            or host.blkio_device_read_iops
-            or host.blkio_device_write_iops
-        ),
-        "kernel memory limits for TCP": bool(host.kernel_memory_tcp),
-        "limits of Windows containers": bool(
-            host.cpu_count or host.cpu_percent or host.io_maximum_bandwidth or host.io_maximum_iops
-        ),
-        f"the runtime '{host.runtime}'": host.runtime not in ("", DEFAULT_RUNTIME, "runc", "io.containerd.runc.v2"),
-        f"the isolation technology '{host.isolation}'": host.isolation not in ("", "default"),
-        f"the volume driver '{host.volume_driver}'": host.volume_driver not in ("", "local"),
-        "a parent cgroup (--cgroup-parent)": bool(host.cgroup_parent),
-        "the cgroup option of linked containers": bool(host.cgroup),
-    }
-    for what, given in refused.items():
-        if given:
-            raise Unsupported(f"{what[0].upper()}{what[1:]}: not supported by this version of Kitepy")
-
-
-def parse_port(text: str) -> tuple[int, Protocol]:
-    """``80/tcp`` or ``80``: number and protocol."""
-    number, _, protocol = text.partition("/")
-    protocol = protocol.lower() or "tcp"
-    if not _PORT_NUMBER.fullmatch(number) or not 0 < int(number) < 65536 or protocol not in PROTOCOLS:
-        raise InvalidParameter(f'invalid port specification: "{text}"')
-    return int(number), cast(Protocol, protocol)
-
-
-def parse_host_port(text: str) -> tuple[int, int] | None:
-    """A host port, a range ``8000-8010``, or None for "any free one"."""
-    if not text or text == "0":
-        return None
-    first, dash, last = text.partition("-")
-    last = last if dash else first
-    if _PORT_NUMBER.fullmatch(first) and _PORT_NUMBER.fullmatch(last) and 0 < int(first) <= int(last) < 65536:
-        return int(first), int(last)
-    raise InvalidParameter(f'invalid port specification: "{text}"')
-
-
-def requested_ports(exposed: Mapping[str, object], host: HostConfig) -> tuple[PortRequest, ...]:
-    """The ports to publish: each binding, and with PublishAllPorts the exposed ones that have none."""
-    requests: list[PortRequest] = []
-    bound: set[tuple[int, Protocol]] = set()
-    for port_text, bindings in (host.port_bindings or {}).items():
-        port, protocol = parse_port(port_text)
-        for binding in bindings or ():
-            bound.add((port, protocol))
-            requests.append(
-                PortRequest(
-                    container_port=port,
-                    protocol=protocol,
-                    host_ip=binding.host_ip,
-                    host_port=parse_host_port(binding.host_port),
-                )
-            )
-    if host.publish_all_ports:
-        for port_text in exposed:
-            port, protocol = parse_port(port_text)
-            if (port, protocol) not in bound:
-                requests.append(PortRequest(container_port=port, protocol=protocol, host_ip="", host_port=None))
-    return tuple(requests)
-
-
-def parse_extra_host(entry: str) -> tuple[str, str]:
-    """``name:address`` (or ``name=address``) of ``--add-host``; the address may be ``host-gateway``."""
-    separator = "=" if "=" in entry else ":"
-    name, found, address = entry.partition(separator)
-    address = address.strip("[]")
-    # Beyond what Docker allows would be no name, but a comment or a second entry in /etc/hosts.
-    if not found or not _NAMES.fullmatch(name) or not address or any(character.isspace() for character in address):
-        raise InvalidParameter(f'bad format for add-host: "{entry}"')
-    if address != "host-gateway":
-        try:
-            if not ip_address(address) or not address.isprintable() or "#" in address:
-                raise ValueError
-        except ValueError:
-            raise InvalidParameter(f'invalid IP address in add-host: "{address}"') from None
-    return name, address
-
-
-@dataclass(frozen=True)
-class NetworkMode:
-    """What ``HostConfig.NetworkMode`` asks for."""
-
-    kind: str
-    """``bridge``, ``host``, ``none``, ``container`` or ``named``."""
-    target: str = ""
-    """The other container, or the network's name."""
-
-
-def parse_network_mode(text: str) -> NetworkMode:
-    """Split a network mode; unknown words are names of networks."""
-    if text in ("", "default", "bridge"):
-        return NetworkMode("bridge")
-    if text in ("host", "none"):
-        return NetworkMode(text)
-    kind, colon, target = text.partition(":")
-    if kind == "container" and colon:
-        if not target:
-            raise InvalidParameter("invalid network mode: a container name or id is missing after 'container:'")
-        return NetworkMode("container", target)
-    return NetworkMode("named", text)
-
-
-def check_network_combination(config: ContainerConfig, host: HostConfig) -> None:
-    """Options that make no sense together; worded as dockerd's."""
-    mode = parse_network_mode(host.network_mode)
-    if mode.kind == "container":
-        if config.hostname:
-            raise InvalidParameter("conflicting options: hostname and the network mode")
-        if any((host.port_bindings or {}).values()) or host.publish_all_ports:
-            raise InvalidParameter("conflicting options: port publishing and the container type network mode")
-        if host.extra_hosts:
-            raise InvalidParameter("conflicting options: custom host-to-IP mapping and the network mode")
-        if config.exposed_ports:
-            raise InvalidParameter("conflicting options: port exposing and the container type network mode")
-    if host.uts_mode == "host" and config.hostname:
-        raise InvalidParameter("conflicting options: hostname and the UTS mode")
+def _check_platform_options(host: HostConfig) -> None:
+    """What belongs to other platforms or isn't built: an option must never be ignored silently."""
+    if host.runtime not in RUNTIMES:
+        raise InvalidParameter(f"unknown or invalid runtime name: {host.runtime}")
+    if host.isolation.lower() not in ("", "default"):
+        raise InvalidParameter(f"invalid isolation ({host.isolation}): linux only supports 'default'")
+    if any(character in "\0\n" for character in host.cgroup_parent):
+        raise InvalidParameter(f"invalid cgroup parent: {host.cgroup_parent!r}")
+    if host.storage_opt:
+        name = next((name for name in host.storage_opt if name.lower() != "size"), None)
+        if name is not None:
+            raise InvalidParameter(f"Unknown option {name}")
+        raise Unsupported(
+            "--storage-opt is supported only for overlay over xfs with 'pquota' mount option: Kitepy sets no quotas"
+        )

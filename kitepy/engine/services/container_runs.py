@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from kitepy.engine.model.container import ContainerRecord, ContainerState, ContainerStatus, MountKind, MountPoint
-from kitepy.engine.model.errors import Conflict, EngineError, NotFound, NotModified, StartFailed
+from kitepy.engine.model.errors import Conflict, EngineError, InvalidParameter, NotFound, NotModified, StartFailed
 from kitepy.engine.model.ids import short_id
 from kitepy.engine.model.launch import ExitReason, ExitStatus
 from kitepy.engine.model.network import Endpoint
@@ -28,12 +28,13 @@ from kitepy.engine.runtime.client import RunningContainer, Runtime
 from kitepy.engine.runtime.streams import AttachStream, AttachWish
 from kitepy.engine.services.container_index import ContainerIndex
 from kitepy.engine.services.container_launch import ContainerLauncher
-from kitepy.engine.services.container_request import parse_network_mode
 from kitepy.engine.services.container_view import event_attributes
 from kitepy.engine.services.container_waits import ContainerWaits
 from kitepy.engine.services.events import EventBus
 from kitepy.engine.services.health import HealthChecks
 from kitepy.engine.services.ports import WaitResult
+from kitepy.engine.services.request_namespaces import SHAREABLE
+from kitepy.engine.services.request_networking import parse_network_mode
 from kitepy.engine.services.restart_policy import after_exit
 
 logger = logging.getLogger(__name__)
@@ -255,8 +256,15 @@ class ContainerRuns:
             raise Conflict(f"joining {purpose} namespace of container: {error}") from error
         running = self._live[other.id].running
         if running is None:
-            state = f"container {other.name} is {other.state.status.value}"
-            raise Conflict(f"cannot join {purpose} namespace of a non running container: {state}")
+            if purpose == "network":
+                state = other.state.status.value
+                raise Conflict(f"cannot join network namespace of a non running container: container {other.name} is {state}")
+            raise Conflict(f"failed to join {purpose} namespace: container {other.id} is not running")
+        if purpose == "IPC" and other.host_config.ipc_mode not in (SHAREABLE, "host"):
+            raise InvalidParameter(
+                f"failed to join IPC namespace: container {other.id}: non-shareable IPC "
+                "(hint: use IpcMode:shareable for the donor container)"
+            )
         return running.pid
 
     # --- exit ---

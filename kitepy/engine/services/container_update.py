@@ -13,6 +13,7 @@ from kitepy.engine.model.container_config import ContainerUpdateBody, HostConfig
 from kitepy.engine.model.errors import Conflict, InvalidParameter
 from kitepy.engine.services.container_request import check_host_config, fill_host_config
 from kitepy.engine.services.process_spec import build_resources
+from kitepy.engine.services.request_limits import EVERYTHING, LimitSupport
 
 _CHANGEABLE = (
     "blkio_weight", "cpu_period", "cpu_quota", "cpu_realtime_period", "cpu_realtime_runtime", "cpu_shares", "cpuset_cpus",
@@ -22,7 +23,9 @@ _NOT_SAID = (None, 0, "")
 _CPU_SHARES = range(2, 262_145)
 
 
-def apply_update(container_id: str, host: HostConfig, body: ContainerUpdateBody) -> tuple[HostConfig, list[str]]:
+def apply_update(
+    container_id: str, host: HostConfig, body: ContainerUpdateBody, support: LimitSupport = EVERYTHING
+) -> tuple[HostConfig, list[str]]:
     """The configuration after the update, and warnings. Raises InvalidParameter, Unsupported, or Conflict with what is set."""
     changes = {name: value for name in _CHANGEABLE if (value := getattr(body, name)) not in _NOT_SAID}
     if body.pids_limit is not None:
@@ -34,7 +37,11 @@ def apply_update(container_id: str, host: HostConfig, body: ContainerUpdateBody)
         asked["memory"] = host.memory  # a limit for both is checked against the one for memory, whoever set that
     if body.restart_policy.name:
         changes["restart_policy"] = asked["restart_policy"] = body.restart_policy
-    warnings = check_host_config(fill_host_config(msgspec.structs.replace(HostConfig(), **asked)))
+    checked, warnings = check_host_config(fill_host_config(msgspec.structs.replace(HostConfig(), **asked)), support=support)
+    for name in set(changes) - {"pids_limit", "restart_policy"}:
+        changes[name] = getattr(checked, name)
+        if changes[name] in _NOT_SAID:  # this machine can't limit it
+            del changes[name]
     if conflict := _conflict(host, body):
         raise Conflict(f"Cannot update container {container_id}: {conflict}")
     warnings += [

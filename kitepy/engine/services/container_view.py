@@ -10,11 +10,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from kitepy.engine.model.container import ContainerRecord, ContainerState, ContainerStatus, MountKind, MountPoint
+from kitepy.engine.model.container_config import EndpointSettings
 from kitepy.engine.model.health import Health, HealthStatus
 from kitepy.engine.model.network import Endpoint, PublishedPort
 from kitepy.engine.model.timestamps import format_time
-from kitepy.engine.services.container_request import parse_network_mode, parse_port
+from kitepy.engine.services.request_networking import joined_networks, known_port, main_mac_address
+
+NO_WISH = EndpointSettings()
 
 
 @dataclass(frozen=True)
@@ -45,10 +50,13 @@ def inspect_document(
     apparmor_profile: str,
 ) -> dict[str, Any]:
     """The answer of ``GET /containers/{id}/json``, without execs, health and sizes, which are nothing of the record's."""
+    prepared = _was_started(record)
     argv = record.argv
     host_config = record.host_config.document()
     config = record.config.document()
     config["Image"] = record.image_reference
+    if mac_address := main_mac_address(record.networks):
+        config["MacAddress"] = mac_address
     return {
         "Id": record.id,
         "Created": format_time(record.created_ns),
@@ -56,10 +64,10 @@ def inspect_document(
         "Args": list(argv[1:]),
         "State": state_document(record.state),
         "Image": record.image_id,
-        "ResolvConfPath": paths.resolv_conf,
-        "HostnamePath": paths.hostname,
-        "HostsPath": paths.hosts,
-        "LogPath": paths.log,
+        "ResolvConfPath": paths.resolv_conf if prepared else "",
+        "HostnamePath": paths.hostname if prepared else "",
+        "HostsPath": paths.hosts if prepared else "",
+        "LogPath": paths.log if record.state.started_at_ns else "",
         "Name": f"/{record.name}",
         "RestartCount": record.state.restart_count,
         "Driver": "overlay2",
@@ -70,7 +78,7 @@ def inspect_document(
         "ExecIDs": None,
         "HostConfig": host_config,
         "GraphDriver": dict(graph_driver),
-        "Mounts": [mount_document(point, volume_paths) for point in record.mounts if point.kind is not MountKind.TMPFS],
+        "Mounts": [mount_document(point, volume_paths) for point in record.mounts if point.listed],
         "Config": config,
         "NetworkSettings": network_settings(record, network_ids),
     }
@@ -135,8 +143,8 @@ def port_map(record: ContainerRecord) -> dict[str, list[dict[str, str]] | None]:
     if record.endpoint is None:
         return ports
     for text in record.config.exposed_ports or ():
-        number, protocol = parse_port(text)
-        ports[f"{number}/{protocol}"] = None
+        if known := known_port(text):
+            ports[f"{known[0]}/{known[1]}"] = None
     for published in record.endpoint.ports:
         key = f"{published.container_port}/{published.protocol}"
         ports[key] = [*(ports.get(key) or []), {"HostIp": published.host_ip, "HostPort": str(published.host_port)}]
@@ -163,30 +171,39 @@ def network_settings(record: ContainerRecord, network_ids: Mapping[str, str]) ->
         "IPAddress": endpoint.address if endpoint else "",
         "IPPrefixLen": endpoint.prefix_length if endpoint else 0,
         "IPv6Gateway": "",
-        "MacAddress": endpoint.mac if endpoint else "",
+        "MacAddress": endpoint.mac if endpoint else _wished_mac_address(record),
         "Networks": networks_document(record, network_ids),
     }
 
 
+def _wished_mac_address(record: ContainerRecord) -> str:
+    wish = joined_networks(record).get("bridge")
+    return wish.mac_address if wish is not None else ""
+
+
 def networks_document(record: ContainerRecord, network_ids: Mapping[str, str]) -> dict[str, Any]:
-    """``Networks``: the one network of the container with its endpoint, by name."""
-    mode = parse_network_mode(record.host_config.network_mode)
-    if mode.kind == "container":
-        return {}
-    # Before its first start a container has only the wish for a network.
-    network_id = network_ids.get(mode.target or mode.kind, "") if record.state.started_at_ns else ""
-    return {mode.target or mode.kind: endpoint_document(record.endpoint, network_id)}
+    """``Networks``: each network of the container by name, with what was wished for and what it got."""
+    # Like dockerd: a network's id is known from the first start on.
+    known = network_ids if _was_started(record) else {}
+    return {
+        name: endpoint_document(record.endpoint if name == "bridge" else None, known.get(name, ""), wish)
+        for name, wish in joined_networks(record).items()
+    }
 
 
-def endpoint_document(endpoint: Endpoint | None, network_id: str) -> dict[str, Any]:
+def _was_started(record: ContainerRecord) -> bool:
+    return bool(record.state.started_at_ns or record.state.error)
+
+
+def endpoint_document(endpoint: Endpoint | None, network_id: str, wish: EndpointSettings = NO_WISH) -> dict[str, Any]:
     """EndpointSettings of one network; the address is empty while the container isn't running."""
     return {
-        "IPAMConfig": None,
-        "Links": None,
-        "Aliases": None,
-        "MacAddress": endpoint.mac if endpoint else "",
-        "DriverOpts": None,
-        "GwPriority": 0,
+        "IPAMConfig": msgspec.to_builtins(wish.ipam_config),
+        "Links": wish.links,
+        "Aliases": wish.aliases,
+        "MacAddress": endpoint.mac if endpoint else wish.mac_address,
+        "DriverOpts": wish.driver_opts,
+        "GwPriority": wish.gw_priority,
         "NetworkID": network_id,
         "EndpointID": endpoint.endpoint_id if endpoint else "",
         "Gateway": endpoint.gateway if endpoint else "",
@@ -219,7 +236,7 @@ def summary_document(
         "Status": "",
         "HostConfig": host,
         "NetworkSettings": {"Networks": networks_document(record, network_ids)},
-        "Mounts": [mount_document(point, volume_paths) for point in record.mounts if point.kind is not MountKind.TMPFS],
+        "Mounts": [mount_document(point, volume_paths) for point in record.mounts if point.listed],
     }
 
 
@@ -237,7 +254,7 @@ def port_list(record: ContainerRecord) -> list[dict[str, Any]]:
     for port in record.endpoint.ports:
         published[port.container_port, port.protocol].append(port)
     entries: list[dict[str, Any]] = []
-    exposed = {parse_port(text) for text in record.config.exposed_ports or ()}
+    exposed = {known for text in record.config.exposed_ports or () if (known := known_port(text))}
     for number, protocol in sorted(exposed | set(published)):
         for port in published.get((number, protocol), ()):
             entries.append({"IP": port.host_ip, "PrivatePort": number, "PublicPort": port.host_port, "Type": protocol})

@@ -308,7 +308,7 @@ class Containers:
         record = self._index.resolve(ref)
         if record.state.status in (ContainerStatus.REMOVING, ContainerStatus.DEAD):
             raise Conflict(f'Cannot update container {record.id}: container is marked for removal and cannot be "update"')
-        host, warnings = apply_update(record.id, record.host_config, body)
+        host, warnings = apply_update(record.id, record.host_config, body, self._creation.limits)
         running = self._runs.live(record.id).running
         if running is not None:
             try:

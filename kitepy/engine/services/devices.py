@@ -6,6 +6,7 @@ import os
 import stat
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from kitepy.engine.model.container_config import DeviceMapping, HostConfig
 from kitepy.engine.model.errors import InvalidParameter
@@ -21,6 +22,39 @@ def devices_for(host: HostConfig) -> tuple[HostDevice, ...]:
         for device in _mapped(mapping):
             found[device.path] = device
     return tuple(found.values())
+
+
+def block_limits_for(host: HostConfig) -> dict[str, Any]:
+    """The limits of single block devices, by number as the OCI document has them; raises InvalidParameter for a missing one."""
+    limits: dict[str, Any] = {}
+    if host.blkio_weight_device:
+        limits["weightDevice"] = [{**_numbers(entry.path), "weight": entry.weight} for entry in host.blkio_weight_device]
+    for name, entries in (
+        ("throttleReadBpsDevice", host.blkio_device_read_bps),
+        ("throttleWriteBpsDevice", host.blkio_device_write_bps),
+        ("throttleReadIOPSDevice", host.blkio_device_read_iops),
+        ("throttleWriteIOPSDevice", host.blkio_device_write_iops),
+    ):
+        if entries:
+            limits[name] = [{**_numbers(entry.path), "rate": entry.rate} for entry in entries]
+    return limits
+
+
+def _numbers(path: str) -> dict[str, int]:
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        raise InvalidParameter(f"stat {path}: no such file or directory") from None
+    return {"major": os.major(status.st_rdev), "minor": os.minor(status.st_rdev)}
+
+
+def refuse_device_requests(host: HostConfig) -> None:
+    """There are no drivers that could serve such requests (GPUs, mostly); as with dockerd that shows at the start."""
+    for request in host.device_requests or ():
+        if request.driver == "cdi":
+            raise InvalidParameter(f"CDI device injection failed: unresolvable CDI devices {', '.join(request.device_ids or ())}")
+        wanted = " ".join(f"[{' '.join(names)}]" for names in request.capabilities or ())
+        raise InvalidParameter(f'could not select device driver "{request.driver}" with capabilities: [{wanted}]')
 
 
 def all_devices(directory: Path) -> list[HostDevice]:

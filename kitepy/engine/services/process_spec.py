@@ -5,6 +5,7 @@ The defaults (mounts, devices, masked paths) are those that a container of Docke
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +26,7 @@ RLIMITS = {
     "core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile", "nproc", "rss", "rtprio", "rttime",
     "sigpending", "stack", "as",
 }  # fmt: skip
+NO_BLOCK_LIMITS: Mapping[str, Any] = {}
 _UNLIMITED = 2**64 - 1
 _TTY_GROUP = 5
 _IPC_SYSCTLS = ("kernel.msg", "kernel.sem", "kernel.shm", "fs.mqueue.")
@@ -60,6 +62,8 @@ class Surroundings:
     own_network: bool
     """False with the host's network: its /sys is then visible and its sysctls are out of reach."""
     devices: tuple[HostDevice, ...] = ()
+    block_limits: Mapping[str, Any] = field(default_factory=dict)
+    """Limits of single block devices, as the document has them."""
     security: SecurityDefaults = NO_DEFAULTS
     bind_devices: bool = False
     """Whether devices have to be mounted, because a user namespace can't make nodes."""
@@ -75,6 +79,13 @@ class Surroundings:
     """The highest group id that can be used in mount options."""
     volume_paths: Mapping[str, str] = field(default_factory=dict)
     """Host directory of each named volume."""
+
+
+def cgroup_path(parent: str, container_id: str) -> str:
+    """The container's control group: below ``--cgroup-parent``, which can't leave the hierarchy, or the engine's own group."""
+    if not parent:
+        return f"/kitepy/{container_id}"
+    return posixpath.join(posixpath.normpath("/" + parent.lstrip("/")), container_id)
 
 
 def build_environment(variables: Iterable[str], *, hostname: str, home: str, terminal: bool) -> list[str]:
@@ -115,10 +126,10 @@ def build_spec(record: ContainerRecord, around: Surroundings) -> dict[str, Any]:
         "mounts": _mounts(record, around),
         "annotations": dict(host.annotations or {}),
         "linux": {
-            "cgroupsPath": f"/kitepy/{record.id}",
+            "cgroupsPath": cgroup_path(host.cgroup_parent, record.id),
             "namespaces": _namespaces(host, around),
             "devices": [] if around.bind_devices else [_device_document(device) for device in around.devices],
-            "resources": build_resources(host, around.devices),
+            "resources": build_resources(host, around.devices, around.block_limits),
             "maskedPaths": [] if privileged else list(host.masked_paths or ()),
             "readonlyPaths": [] if privileged else list(host.readonly_paths or ()),
             "rootfsPropagation": _root_propagation(record.mounts),
@@ -227,7 +238,11 @@ def _mounts(record: ContainerRecord, around: Surroundings) -> list[dict[str, Any
             _mount(device.path, "bind", device.source, "bind", "rprivate", "nosuid", "noexec") for device in around.devices
         ]
     taken = {point.destination for point in record.mounts}
-    if host.ipc_mode == "host":
+    if "ipc" in around.namespace_paths:
+        # The memory that goes with the shared namespace: that of the container it belongs to.
+        process = posixpath.dirname(around.namespace_paths["ipc"])
+        mounts.append(_mount("/dev/shm", "bind", "/dev/shm", "bind", "rprivate", f"inside={process}/mnt"))
+    elif host.ipc_mode == "host":
         mounts.append(_mount("/dev/shm", "bind", "/dev/shm", "rbind", "rprivate"))
     elif host.ipc_mode != "none":
         mounts.append(_mount("/dev/shm", "tmpfs", "shm", "nosuid", "noexec", "nodev", "mode=1777", f"size={host.shm_size}"))
@@ -250,7 +265,11 @@ def _user_mount(point: MountPoint, around: Surroundings) -> dict[str, Any]:
     source = around.volume_paths[point.volume] if point.kind is MountKind.VOLUME else point.source
     propagation = point.propagation or "rprivate"
     bind = "bind" if point.non_recursive else "rbind"
-    options = [bind, propagation, *(("ro",) if point.read_only else ())]
+    options = [bind, propagation]
+    if point.read_only:
+        options.append("ro" if point.flat_read_only or point.non_recursive else "rro")
+    if point.subpath:
+        options.append(f"part={point.subpath}")
     if around.remapping is not None and (point.kind is MountKind.VOLUME or point.engine_owned):
         options.append("idmap")
     return _mount(point.destination, "bind", source, *options)
@@ -305,7 +324,9 @@ _DEFAULT_DEVICE_RULES = (
 )
 
 
-def build_resources(host: HostConfig, devices: Iterable[HostDevice] = ()) -> dict[str, Any]:
+def build_resources(
+    host: HostConfig, devices: Iterable[HostDevice] = (), block_limits: Mapping[str, Any] = NO_BLOCK_LIMITS
+) -> dict[str, Any]:
     """The ``linux.resources`` object: limits that were asked for, and the device rules."""
     resources: dict[str, Any] = {"devices": _device_rules(host, devices)}
     memory: dict[str, Any] = {}
@@ -317,6 +338,8 @@ def build_resources(host: HostConfig, devices: Iterable[HostDevice] = ()) -> dic
         memory["reservation"] = host.memory_reservation
     if host.memory_swappiness is not None and host.memory_swappiness >= 0:
         memory["swappiness"] = host.memory_swappiness
+    if host.kernel_memory_tcp:
+        memory["kernelTCP"] = host.kernel_memory_tcp
     if host.oom_kill_disable:
         memory["disableOOMKiller"] = True
     if memory:
@@ -331,6 +354,10 @@ def build_resources(host: HostConfig, devices: Iterable[HostDevice] = ()) -> dic
         cpu["period"] = host.cpu_period
     if host.cpu_quota:
         cpu["quota"] = host.cpu_quota
+    if host.cpu_realtime_period:
+        cpu["realtimePeriod"] = host.cpu_realtime_period
+    if host.cpu_realtime_runtime:
+        cpu["realtimeRuntime"] = host.cpu_realtime_runtime
     if host.cpuset_cpus:
         cpu["cpus"] = host.cpuset_cpus
     if host.cpuset_mems:
@@ -339,8 +366,11 @@ def build_resources(host: HostConfig, devices: Iterable[HostDevice] = ()) -> dic
         resources["cpu"] = cpu
     if host.pids_limit is not None and host.pids_limit > 0:
         resources["pids"] = {"limit": host.pids_limit}
+    block_io: dict[str, Any] = dict(block_limits)
     if host.blkio_weight:
-        resources["blockIO"] = {"weight": host.blkio_weight}
+        block_io["weight"] = host.blkio_weight
+    if block_io:
+        resources["blockIO"] = block_io
     return resources
 
 

@@ -14,6 +14,7 @@ from kitepy.engine.model.container_config import (
     ContainerConfig,
     DriverConfig,
     HostConfig,
+    ImageOptions,
     Mount,
     TmpfsOptions,
     VolumeOptions,
@@ -22,6 +23,10 @@ from kitepy.engine.model.errors import InvalidParameter, Unsupported
 from kitepy.engine.services.container_mounts import inherited_mounts, parse_bind, parse_mount, parse_tmpfs, wanted_mounts
 
 PATHS = st.text(alphabet="/.ab:,\0 é=", max_size=20) | st.text(max_size=20)
+
+
+def _volume_mount(name: str, subpath: str) -> Mount:
+    return Mount(type="volume", source=name, target="/b", volume_options=VolumeOptions(subpath=subpath))
 
 
 def _is_inside(destination: str) -> bool:
@@ -112,7 +117,7 @@ def test_a_volume_can_do_without_the_images_content() -> None:
 @pytest.mark.parametrize(
     ("spec", "words"),
     [
-        ("", "mount path must be absolute"),
+        ("", "invalid volume specification: ''"),
         ("data", "mount path must be absolute"),
         ("/a:b", "mount path must be absolute"),
         ("/a:/", "destination can't be '/'"),
@@ -122,10 +127,11 @@ def test_a_volume_can_do_without_the_images_content() -> None:
         ("/a:/b:ro:x", "invalid volume specification"),
         ("/a:/b:ro,rw", "invalid mode: ro,rw"),
         ("/a:/b:fast", "invalid mode: fast"),
-        ("/a:/b:nocopy", "invalid mode: nocopy"),
-        ("data:/b:rslave", "invalid mode: rslave"),
+        ("/a:/b:nocopy", "field VolumeOptions must not be specified"),
+        ("data:/b:rslave", "field BindOptions must not be specified"),
         ("../a:/b", "includes invalid characters for a local volume name"),
-        ("a:/b", "includes invalid characters for a local volume name"),
+        ("a!:/b", "includes invalid characters for a local volume name"),
+        ("a:/b", "volume name is too short"),
     ],
 )
 def test_malformed_binds_are_refused(spec: str, words: str) -> None:
@@ -156,10 +162,57 @@ def test_the_long_form_of_a_volume_brings_labels_and_nocopy() -> None:
     assert parse_mount(Mount(type="volume", target="/b")).point.anonymous
 
 
+def test_a_part_of_a_volume_is_not_filled_from_the_image() -> None:
+    point = parse_mount(_volume_mount("data", "x/y")).point
+    assert (point.subpath, point.copy_up) == ("x/y", False)
+
+
+def test_a_bind_is_read_only_all_the_way_down_unless_it_is_not_to_be() -> None:
+    def point(options: BindOptions | None) -> MountPoint:
+        return parse_mount(Mount(type="bind", source="/a", target="/b", read_only=True, bind_options=options)).point
+
+    assert not point(None).flat_read_only
+    assert point(BindOptions(read_only_non_recursive=True)).flat_read_only
+    assert not point(BindOptions(read_only_force_recursive=True)).flat_read_only
+
+
+@pytest.mark.parametrize(
+    ("mount", "words"),
+    [
+        (
+            Mount(type="volume", target="/b", bind_options=BindOptions()),
+            'BindOptions must not be specified on mount type "volume"',
+        ),
+        (
+            Mount(type="bind", target="/b", tmpfs_options=TmpfsOptions()),
+            'TmpfsOptions must not be specified on mount type "bind"',
+        ),
+        (Mount(type="tmpfs", target="/b", volume_options=VolumeOptions()), "VolumeOptions must not be specified on"),
+        (Mount(type="volume", source="a/b", target="/b"), "create a/b: "),
+        (Mount(type="volume", source="a", target="/b"), "volume name is too short"),
+    ],
+)
+def test_options_and_names_of_another_kind_are_refused(mount: Mount, words: str) -> None:
+    with pytest.raises(InvalidParameter) as raised:
+        parse_mount(mount)
+    assert words in str(raised.value)
+
+
+def test_an_image_may_name_volumes_without_a_slash() -> None:
+    (wanted,) = wanted_mounts(ContainerConfig(volumes={"data": {}}), HostConfig(volume_driver="nfs"))
+    assert (wanted.point.destination, wanted.driver) == ("/data", "nfs")
+
+
+def test_only_the_long_form_of_a_tmpfs_is_listed() -> None:
+    assert parse_mount(Mount(type="tmpfs", target="/b")).point.listed
+    assert not parse_tmpfs("/b", "").point.listed
+
+
 def test_the_long_form_of_a_tmpfs_becomes_mount_options() -> None:
-    options = TmpfsOptions(size_bytes=1024, mode=0o1770, options=[["noexec"], ["uid", "5"]])
+    options = TmpfsOptions(size_bytes=1024, mode=0o1770, options=[["noexec"]])
     point = parse_mount(Mount(type="tmpfs", target="/b", read_only=True, tmpfs_options=options)).point
-    assert point.tmpfs_options == ("ro", "size=1024", "mode=1770", "noexec", "uid=5")
+    assert point.tmpfs_options == ("ro", "size=1024", "mode=1770", "noexec")
+    assert point.mode == ""
     assert point.read_only
 
 
@@ -170,11 +223,17 @@ def test_the_long_form_of_a_tmpfs_becomes_mount_options() -> None:
         (Mount(type="bind", target="/b"), "field Source must not be empty"),
         (Mount(type="bind", source="a", target="/b"), "mount path must be absolute"),
         (Mount(type="bind", source="/a", target="/b", bind_options=BindOptions(propagation="x")), "invalid propagation mode: x"),
-        (Mount(type="volume", source="a/b", target="/b"), "volume name 'a/b' must match"),
-        (Mount(type="volume", target="/b", bind_options=BindOptions()), "options of another type"),
+        (Mount(type="volume", target="/b", read_only=True), "must not set ReadOnly mode when using anonymous volumes"),
+        (_volume_mount("", "x"), "must not set Subpath when using anonymous volumes"),
+        (_volume_mount("data", "/x"), "subpath must be a relative path within the volume"),
+        (_volume_mount("data", "x/../../y"), "subpath must be a relative path within the volume"),
+        (Mount(type="bind", source="/a", target="/b", image_options=ImageOptions()), "field ImageOptions must not be specified"),
+        (Mount(type="tmpfs", target="/b", tmpfs_options=TmpfsOptions(options=[[]])), "invalid option array length"),
+        (Mount(type="tmpfs", target="/b", tmpfs_options=TmpfsOptions(options=[["uid", "5"]])), "invalid option: uid"),
+        (Mount(type="cluster", target="/b"), "mount type unknown"),
         (Mount(type="tmpfs", source="/a", target="/b"), "field Source must not be specified"),
         (Mount(type="tmpfs", target="/b", tmpfs_options=TmpfsOptions(size_bytes=-1)), "size must not be negative"),
-        (Mount(type="floppy", target="/b"), 'mount type unknown: "floppy"'),
+        (Mount(type="floppy", target="/b"), "mount type unknown"),
         (Mount(target="/b"), "mount type unknown"),
     ],
 )
@@ -188,10 +247,7 @@ def test_malformed_long_forms_are_refused(mount: Mount, words: str) -> None:
 @pytest.mark.parametrize(
     "mount",
     [
-        Mount(type="volume", target="/b", volume_options=VolumeOptions(driver_config=DriverConfig(name="nfs"))),
         Mount(type="volume", target="/b", volume_options=VolumeOptions(driver_config=DriverConfig(options={"type": "nfs"}))),
-        Mount(type="volume", source="data", target="/b", volume_options=VolumeOptions(subpath="x")),
-        Mount(type="bind", source="/a", target="/b", bind_options=BindOptions(read_only_force_recursive=True)),
         Mount(type="image", source="a", target="/b"),
     ],
 )

@@ -11,19 +11,17 @@ from hypothesis import strategies as st
 
 from kitepy.engine.model.container_config import (
     ContainerConfig,
-    DeviceRequest,
     HealthConfig,
     HostConfig,
     LogConfig,
     PortBinding,
     RestartPolicy,
-    ThrottleDevice,
-    Ulimit,
 )
 from kitepy.engine.model.errors import InvalidParameter, Unsupported
 from kitepy.engine.model.network import PortRequest
 from kitepy.engine.model.oci import HealthCheck, ImageConfig
 from kitepy.engine.services import container_request as rules
+from kitepy.engine.services import request_networking as networks
 
 MEGA = 1024 * 1024
 
@@ -86,7 +84,7 @@ def test_plain_settings_come_from_the_image_unless_the_user_has_others() -> None
     wanted = ContainerConfig(user="0", working_dir="/", stop_signal="9", shell=["sh"], on_build=["RUN x"])  # noqa: S604  # data
     merged = rules.merge_image(wanted, image)
     assert (merged.user, merged.working_dir, merged.stop_signal, merged.shell) == ("0", "/", "9", ["sh"])
-    assert merged.on_build is None
+    assert merged.on_build == ["RUN x"]
 
 
 def test_a_health_check_inherits_field_by_field() -> None:
@@ -100,7 +98,8 @@ def test_a_health_check_can_be_replaced_or_switched_off() -> None:
     own = rules.merge_image(ContainerConfig(healthcheck=HealthConfig(test=["CMD-SHELL", "x"])), image).healthcheck
     assert own == HealthConfig(test=["CMD-SHELL", "x"], interval=5)
     off = HealthConfig(test=["NONE"])
-    assert rules.merge_image(ContainerConfig(healthcheck=off), image).healthcheck == off
+    merged = rules.merge_image(ContainerConfig(healthcheck=off), image).healthcheck
+    assert merged == HealthConfig(test=["NONE"], interval=5)
     assert rules.merge_image(ContainerConfig(), ImageConfig()).healthcheck is None
 
 
@@ -154,7 +153,6 @@ def test_a_memory_limit_allows_the_same_amount_of_swap() -> None:
     ("config", "words"),
     [
         (ContainerConfig(), "no command specified"),
-        (ContainerConfig(cmd=[""]), "empty word"),
         (ContainerConfig(cmd=["a\0b"]), "NUL"),
         (ContainerConfig(cmd=["a"], env=["A=\0"]), "NUL"),
         (ContainerConfig(cmd=["a"], env=["=x"]), "invalid environment variable"),
@@ -162,11 +160,8 @@ def test_a_memory_limit_allows_the_same_amount_of_swap() -> None:
             ContainerConfig(cmd=["a"], working_dir="tmp"),
             "the working directory 'tmp' is invalid, it needs to be an absolute path",
         ),
-        (ContainerConfig(cmd=["a"], hostname="-x"), "invalid hostname format: -x"),
-        (ContainerConfig(cmd=["a"], hostname="x" * 64), "invalid hostname format"),
-        (ContainerConfig(cmd=["a"], stop_timeout=-2), "invalid stop timeout"),
-        (ContainerConfig(cmd=["a"], exposed_ports={"x": {}}), 'invalid port specification: "x"'),
-        (ContainerConfig(cmd=["a"], volumes={"data": {}}), "mount path must be absolute"),
+        (ContainerConfig(cmd=["a"], hostname="x y"), "invalid hostname format: x y"),
+        (ContainerConfig(cmd=["a"], hostname="x" * 65), "invalid hostname format"),
         (ContainerConfig(cmd=["a"], healthcheck=HealthConfig(interval=5)), "Interval in Healthcheck cannot be less than 1ms"),
         (ContainerConfig(cmd=["a"], healthcheck=HealthConfig(start_period=-1)), "StartPeriod in Healthcheck"),
         (ContainerConfig(cmd=["a"], healthcheck=HealthConfig(retries=-1)), "Retries in Healthcheck cannot be negative"),
@@ -178,7 +173,7 @@ def test_a_configuration_that_cannot_run_is_refused(config: ContainerConfig, wor
     assert words in str(raised.value)
 
 
-@pytest.mark.parametrize("hostname", ["", "box", "box.example.org", "a-b_c", "1"])
+@pytest.mark.parametrize("hostname", ["", "box", "box.example.org", "a-b_c", "1", "-x", "é", "x" * 64])
 def test_ordinary_hostnames_pass(hostname: str) -> None:
     rules.check_config(ContainerConfig(cmd=["a"], hostname=hostname))
 
@@ -187,13 +182,17 @@ def test_ordinary_hostnames_pass(hostname: str) -> None:
     ("host", "words"),
     [
         (HostConfig(memory=MEGA), "Minimum memory limit allowed is 6MB"),
-        (HostConfig(memory=-1), "invalid memory limit"),
+        (HostConfig(memory=-1), "Minimum memory limit allowed is 6MB"),
+        (HostConfig(memory_reservation=1), "Minimum memory reservation allowed is 6MB"),
         (HostConfig(memory=64 * MEGA, memory_swap=32 * MEGA), "Minimum memoryswap limit should be larger than memory limit"),
         (HostConfig(memory_swap=32 * MEGA), "You should always set the Memory limit when using Memoryswap limit"),
         (HostConfig(memory=64 * MEGA, memory_reservation=65 * MEGA), "can not be less than memory reservation"),
         (HostConfig(memory_swappiness=101), "valid memory swappiness range is 0-100"),
-        (HostConfig(nano_cpus=-1), "negative number of CPUs"),
-        (HostConfig(nano_cpus=1, cpu_quota=5000), "Nano CPUs and CPU Period or CPU Quota cannot both be set"),
+        (HostConfig(nano_cpus=-1), "range of CPUs is from 0.01"),
+        (HostConfig(nano_cpus=1, cpu_quota=5000), "Conflicting options: Nano CPUs and CPU Quota cannot both be set"),
+        (HostConfig(nano_cpus=1, cpu_period=5000), "Conflicting options: Nano CPUs and CPU Period cannot both be set"),
+        (HostConfig(cpu_shares=-1), "invalid CPU shares (-1): value must be a positive integer"),
+        (HostConfig(cpu_realtime_period=5, cpu_realtime_runtime=6), "runtime cannot be higher than cpu real-time period"),
         (HostConfig(cpu_period=10), "CPU cfs period can not be less than 1ms"),
         (HostConfig(cpu_quota=10), "CPU cfs quota can not be less than 1ms"),
         (HostConfig(blkio_weight=5), "Range of blkio weight is from 10 to 1000"),
@@ -208,14 +207,21 @@ def test_ordinary_hostnames_pass(hostname: str) -> None:
             HostConfig(restart_policy=RestartPolicy(name="always"), auto_remove=True),
             "can't create 'AutoRemove' container with restart policy",
         ),
-        (HostConfig(cap_add=["NONSENSE"]), 'invalid capability: "NONSENSE"'),
+        (HostConfig(cap_drop=["X"]), 'invalid CapDrop: unknown capability: "CAP_X"'),
+        (HostConfig(cap_add=["NONSENSE"]), 'invalid CapAdd: unknown capability: "CAP_NONSENSE"'),
         (HostConfig(security_opt=["what"]), 'invalid --security-opt 1: "what"'),
         (HostConfig(security_opt=["seccomp={"]), "Decoding seccomp profile failed"),
         (HostConfig(log_config=LogConfig(type="json-file", config={"x": "1"})), "unknown log opt 'x' for json-file log driver"),
         (HostConfig(port_bindings={"80": [PortBinding(host_port="x")]}), 'invalid port specification: "x"'),
         (HostConfig(sysctls={"a b": "1"}), "invalid sysctl name"),
         (HostConfig(extra_hosts=["nonsense"]), 'bad format for add-host: "nonsense"'),
-        (HostConfig(ulimits=[Ulimit(name="nofile", soft=5, hard=4)]), "must be less than or equal to the hard limit"),
+        (HostConfig(runtime="runsc"), "unknown or invalid runtime name: runsc"),
+        (HostConfig(isolation="hyperv"), "invalid isolation (hyperv): linux only supports 'default'"),
+        (HostConfig(storage_opt={"x": "1"}), "Unknown option x"),
+        (HostConfig(annotations={"": "x"}), "the empty string is not permitted as an annotation key"),
+        (HostConfig(io_maximum_iops=1), "QoS maximum IOPs configuration is not supported on linux"),
+        (HostConfig(io_maximum_bandwidth=1), "QoS maximum bandwidth configuration is not supported on linux"),
+        (HostConfig(cgroup_parent="/a\nb"), "invalid cgroup parent"),
         (HostConfig(pid_mode="container:"), "invalid PID mode"),
         (HostConfig(pid_mode="mine"), "invalid PID mode: mine"),
         (HostConfig(uts_mode="mine"), "invalid UTS mode: mine"),
@@ -232,17 +238,7 @@ def test_a_host_configuration_that_makes_no_sense_is_refused(host: HostConfig, w
 @pytest.mark.parametrize(
     ("host", "words"),
     [
-        (HostConfig(links=["a:b"]), "links between containers"),
-        (HostConfig(init=True), "init process"),
-        (HostConfig(device_requests=[DeviceRequest(count=-1)]), "device requests"),
-        (HostConfig(storage_opt={"size": "1g"}), "storage options"),
-        (HostConfig(cpu_realtime_runtime=5), "eal-time CPU"),
-        (HostConfig(blkio_device_read_bps=[ThrottleDevice(path="/dev/sda", rate=1)]), "block device limits"),
-        (HostConfig(runtime="runsc"), "the runtime 'runsc'"),
-        (HostConfig(volume_driver="nfs"), "volume driver 'nfs'"),
-        (HostConfig(cgroup_parent="/x"), "parent cgroup"),
-        (HostConfig(runtime="MyRuntime"), "The runtime 'MyRuntime': not"),
-        (HostConfig(ipc_mode="container:x"), "IPC mode 'container:x'"),
+        (HostConfig(storage_opt={"size": "1g"}), "--storage-opt is supported only for overlay over xfs"),
         (HostConfig(log_config=LogConfig(type="journald")), "log driver 'journald'"),
     ],
 )
@@ -253,11 +249,12 @@ def test_what_is_not_built_yet_is_refused_instead_of_ignored(host: HostConfig, w
 
 
 def test_the_defaults_pass_without_a_warning() -> None:
-    assert rules.check_host_config(rules.fill_host_config(HostConfig())) == []
+    filled = rules.fill_host_config(HostConfig())
+    assert rules.check_host_config(filled) == (filled, [])
 
 
 def test_a_useless_oom_setting_is_warned_about() -> None:
-    (warning,) = rules.check_host_config(rules.fill_host_config(HostConfig(oom_kill_disable=True)))
+    _, (warning,) = rules.check_host_config(rules.fill_host_config(HostConfig(oom_kill_disable=True)))
     assert "OOM killer is disabled" in warning
 
 
@@ -277,12 +274,12 @@ def test_a_useless_oom_setting_is_warned_about() -> None:
     ],
 )
 def test_network_modes(text: str, kind: str, target: str) -> None:
-    assert rules.parse_network_mode(text) == rules.NetworkMode(kind, target)
+    assert networks.parse_network_mode(text) == networks.NetworkMode(kind, target)
 
 
 def test_sharing_a_network_needs_a_container() -> None:
-    with pytest.raises(InvalidParameter, match="missing after 'container:'"):
-        rules.parse_network_mode("container:")
+    with pytest.raises(InvalidParameter, match="invalid container format container:<name"):
+        networks.parse_network_mode("container:")
 
 
 @pytest.mark.parametrize(
@@ -297,34 +294,32 @@ def test_sharing_a_network_needs_a_container() -> None:
 )
 def test_a_shared_network_has_no_name_or_ports_of_its_own(config: ContainerConfig, host: HostConfig, words: str) -> None:
     with pytest.raises(InvalidParameter) as raised:
-        rules.check_network_combination(config, msgspec.structs.replace(host, network_mode="container:web"))
+        networks.check_network_combination(config, msgspec.structs.replace(host, network_mode="container:web"))
     assert str(raised.value).startswith("conflicting options: ")
     assert words in str(raised.value)
 
 
 def test_the_hosts_name_cannot_be_changed() -> None:
     with pytest.raises(InvalidParameter, match="hostname and the UTS mode"):
-        rules.check_network_combination(ContainerConfig(hostname="x"), HostConfig(uts_mode="host"))
+        networks.check_network_combination(ContainerConfig(hostname="x"), HostConfig(uts_mode="host"))
 
 
 @pytest.mark.parametrize(
     ("text", "parsed"),
     [
         ("a:1.2.3.4", ("a", "1.2.3.4")),
-        ("a=1.2.3.4", ("a", "1.2.3.4")),
         ("a:::1", ("a", "::1")),
-        ("a=[::1]", ("a", "::1")),
         ("a:host-gateway", ("a", "host-gateway")),
     ],
 )
 def test_extra_hosts(text: str, parsed: tuple[str, str]) -> None:
-    assert rules.parse_extra_host(text) == parsed
+    assert networks.parse_extra_host(text) == parsed
 
 
-@pytest.mark.parametrize("text", ["", "a", ":1.2.3.4", "a:", "a: 1.2.3.4", "a\nb:1.2.3.4"])
+@pytest.mark.parametrize("text", ["", "a", ":1.2.3.4", "a=1.2.3.4", "a\nb:1.2.3.4"])
 def test_malformed_extra_hosts_are_refused(text: str) -> None:
     with pytest.raises(InvalidParameter, match="bad format for add-host"):
-        rules.parse_extra_host(text)
+        networks.parse_extra_host(text)
 
 
 # --- ports -----------------------------------------------------------------------------------------------------------
@@ -332,34 +327,34 @@ def test_malformed_extra_hosts_are_refused(text: str) -> None:
 
 @given(st.integers(1, 65535), st.sampled_from(["", "/tcp", "/udp", "/sctp", "/TCP"]))
 def test_a_port_is_a_number_and_a_protocol(number: int, suffix: str) -> None:
-    assert rules.parse_port(f"{number}{suffix}") == (number, suffix.lower().strip("/") or "tcp")
+    assert networks.parse_port(f"{number}{suffix}") == (number, suffix.lower().strip("/") or "tcp")
 
 
 @given(st.text() | st.from_regex(r"[-+_ 0-9٣²]{1,8}(/[a-z]{0,4})?", fullmatch=True) | st.just("9" * 5000))
 def test_any_text_is_a_port_or_refused(text: str) -> None:
     try:
-        number, protocol = rules.parse_port(text)
+        number, protocol = networks.parse_port(text)
     except InvalidParameter:
         return
     assert 0 < number < 65536
-    assert protocol in rules.PROTOCOLS
+    assert protocol in networks.PROTOCOLS
     assert text.partition("/")[0].lstrip("0") == str(number)
 
 
 @given(st.integers(1, 65535), st.integers(1, 65535))
 def test_a_host_port_is_one_or_a_range(first: int, last: int) -> None:
-    assert rules.parse_host_port(str(first)) == (first, first)
+    assert networks.parse_host_port(str(first)) == (first, first)
     if first <= last:
-        assert rules.parse_host_port(f"{first}-{last}") == (first, last)
+        assert networks.parse_host_port(f"{first}-{last}") == (first, last)
     else:
         with pytest.raises(InvalidParameter):
-            rules.parse_host_port(f"{first}-{last}")
+            networks.parse_host_port(f"{first}-{last}")
 
 
 @given(st.text() | st.from_regex(r"[-+_ 0-9٣²]{1,12}", fullmatch=True) | st.just("9" * 5000))
 def test_any_text_is_a_host_port_or_refused(text: str) -> None:
     try:
-        found = rules.parse_host_port(text)
+        found = networks.parse_host_port(text)
     except InvalidParameter:
         return
     if found is not None:
@@ -368,8 +363,8 @@ def test_any_text_is_a_host_port_or_refused(text: str) -> None:
 
 
 def test_any_free_port_is_meant_by_nothing_and_zero() -> None:
-    assert rules.parse_host_port("") is None
-    assert rules.parse_host_port("0") is None
+    assert networks.parse_host_port("") is None
+    assert networks.parse_host_port("0") is None
 
 
 def test_each_binding_is_published_and_all_exposed_ports_on_demand() -> None:
@@ -377,7 +372,7 @@ def test_each_binding_is_published_and_all_exposed_ports_on_demand() -> None:
         port_bindings={"80/tcp": [PortBinding(host_port="8080"), PortBinding(host_ip="127.0.0.1", host_port="8081-8090")]},
         publish_all_ports=True,
     )
-    assert rules.requested_ports({"80/tcp": {}, "53/udp": {}}, host) == (
+    assert networks.requested_ports({"80/tcp": {}, "53/udp": {}}, host) == (
         PortRequest(container_port=80, protocol="tcp", host_ip="", host_port=(8080, 8080)),
         PortRequest(container_port=80, protocol="tcp", host_ip="127.0.0.1", host_port=(8081, 8090)),
         PortRequest(container_port=53, protocol="udp", host_ip="", host_port=None),
@@ -385,7 +380,7 @@ def test_each_binding_is_published_and_all_exposed_ports_on_demand() -> None:
 
 
 def test_exposed_ports_alone_are_not_published() -> None:
-    assert rules.requested_ports({"80/tcp": {}}, HostConfig(port_bindings={"81/tcp": None})) == ()
+    assert networks.requested_ports({"80/tcp": {}}, HostConfig(port_bindings={"81/tcp": None})) == ()
 
 
 @given(st.builds(HostConfig, ipc_mode=st.text(max_size=20), pid_mode=st.text(max_size=20), cpuset_cpus=st.text(max_size=9)))
@@ -424,7 +419,8 @@ def test_usual_resolver_settings_are_taken() -> None:
         dns=["10.0.0.1", "fe80::1%eth0"],
         dns_search=["example.com", "."],
         dns_options=["ndots:5", "use-vc", "timeout:1"],
-        extra_hosts=["a.example:10.0.0.1", "b=::1", "c:[fe80::1]", "host.docker.internal:host-gateway"],
+        extra_hosts=["a.example:10.0.0.1", "b:::1", "host.docker.internal:host-gateway"],
     )
-    assert rules.check_host_config(rules.fill_host_config(host)) == []
+    _, warnings = rules.check_host_config(rules.fill_host_config(host))
+    assert warnings == []
     rules.check_config(ContainerConfig(cmd=["x"], domainname="example.com"))

@@ -172,7 +172,7 @@ def test_mounts_of_the_user() -> None:
     )
     around = Surroundings(Path("/b"), Path("/c"), Account(), "box", own_network=True, volume_paths={"v": "/volumes/v/_data"})
     document = spec(mounts=points, around=around)
-    assert mount_at(document, "/bind")["options"] == ["rbind", "rslave", "ro"]
+    assert mount_at(document, "/bind")["options"] == ["rbind", "rslave", "rro"]
     assert mount_at(document, "/flat")["options"] == ["bind", "rprivate"]
     assert mount_at(document, "/data")["source"] == "/volumes/v/_data"
     assert mount_at(document, "/tmp")["options"] == ["noexec", "nosuid", "nodev", "size=1m", "exec"]

@@ -1,0 +1,314 @@
+"""Rules for what a request says of networks: modes, ports, names, resolvers, MAC addresses, endpoints; pure.
+
+The wording is dockerd's. What can't be known before the start (whether a network or another container exists) is checked there.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import cast
+
+import msgspec
+
+from kitepy.engine.model.container import ContainerRecord
+from kitepy.engine.model.container_config import ContainerConfig, EndpointSettings, HostConfig, NetworkingConfig
+from kitepy.engine.model.errors import InvalidParameter, NotFound, Unsupported
+from kitepy.engine.model.network import PortRequest, Protocol
+
+PROTOCOLS = ("tcp", "udp", "sctp")
+OLD_MAC_ADDRESS = "The container-wide MacAddress field is now deprecated. It should be specified in EndpointsConfig instead."
+
+# int() alone would take signs, underscores, blanks and the digits of any script.
+_PORT_NUMBER = re.compile(r"[0-9]{1,9}")
+_NAMES = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9_.-]{0,252}")
+_RESOLVER_OPTION = re.compile(r"[a-zA-Z0-9_-]+(:[a-zA-Z0-9_.-]*)?")
+_MAC_ADDRESS = re.compile(
+    r"[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}|[0-9a-fA-F]{2}(-[0-9a-fA-F]{2}){5}|[0-9a-fA-F]{4}(\.[0-9a-fA-F]{4}){2}"
+)
+
+
+# --- modes ---
+
+
+@dataclass(frozen=True)
+class NetworkMode:
+    """What ``HostConfig.NetworkMode`` asks for."""
+
+    kind: str
+    """``bridge``, ``host``, ``none``, ``container`` or ``named``."""
+    target: str = ""
+    """The other container, or the network's name."""
+
+    @property
+    def network(self) -> str:
+        """The network that the container is on by its mode; empty with another container's."""
+        return "" if self.kind == "container" else self.target or self.kind
+
+
+def parse_network_mode(text: str) -> NetworkMode:
+    """Split a network mode; unknown words are names of networks."""
+    if text in ("", "default", "bridge"):
+        return NetworkMode("bridge")
+    if text in ("host", "none"):
+        return NetworkMode(text)
+    kind, colon, target = text.partition(":")
+    if kind == "container" and colon:
+        if not target:
+            raise InvalidParameter("invalid network mode: invalid container format container:<name|id>")
+        return NetworkMode("container", target)
+    return NetworkMode("named", text)
+
+
+def check_network_combination(config: ContainerConfig, host: HostConfig) -> list[str]:
+    """Options that make no sense together; gives warnings, raises InvalidParameter."""
+    mode = parse_network_mode(host.network_mode)
+    ports = any((host.port_bindings or {}).values())
+    if mode.kind == "container":
+        if config.hostname:
+            raise InvalidParameter("conflicting options: hostname and the network mode")
+        if host.links:
+            raise InvalidParameter(
+                "conflicting options: container type network can't be used with links. This would result in undefined behavior"
+            )
+        if host.dns:
+            raise InvalidParameter("conflicting options: dns and the network mode")
+        if host.extra_hosts:
+            raise InvalidParameter("conflicting options: custom host-to-IP mapping and the network mode")
+        if ports or host.publish_all_ports:
+            raise InvalidParameter("conflicting options: port publishing and the container type network mode")
+        if config.exposed_ports:
+            raise InvalidParameter("conflicting options: port exposing and the container type network mode")
+    if mode.kind == "host" and host.links:
+        raise InvalidParameter(
+            "conflicting options: host type networking can't be used with links. This would result in undefined behavior"
+        )
+    if host.uts_mode == "host" and config.hostname:
+        raise InvalidParameter("conflicting options: hostname and the UTS mode")
+    if host.links:
+        raise Unsupported("Links between containers (--link): not supported by this version of Kitepy")
+    return ["Published ports are discarded when using host network mode"] if mode.kind == "host" and ports else []
+
+
+# --- ports ---
+
+
+def parse_port(text: str) -> tuple[int, Protocol]:
+    """``80/tcp`` or ``80``: number and protocol."""
+    number, _, protocol = text.partition("/")
+    protocol = protocol.lower() or "tcp"
+    if not _PORT_NUMBER.fullmatch(number) or not 0 < int(number) < 65536 or protocol not in PROTOCOLS:
+        raise InvalidParameter(f'invalid port specification: "{text}"')
+    return int(number), cast(Protocol, protocol)
+
+
+def known_port(text: str) -> tuple[int, Protocol] | None:
+    """Like ``parse_port``, but None for what is no port: dockerd stores any text as an exposed port and then ignores it."""
+    try:
+        return parse_port(text)
+    except InvalidParameter:
+        return None
+
+
+def parse_host_port(text: str) -> tuple[int, int] | None:
+    """A host port, a range ``8000-8010``, or None for "any free one"."""
+    if not text or text == "0":
+        return None
+    first, dash, last = text.partition("-")
+    last = last if dash else first
+    if _PORT_NUMBER.fullmatch(first) and _PORT_NUMBER.fullmatch(last) and 0 < int(first) <= int(last) < 65536:
+        return int(first), int(last)
+    raise InvalidParameter(f'invalid port specification: "{text}"')
+
+
+def requested_ports(exposed: Mapping[str, object], host: HostConfig) -> tuple[PortRequest, ...]:
+    """The ports to publish: each binding, and with PublishAllPorts the exposed ones that have none."""
+    requests: list[PortRequest] = []
+    bound: set[tuple[int, Protocol]] = set()
+    for port_text, bindings in (host.port_bindings or {}).items():
+        port, protocol = parse_port(port_text)
+        for binding in bindings or ():
+            bound.add((port, protocol))
+            requests.append(
+                PortRequest(
+                    container_port=port,
+                    protocol=protocol,
+                    host_ip=binding.host_ip,
+                    host_port=parse_host_port(binding.host_port),
+                )
+            )
+    if host.publish_all_ports:
+        for port_text in exposed:
+            known = known_port(port_text)
+            if known is not None and known not in bound:
+                requests.append(PortRequest(container_port=known[0], protocol=known[1], host_ip="", host_port=None))
+    return tuple(requests)
+
+
+# --- names ---
+
+
+def parse_extra_host(entry: str) -> tuple[str, str]:
+    """``name:address`` of ``--add-host``; the address may be ``host-gateway``."""
+    name, found, address = entry.partition(":")
+    # Beyond what Docker allows would be no name, but a comment or a second entry in /etc/hosts.
+    if not found or not _NAMES.fullmatch(name):
+        raise InvalidParameter(f'bad format for add-host: "{entry}"')
+    if address != "host-gateway":
+        try:
+            if not ip_address(address) or not address.isprintable() or " " in address or "#" in address:
+                raise ValueError
+        except ValueError:
+            raise InvalidParameter(f'invalid IP address in add-host: "{address}"') from None
+    return name, address
+
+
+def check_resolver(host: HostConfig) -> None:
+    """What goes into resolv.conf is one word each: a blank or a line end would begin another entry there."""
+    for server in host.dns or ():
+        try:
+            ip_address(server)
+        except ValueError:
+            raise InvalidParameter(f"{server} is not an ip address") from None
+        if not _NAMES.fullmatch(server.replace(":", "").replace("%", "")):
+            raise InvalidParameter(f"{server} is not an ip address")
+    for domain in host.dns_search or ():
+        if domain != "." and not _NAMES.fullmatch(domain):
+            raise InvalidParameter(f"{domain} is not a valid domain")
+    for option in host.dns_options or ():
+        if option and not _RESOLVER_OPTION.fullmatch(option):
+            raise InvalidParameter(f"{option!r} is not a valid resolver option")
+
+
+# --- endpoints ---
+
+
+def wanted_endpoints(
+    config: ContainerConfig, host: HostConfig, networking: NetworkingConfig
+) -> tuple[dict[str, EndpointSettings], list[str]]:
+    """The networks to join with what is wished for there, the mode's among them; and warnings. Raises InvalidParameter."""
+    mode = parse_network_mode(host.network_mode)
+    wishes: dict[str, EndpointSettings] = {}
+    for name, settings in (networking.endpoints_config or {}).items():
+        if settings is None:
+            raise InvalidParameter(f"invalid config for network {name}: EndpointsConfig is nil")
+        wishes["bridge" if name == "default" else name] = _wish(settings)
+    if mode.kind == "container":
+        return {}, [OLD_MAC_ADDRESS] if config.mac_address else []
+    warnings = []
+    if config.network_disabled:
+        return {}, [OLD_MAC_ADDRESS] if config.mac_address else []
+    # As with dockerd the endpoints decide when there are any, whatever network the mode names.
+    main_name = mode.network if mode.network in wishes or not wishes else next(iter(wishes))
+    main = wishes.pop(main_name, EndpointSettings())
+    if config.mac_address:
+        warnings.append(OLD_MAC_ADDRESS)
+        if main.mac_address and main.mac_address != config.mac_address:
+            raise InvalidParameter(
+                "the container-wide MAC address must match the endpoint-specific MAC address for the main network, "
+                "or be left empty"
+            )
+        if main_name not in ("host", "none"):
+            main = msgspec.structs.replace(main, mac_address=config.mac_address)
+    endpoints = {main_name: main, **wishes}
+    for name, settings in endpoints.items():
+        _check_endpoint(name, settings)
+    return endpoints, warnings
+
+
+def main_mac_address(endpoints: Mapping[str, EndpointSettings]) -> str:
+    """What the old, container-wide field of the configuration shows."""
+    name, settings = next(iter(endpoints.items()), ("", EndpointSettings()))
+    return "" if name in ("host", "none") else settings.mac_address
+
+
+def joined_networks(record: ContainerRecord) -> dict[str, EndpointSettings]:
+    """The networks that a container joins, by name; none for one that shares another's, or has networking disabled."""
+    if record.networks or record.config.network_disabled:
+        return record.networks
+    mode = parse_network_mode(record.host_config.network_mode)
+    return {mode.network: EndpointSettings()} if mode.network else {}
+
+
+def network_to_join(record: ContainerRecord, known: Collection[str]) -> str:
+    """The one network to set up at a start; empty for an isolated container. Raises NotFound and InvalidParameter."""
+    names = list(joined_networks(record))
+    if not names:
+        return ""
+    failed = "failed to set up container networking: "
+    for name in names:
+        if name not in known:
+            raise NotFound(f"{failed}network {name} not found")
+    host_mode = parse_network_mode(record.host_config.network_mode).kind == "host"
+    if "host" in names and not host_mode:
+        raise InvalidParameter(
+            f"{failed}cannot connect container to host network - container must be created in host network mode"
+        )
+    if len(names) > 1:
+        private = "none" if "none" in names else "host"
+        raise InvalidParameter(
+            f"{failed}container cannot be connected to multiple networks with one of the networks in private ({private}) mode"
+        )
+    if host_mode and names != ["host"]:
+        raise InvalidParameter(f"{failed}a container in host network mode can't be connected to network {names[0]}")
+    return names[0]
+
+
+def _wish(settings: EndpointSettings) -> EndpointSettings:
+    """Only what a client may wish for; the rest of the structure is what an engine reports."""
+    return EndpointSettings(
+        ipam_config=settings.ipam_config,
+        links=settings.links,
+        aliases=settings.aliases,
+        mac_address=settings.mac_address,
+        driver_opts=settings.driver_opts,
+        gw_priority=settings.gw_priority,
+    )
+
+
+def _check_endpoint(name: str, settings: EndpointSettings) -> None:
+    if settings.mac_address and not _MAC_ADDRESS.fullmatch(settings.mac_address):
+        raise InvalidParameter(f"invalid config for network {name}: invalid MAC address {settings.mac_address}")
+    if settings.links:
+        raise Unsupported("Links between containers are not supported by this version of Kitepy")
+    problems: list[str] = []
+    predefined = name in ("bridge", "host", "none")
+    if predefined and settings.aliases:
+        problems.append("network-scoped alias is supported only for containers in user defined networks")
+    wanted = settings.ipam_config
+    addressed = wanted is not None and bool(wanted.ipv4_address or wanted.ipv6_address)
+    if wanted is not None:
+        if predefined and addressed:
+            problems.append("user specified IP address is supported on user defined networks only")
+        if wanted.ipv4_address and not _is(IPv4Address, wanted.ipv4_address):
+            problems.append(f"invalid IPv4 address: {wanted.ipv4_address}")
+        if wanted.ipv6_address and not _is(IPv6Address, wanted.ipv6_address):
+            problems.append(f"invalid IPv6 address: {wanted.ipv6_address}")
+        problems += [
+            f"invalid link-local IP address: {address}"
+            for address in wanted.link_local_ips or ()
+            if not _is(IPv4Address, address) and not _is(IPv6Address, address)
+        ]
+        if predefined and addressed:
+            problems.append(
+                "user specified IP address is supported only when connecting to networks with user configured subnets"
+            )
+    if problems:
+        listed = problems[0] if len(problems) == 1 else "\n".join(f"* {problem}" for problem in problems)
+        raise InvalidParameter(f"invalid config for network {name}: invalid endpoint settings:\n{listed}")
+
+
+def _is(kind: type[IPv4Address] | type[IPv6Address], text: str) -> bool:
+    try:
+        kind(text)
+    except ValueError:
+        return False
+    return True
+
+
+def kernel_mac_address(text: str) -> str:
+    """The address in the one form that the kernel's tools know, whatever separators a client used."""
+    digits = re.sub(r"[^0-9a-fA-F]", "", text).lower()
+    return ":".join(digits[index : index + 2] for index in range(0, len(digits), 2))
