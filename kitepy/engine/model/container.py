@@ -93,6 +93,8 @@ class MountPoint:
     """The option string as the user gave it, e.g. ``ro,z``."""
     read_only: bool = False
     propagation: str = ""
+    create_source: bool = False
+    """Make the host directory at the start when it is missing (``-v`` does, ``--mount`` only on request)."""
     non_recursive: bool = False
     """Leave out what is mounted below the source."""
     flat_read_only: bool = False

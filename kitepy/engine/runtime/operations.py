@@ -124,9 +124,15 @@ class JoinNamespace(Operation):
             return
         fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            namespaces.setns(fd, self.flag)
+            if not self._is_here(fd):  # the host's, which an engine without root may not join
+                namespaces.setns(fd, self.flag)
         finally:
             os.close(fd)
+
+    def _is_here(self, fd: int) -> bool:
+        own = os.stat(f"/proc/self/ns/{os.path.basename(self.path or '')}")
+        other = os.fstat(fd)
+        return (own.st_dev, own.st_ino) == (other.st_dev, other.st_ino)
 
 
 class RaiseLimits(Operation):

@@ -171,23 +171,29 @@ class ContainerCreation:
             name = point.volume or new_id()
             plugin = wanted.driver
             raise NotFound(f'create {name}: error looking up volume plugin {plugin}: plugin "{plugin}" not found')
-        if point.kind is MountKind.BIND and wanted.default_propagation and self._data_root.is_relative_to(point.source):
-            # As with dockerd: the engine's own mounts come and go below it, and must not be kept alive by the container.
-            point = replace(point, propagation="rslave")
+        if point.kind is MountKind.BIND:
+            return self._checked_bind(wanted)
         if point.kind is MountKind.VOLUME and not point.volume:
             return replace(point, volume=await self._volumes.create_anonymous())
         if point.kind is MountKind.VOLUME:
             await self._volumes.ensure(point.volume, wanted.volume_labels)
-        elif point.kind is MountKind.BIND and not os.path.lexists(point.source):
-            if not wanted.create_source:
-                raise InvalidParameter(f'invalid mount config for type "bind": bind source path does not exist: {point.source}')
-            try:
-                await asyncio.to_thread(os.makedirs, point.source, 0o755, exist_ok=True)
-            except OSError as error:
-                reason = (error.strerror or str(error)).lower()
-                raise InvalidParameter(
-                    f"error while creating mount source path '{point.source}': mkdir {error.filename}: {reason}"
-                ) from None
+        return point
+
+    def _checked_bind(self, wanted: WantedMount) -> MountPoint:
+        point = wanted.point
+        if not point.create_source and not os.path.lexists(point.source):
+            raise InvalidParameter(f'invalid mount config for type "bind": bind source path does not exist: {point.source}')
+        if not self._data_root.is_relative_to(point.source):
+            return point
+        # As with dockerd: the engine's own mounts come and go below it, and must not be kept alive by the container.
+        if wanted.default_propagation:
+            return replace(point, propagation="rslave")
+        if point.propagation not in ("rslave", "rshared"):
+            raise InvalidParameter(
+                'invalid mount config: must use either propagation mode "rslave" or "rshared" when mount source is within the '
+                f'daemon root, daemon root: "{self._data_root}", bind mount source: "{point.source}", '
+                f'propagation: "{point.propagation}"'
+            )
         return point
 
 

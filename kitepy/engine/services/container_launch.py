@@ -202,6 +202,8 @@ class ContainerLauncher:
                     await asyncio.to_thread(check_part, self._volumes.path(point.volume), point.subpath)
                 if point.copy_up:
                     await self._volumes.populate(point.volume, self.root(record), point.destination)
+            elif point.kind is MountKind.BIND and point.create_source:
+                await asyncio.to_thread(make_source, point.source)
             elif point.kind is MountKind.BIND and not os.path.lexists(point.source):
                 raise InvalidParameter(f'invalid mount config for type "bind": bind source path does not exist: {point.source}')
 
@@ -324,6 +326,17 @@ class ContainerLauncher:
         if record.config.hostname:
             return record.config.hostname
         return short_id(record.id)
+
+
+def make_source(path: str) -> None:
+    """Make the host's directory that is to be mounted, unless there is something; raises InvalidParameter."""
+    if os.path.lexists(path):
+        return
+    try:
+        os.makedirs(path, 0o755, exist_ok=True)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise InvalidParameter(f"error while creating mount source path '{path}': mkdir {error.filename}: {reason}") from None
 
 
 def check_part(base: Path, part: str) -> None:

@@ -32,8 +32,6 @@ class WantedMount:
     """A mount point, and what must be done before it can be used."""
 
     point: MountPoint
-    create_source: bool = False
-    """Make the host directory when it is missing (``-v`` does, ``--mount`` doesn't)."""
     volume_labels: Mapping[str, str] | None = None
     driver: str = ""
     """Who is to make the volume."""
@@ -115,9 +113,10 @@ def parse_bind(spec: str, driver: str = "") -> WantedMount:
             mode=mode,
             read_only=read_only,
             propagation=propagation or "rprivate",
+            create_source=True,
             copy_up=False,
         )
-        return WantedMount(point, create_source=True, default_propagation=not propagation)
+        return WantedMount(point, default_propagation=not propagation)
     check_volume_name(source)
     point = MountPoint(MountKind.VOLUME, destination, volume=source, mode=mode or "z", read_only=read_only, copy_up=copy_up)
     return WantedMount(point, driver=driver)
@@ -283,9 +282,10 @@ def _parse_bind_mount(mount: Mount, destination: str) -> WantedMount:
         propagation=options.propagation or "rprivate",
         non_recursive=options.non_recursive,
         flat_read_only=options.read_only_non_recursive and not options.read_only_force_recursive,
+        create_source=options.create_mountpoint,
         copy_up=False,
     )
-    return WantedMount(point, create_source=options.create_mountpoint, default_propagation=not options.propagation)
+    return WantedMount(point, default_propagation=not options.propagation)
 
 
 def _parse_image_mount(mount: Mount, destination: str) -> WantedMount:  # noqa: ARG001  # until they are supported

@@ -67,7 +67,7 @@ def inspect_document(
         "ResolvConfPath": paths.resolv_conf if prepared else "",
         "HostnamePath": paths.hostname if prepared else "",
         "HostsPath": paths.hosts if prepared else "",
-        "LogPath": paths.log if record.state.started_at_ns else "",
+        "LogPath": paths.log if _reached_its_process(record) else "",
         "Name": f"/{record.name}",
         "RestartCount": record.state.restart_count,
         "Driver": "overlay2",
@@ -193,6 +193,11 @@ def networks_document(record: ContainerRecord, network_ids: Mapping[str, str]) -
 
 def _was_started(record: ContainerRecord) -> bool:
     return bool(record.state.started_at_ns or record.state.error)
+
+
+def _reached_its_process(record: ContainerRecord) -> bool:
+    """Whether a start came as far as opening the log: it is known from then on, whatever became of the process."""
+    return bool(record.state.started_at_ns) or record.state.error.startswith("failed to create task")
 
 
 def endpoint_document(endpoint: Endpoint | None, network_id: str, wish: EndpointSettings = NO_WISH) -> dict[str, Any]:

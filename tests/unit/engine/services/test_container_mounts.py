@@ -81,7 +81,7 @@ def test_no_tmpfs_reaches_the_root_or_crashes(path: str, options: str) -> None:
 
 def test_a_host_path_is_a_bind_that_is_made_when_missing() -> None:
     wanted = parse_bind("/srv//data/:/data/../x/")
-    assert wanted.create_source
+    assert wanted.point.create_source
     assert wanted.point == MountPoint(MountKind.BIND, "/x", source="/srv/data", mode="", propagation="rprivate", copy_up=False)
 
 
@@ -142,10 +142,10 @@ def test_malformed_binds_are_refused(spec: str, words: str) -> None:
 
 def test_the_long_form_of_a_bind_wants_its_source_to_be_there() -> None:
     wanted = parse_mount(Mount(type="bind", source="/a", target="/b", read_only=True))
-    assert not wanted.create_source
+    assert not wanted.point.create_source
     assert wanted.point.read_only
     made = parse_mount(Mount(type="bind", source="/a", target="/b", bind_options=BindOptions(create_mountpoint=True)))
-    assert made.create_source
+    assert made.point.create_source
 
 
 def test_a_bind_can_leave_out_what_is_mounted_below() -> None:
