@@ -101,7 +101,7 @@ STREAMS: dict[Operation, str] = {
 _HOST_CONFIG_NULLS = (
     *("Binds", "BlkioDeviceReadBps", "BlkioDeviceReadIOps", "BlkioDeviceWriteBps", "BlkioDeviceWriteIOps", "BlkioWeightDevice"),
     *("CapAdd", "CapDrop", "DeviceCgroupRules", "DeviceRequests", "Devices", "Dns", "DnsOptions", "DnsSearch", "ExtraHosts"),
-    *("GroupAdd", "Links", "MemorySwappiness", "SecurityOpt", "Ulimits", "VolumesFrom"),
+    *("GroupAdd", "Links", "MaskedPaths", "MemorySwappiness", "ReadonlyPaths", "SecurityOpt", "Ulimits", "VolumesFrom"),
 )
 
 _BLKIO = (
@@ -117,6 +117,7 @@ NULLS: frozenset[str] = frozenset(
         *(f"EndpointSettings.{name}" for name in ("Aliases", "DNSNames", "Links")),
         *(f"ContainerBlkioStats.{name}" for name in _BLKIO),
         "ContainerSummary.Labels",
+        *(f"DeviceRequest.{name}" for name in ("Capabilities", "DeviceIDs", "Options")),
         "ContainerTopResponse.Processes",
         "ContainerUpdateResponse.Warnings",
         "GenericResources",

@@ -45,7 +45,7 @@ class Child:
             try:
                 received = receive(self.channel)
             except ConnectionResetError:
-                received = None
+                continue  # it left a message of ours unread; what it said before comes next
             if received is None:
                 break
             message, _, fds = received

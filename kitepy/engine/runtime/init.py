@@ -65,7 +65,18 @@ def run_waiting_process(machine: Machine, channel: socket) -> None:
     except OSError as error:
         send(channel, {"failed": "system", "message": error_text(error), "code": 128})
     else:
-        run_first_process(plan, machine, channel, stdio, netns_fd, program, None, in_cgroup=False, awaits_cgroup=True)
+        run_first_process(
+            plan,
+            machine,
+            channel,
+            stdio,
+            netns_fd,
+            program,
+            None,
+            in_cgroup=False,
+            awaits_cgroup=True,
+            with_init=bool(request.get("init")),
+        )
     os._exit(255)
 
 

@@ -31,6 +31,10 @@ def stay_behind_as_init(arguments: list[str], title_area: tuple[int, int]) -> No
 
     awaited = set(range(1, _signal.NSIG)) - {*_KEPT, *_LIBRARY}
     _signal.pthread_sigmask(_signal.SIG_SETMASK, awaited)
+    # Before the program exists, so that it never sees anything else.
+    syscalls.set_not_dumpable()
+    syscalls.set_name(os.path.basename(SHOWN_AS[0]))
+    syscalls.write_title(title_area, [*SHOWN_AS, *arguments])
     child = os.fork()
     if not child:
         os.setpgid(0, 0)
@@ -40,9 +44,6 @@ def stay_behind_as_init(arguments: list[str], title_area: tuple[int, int]) -> No
         return
     try:
         syscalls.close_range(0)
-        syscalls.set_not_dumpable()
-        syscalls.set_name(os.path.basename(SHOWN_AS[0]))
-        syscalls.write_title(title_area, [*SHOWN_AS, *arguments])
         _serve(child, awaited, _signal.sigwait)
     finally:
         os._exit(255)

@@ -99,7 +99,9 @@ def test_a_bind_makes_missing_directories_and_shows_the_hosts_files(tmp_path: Pa
 
 def test_a_bind_that_vanished_fails_the_start(client: docker.DockerClient, busybox: str, tmp_path: Path) -> None:
     source = tmp_path / "gone"
-    container = client.containers.create(busybox, ["true"], volumes=[f"{source}:/h"])
+    source.mkdir()
+    mount = docker.types.Mount("/h", str(source), type="bind")
+    container = client.containers.create(busybox, ["true"], mounts=[mount])
     source.rmdir()
     with pytest.raises(APIError, match="bind source path does not exist"):
         container.start()

@@ -91,7 +91,6 @@ SHOWN: list[tuple[dict[str, Any], dict[str, Any]]] = [
     (_host(IpcMode="host"), {"HostConfig.SecurityOpt": ["label=disable"]}),
     (_host(PidMode="host", SecurityOpt=["label=disable"]), {"HostConfig.SecurityOpt": ["label=disable"]}),
     (_host(Annotations={"a": "b"}), {"HostConfig.Annotations": {"a": "b"}}),
-    (_host(Isolation="DEFAULT"), {"HostConfig.Isolation": "DEFAULT"}),
     (_host(CpuCount=1), {"HostConfig.CpuCount": 1}),
     (_host(Cgroup="x"), {"HostConfig.Cgroup": "x"}),
     (_host(CgroupParent="a/b"), {"HostConfig.CgroupParent": "a/b"}),

@@ -81,8 +81,10 @@ def test_no_tmpfs_reaches_the_root_or_crashes(path: str, options: str) -> None:
 
 def test_a_host_path_is_a_bind_that_is_made_when_missing() -> None:
     wanted = parse_bind("/srv//data/:/data/../x/")
-    assert wanted.point.create_source
-    assert wanted.point == MountPoint(MountKind.BIND, "/x", source="/srv/data", mode="", propagation="rprivate", copy_up=False)
+    assert wanted.point == MountPoint(
+        MountKind.BIND, "/x", source="/srv/data", mode="", propagation="rprivate", create_source=True, copy_up=False
+    )
+    assert wanted.default_propagation
 
 
 def test_a_name_is_a_volume() -> None:
