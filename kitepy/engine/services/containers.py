@@ -271,9 +271,9 @@ class Containers:
         record = self._index.resolve(ref)
         status = record.state.status
         if status is ContainerStatus.PAUSED:
-            raise Conflict(f"container {record.id} is paused, unpause the container before attach")
+            raise Conflict(f"container {ref} is paused, unpause the container before attach")
         if status is ContainerStatus.RESTARTING:
-            raise Conflict(f"container {record.id} is restarting, wait until the container is running")
+            raise Conflict(f"container {ref} is restarting, wait until the container is running")
         live = self._runs.live(record.id)
         stdin = options.stdin and record.config.open_stdin
         logs = options.logs and self._launcher.readable_log(record) is not None

@@ -65,7 +65,7 @@ class Execs:
             raise InvalidParameter("No exec command specified")
         if any("\0" in word for word in (*body.cmd, *(body.env or ()))):
             raise InvalidParameter("a command or an environment variable can't contain a NUL character")
-        self._check_running(record)
+        self._check_running(record, ref)
         self._launcher.account(record, body.user or None)  # an unknown user is an error of create
         self._forget_old()
         created = _Exec(new_id(), record.id, body, record.state.started_at_ns)
@@ -74,9 +74,9 @@ class Execs:
         return created.id
 
     @staticmethod
-    def _check_running(record: ContainerRecord) -> None:
+    def _check_running(record: ContainerRecord, ref: str) -> None:
         if record.state.status is ContainerStatus.PAUSED:
-            raise Conflict(f"Container {record.id} is paused, unpause the container before exec")
+            raise Conflict(f"Container {ref} is paused, unpause the container before exec")
         if record.state.status is ContainerStatus.RESTARTING:
             raise Conflict(f"Container {record.id} is restarting, wait until the container is running")
         if not record.state.status.has_process:
@@ -88,7 +88,7 @@ class Execs:
             what = "is already running" if found.exit_code is None else "has already run"
             raise Conflict(f"exec command {found.id} {what}")
         record = self._index.resolve(found.container_id)
-        self._check_running(record)
+        self._check_running(record, record.id)
         wanted = found.body
         found.started = True
         attached = not body.detach

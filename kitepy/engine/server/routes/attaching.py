@@ -50,8 +50,8 @@ def _attach_options(query: Query) -> tuple[AttachOptions, bytes]:
     text = query.optional("detachKeys")
     try:
         keys = parse_detach_keys(text)
-    except ValueError as error:
-        raise BadRequest(f"Invalid detach keys ({(text or '')[:80]}) provided: {error}") from None
+    except ValueError:
+        raise BadRequest(f"Invalid detach keys ({(text or '')[:80]}) provided") from None
     options = AttachOptions(
         stdin=query.flag("stdin"),
         stdout=query.flag("stdout"),
@@ -91,8 +91,8 @@ async def exec_create(call: Call) -> web.Response:
         raise BadRequest("No exec command specified")
     try:
         parse_detach_keys(body.detach_keys)
-    except ValueError as error:
-        raise BadRequest(f"Invalid escape keys ({body.detach_keys[:80]}) provided: {error}") from None
+    except ValueError:
+        raise BadRequest(f"Invalid escape keys ({body.detach_keys[:80]}) provided") from None
     return json_response({"Id": await call.execs.create(call.argument, body)}, 201)
 
 
