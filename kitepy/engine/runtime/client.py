@@ -218,6 +218,8 @@ class RunningContainer:
         self._waiting: dict[int, asyncio.Future[tuple[packets.Message, list[int]]]] = {}
         self._execs: dict[str, asyncio.Future[ExitStatus]] = {}
         self._loop.add_reader(connection.fileno(), self._on_readable)
+        if status.get("lost_log_bytes"):
+            self._warn_of_losses()
 
     async def signal(self, number: int) -> None:
         """Send a signal to process 1; Conflict when it has ended."""
@@ -361,10 +363,13 @@ class RunningContainer:
                 self.out_of_memory = True
                 self.on_oom()
             elif message.get("event") == "log-lost":
-                logger.warning("container %s: its log can't be written (is the disk full?), lines are lost", self.container_id)
+                self._warn_of_losses()
             elif message.get("event") == "exit":
                 self._resolve(_exit_status(message))
                 return
+
+    def _warn_of_losses(self) -> None:
+        logger.warning("container %s: its log can't be written (is the disk full?), lines are lost", self.container_id)
 
     def _on_end(self) -> None:
         """The connection ended without an exit event: reconnect if the monitor lives, else look for its testament."""

@@ -17,6 +17,7 @@ from kitepy.engine.model.ids import new_id
 from kitepy.engine.model.launch import ExitStatus
 from kitepy.engine.runtime.client import ExecRequest, RunningExec
 from kitepy.engine.runtime.streams import StreamKind
+from kitepy.engine.services.accounts import Account
 from kitepy.engine.services.container_index import ContainerIndex
 from kitepy.engine.services.container_launch import ContainerLauncher
 from kitepy.engine.services.container_runs import ContainerRuns
@@ -38,6 +39,8 @@ class _Exec:
     id: str
     container_id: str
     body: ExecCreateBody
+    account: Account
+    """Whom its process runs as: looked up once, since the start follows at once."""
     run_started_at_ns: int
     """Which of the container's runs it was created in; it can't be started in a later one."""
     running: RunningExec | None = None
@@ -66,9 +69,9 @@ class Execs:
         if any("\0" in word for word in (*body.cmd, *(body.env or ()))):
             raise InvalidParameter("a command or an environment variable can't contain a NUL character")
         self._check_running(record, ref)
-        self._launcher.account(record, body.user or None)  # an unknown user is an error of create
+        account = self._launcher.account(record, body.user or None)  # an unknown user is an error of create
         self._forget_old()
-        created = _Exec(new_id(), record.id, body, record.state.started_at_ns)
+        created = _Exec(new_id(), record.id, body, account, record.state.started_at_ns)
         self._execs[created.id] = created
         self._emit(record, f"exec_create: {_title(body)}", created.id)
         return created.id
@@ -98,7 +101,7 @@ class Execs:
                 raise StartFailed("OCI runtime exec failed: exec failed: Cwd must be an absolute path", _CODE_OTHER)
             request = ExecRequest(
                 exec_id=found.id,
-                process=self._process(record, wanted, body),
+                process=self._process(record, found.account, wanted, body),
                 seccomp_program=self._launcher.seccomp.program(record.host_config),
                 stdin=attached and wanted.attach_stdin,
                 stdout=attached and wanted.attach_stdout,
@@ -128,8 +131,7 @@ class Execs:
     def _go_on_alone(self, running: RunningExec) -> None:
         self._runs.spawn(_drain(running), f"output of exec {running.exec_id}")
 
-    def _process(self, record: ContainerRecord, wanted: ExecCreateBody, body: ExecStartBody) -> dict[str, Any]:
-        account = self._launcher.account(record, wanted.user or None)
+    def _process(self, record: ContainerRecord, account: Account, wanted: ExecCreateBody, body: ExecStartBody) -> dict[str, Any]:
         variables = [*(record.config.env or ()), *(wanted.env or ())]
         return build_process(
             record.host_config,
