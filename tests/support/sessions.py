@@ -53,7 +53,8 @@ class Step:
     def __str__(self) -> str:
         if not self.is_command:
             return f"{self.text}\n"
-        ours = "" if self.otherwise is None else "".join(f"~ {line}".rstrip() + "\n" for line in self.otherwise.splitlines() or [""])
+        lines = [] if self.otherwise is None else self.otherwise.splitlines() or [""]
+        ours = "".join(f"~ {line}".rstrip() + "\n" for line in lines)
         return f"$ {self.text}\n{self.result}{ours}"
 
 
