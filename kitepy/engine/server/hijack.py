@@ -40,6 +40,8 @@ class HijackedStream(asyncio.Protocol):
         self._input: deque[bytes] = deque()
         self._input_bytes = 0
         self._input_ended = False
+        self._left = False
+        """The client has taken leave: the conversation is over once its input is handed over."""
         self._input_arrived = asyncio.Event()
         self._writable = asyncio.Event()
         self._writable.set()
@@ -53,10 +55,9 @@ class HijackedStream(asyncio.Protocol):
         if received.reply:
             self._send(received.reply)
         if received.ended:
+            self._left = received.broken or not self._takes_input
             self._input_ended = True
             self._input_arrived.set()
-            if not self._takes_input:
-                self._client_hung_up()
         if not self._takes_input or not received.content:
             return
         self._input.append(received.content)
@@ -162,7 +163,7 @@ class HijackedStream(asyncio.Protocol):
                 if detached:
                     await session.detached()
                     return True
-            if self._takes_input and not self._lost.done():
+            if self._takes_input and not self._left and not self._lost.done():
                 if self._scanner is not None and (held := self._scanner.flush()):
                     await session.write(held)
                 return not await session.close_stdin()
@@ -171,7 +172,7 @@ class HijackedStream(asyncio.Protocol):
         except Exception:
             logger.exception("input can't be handed to the process any more")
             self._discard_input()
-        return False
+        return self._left
 
     async def _next_input(self) -> bytes | None:
         while not self._input:

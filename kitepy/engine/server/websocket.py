@@ -88,6 +88,8 @@ class Received:
     """To be sent at once: answers to pings."""
     ended: bool = False
     """The client has closed its side, or broke the protocol: nothing that follows is read."""
+    broken: bool = False
+    """It broke the protocol: there is nothing more to say to each other."""
 
 
 class WebSocketDecoder:
@@ -115,7 +117,7 @@ class WebSocketDecoder:
         reply: list[bytes] = []
         while not self._ended and self._step(content, reply):
             pass
-        return Received(b"".join(content), b"".join(reply), self._ended)
+        return Received(b"".join(content), b"".join(reply), self._ended, self.close_code == PROTOCOL_ERROR)
 
     def _step(self, content: list[bytes], reply: list[bytes]) -> bool:
         """Take one piece off the buffer; False when more has to arrive first."""

@@ -11,7 +11,7 @@ from aiohttp import web
 
 from kitepy.engine.model.container_config import ExecCreateBody, ExecStartBody
 from kitepy.engine.model.detach_keys import parse_detach_keys
-from kitepy.engine.model.errors import Forbidden, StartFailed
+from kitepy.engine.model.errors import StartFailed
 from kitepy.engine.server.call import Call, ClientLeft, Route
 from kitepy.engine.server.errors import BadRequest
 from kitepy.engine.server.frames import STDOUT
@@ -71,7 +71,7 @@ def _accept_websocket(request: web.BaseRequest) -> str:
     if headers.get("Sec-WebSocket-Version") != "13":
         raise BadRequest("missing or bad WebSocket Version: this engine speaks version 13")
     if not is_same_origin(headers.get("Origin"), headers.get("Host", "")):
-        raise Forbidden("websockets from web pages are refused: the Origin header names another place than this engine")
+        raise BadRequest("websockets from web pages are refused: the Origin header names another place than this engine")
     accept = accept_key(headers.get("Sec-WebSocket-Key", ""))
     if accept is None:
         raise BadRequest("mismatch challenge/response: Sec-WebSocket-Key has to be 16 bytes in base64")
