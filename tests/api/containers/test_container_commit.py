@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
 import tarfile
 import time
 import urllib.parse
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import docker
 import pytest
 from docker.errors import APIError, ImageNotFound
-from support.engine import PEER, EngineUnderTest
+from support.engine import PEER, ROOTLESS, EngineUnderTest
 from support.images import load_busybox
 
 LOOP = "while :; do sleep 0.1; done"
@@ -345,3 +347,34 @@ def test_a_container_that_is_gone_is_not_found(api: Any, client: docker.DockerCl
         client.api.commit(container.id)
     assert refused.value.status_code == 404
     assert api("GET", f"/containers/{container.id}/export").status == 404
+
+
+@pytest.mark.kitepy
+@pytest.mark.skipif(ROOTLESS, reason="the test mounts a small file system")
+def test_a_full_disk_leaves_nothing_of_the_image(tmp_path: Path) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=100m", "tmpfs", str(small)], check=True)
+    try:
+        own = EngineUnderTest()
+        own.data_root = small / "data"
+        with own:
+            client = own.docker()
+            load_busybox(client)
+            script = "dd if=/dev/urandom of=/big bs=1M count=45 2>/dev/null; echo done"
+            container = client.containers.run("busybox:latest", ["sh", "-c", script], detach=True)
+            container.wait()
+            before = {path.relative_to(small) for path in small.glob("data/*/*")}
+            with pytest.raises(APIError) as refused:
+                container.commit("never", "t")
+            assert "No space left" in str(refused.value.explanation)
+            assert [image.tags for image in client.images.list(all=True)] == [["busybox:latest"]]
+            deadline = time.monotonic() + 20
+            while {path.relative_to(small) for path in small.glob("data/*/*")} - before:
+                assert time.monotonic() < deadline, "something was left"
+                time.sleep(0.05)
+            assert container.start() is None
+            container.wait()
+            client.close()
+    finally:
+        subprocess.run(["umount", "-l", str(small)], check=True)
