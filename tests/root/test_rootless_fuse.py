@@ -172,3 +172,26 @@ def test_the_files_are_served_on_when_the_engine_is_killed(client: docker.Docker
     assert container.exec_run(["cat", "/etc/passwd"]).exit_code == 0
     container.remove(force=True)
     wait_until_nobody_serves(fuse_engine.home)
+
+
+@pytest.mark.parametrize("running", [True, False])
+def test_files_go_in_and_out_and_changes_become_an_image(client: docker.DockerClient, running: bool) -> None:
+    script = "mkdir /d; echo 1 >/d/a; rm /bin/stat; rm -r /etc; mkdir /etc; echo made; "
+    container = client.containers.run("busybox", ["sh", "-c", script + ("sleep 1000" if running else "true")], detach=True)
+    try:
+        for piece in container.logs(stream=True, follow=True):
+            if b"made" in piece:
+                break
+        if not running:
+            container.wait()
+        assert container.put_archive("/d", make_tar((entry("b"), b"2")))
+        content = io.BytesIO(b"".join(container.get_archive("/d")[0]))
+        with tarfile.open(fileobj=content) as archive:
+            assert archive.getnames() == ["d", "d/a", "d/b"]
+        told = {change["Path"]: change["Kind"] for change in container.diff()}
+        assert (told["/d"], told["/d/a"], told["/d/b"], told["/bin"], told["/bin/stat"]) == (1, 1, 1, 0, 2)
+        image = container.commit("fused", "t", pause=False)
+        assert run(client, "cat /d/a /d/b; ls /bin/stat 2>/dev/null | wc -l", image="fused:t").split() == ["1", "20"]
+        client.images.remove(image.id, force=True)
+    finally:
+        container.remove(force=True)
