@@ -47,7 +47,7 @@ KITEPY_STATUSES: dict[Operation, set[int]] = {
     ("POST", "/containers/{id}/update"): {501},
     ("POST", "/containers/{id}/start"): {501},
     ("POST", "/containers/{id}/pause"): {501},
-    ("POST", "/containers/{id}/unpause"): {409, 501},  # Docker answers 500 for one that isn't paused
+    ("POST", "/containers/{id}/unpause"): {501},
     ("POST", "/build"): {501},
     ("POST", "/images/create"): {501},
     ("POST", "/images/{name}/push"): {501},

@@ -124,7 +124,8 @@ class ContainerStops:
             record = self._runs.require(record.id)
             status = record.state.status
             if not paused and status is not ContainerStatus.PAUSED:
-                raise Conflict(f"Container {record.id} is not paused")
+                # The description of the API knows no conflict here, and clients of dockerd are used to its answer.
+                raise SystemFailure(f"Container {record.id} is not paused")
             if status is ContainerStatus.PAUSED and paused:
                 raise Conflict(f"Container {record.id} is already paused")
             if status is ContainerStatus.RESTARTING:
