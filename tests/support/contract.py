@@ -137,6 +137,8 @@ class ApiContract:
         if exchange.media_type != "application/json":
             yield f"an error of type {exchange.media_type}"
             return
+        if not exchange.response.whole:
+            return
         try:
             documents = exchange.documents()
             if len(documents) != 1:

@@ -17,6 +17,7 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http import RawRequestMessage
 from aiohttp.web_protocol import RequestHandler
 
+from kitepy.engine.server.common_headers import COMMON_HEADERS
 from kitepy.engine.server.gates import ConnectionGate, Limits
 from kitepy.engine.server.raw_request import LONGEST_HEAD, NOT_RAW, UNFINISHED, end_of_raw_request, large_upload
 from kitepy.engine.server.splicing import Upload, plain_socket
@@ -211,7 +212,9 @@ class EdgeProtocol(RequestHandler):
     ) -> web.StreamResponse:
         answer = super().handle_error(request, status, exc, message)
         status, text = _reading_trouble(answer.status, message or "")
-        response = web.Response(status=status, body=msgspec.json.encode({"message": text}), content_type="application/json")
+        body = msgspec.json.encode({"message": text}) + b"\n"
+        headers = {**COMMON_HEADERS, "Content-Type": "application/json"}
+        response = web.Response(status=status, body=body, headers=headers)
         response.force_close()
         return response
 

@@ -12,23 +12,16 @@ import msgspec
 from aiohttp import web
 from multidict import CIMultiDict
 
-from kitepy import __version__
 from kitepy.engine.model.errors import EngineError
-from kitepy.engine.server.api_version import NEWEST, ApiVersion
+from kitepy.engine.server.api_version import ApiVersion
 from kitepy.engine.server.call import Call
+from kitepy.engine.server.common_headers import COMMON_HEADERS
 from kitepy.engine.server.errors import UNEXPECTED, status_of
 from kitepy.engine.server.splicing import Piped, plain_socket, send_chunks
 
 logger = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
-
-COMMON_HEADERS: Mapping[str, str] = {
-    "Api-Version": str(NEWEST),
-    "Docker-Experimental": "false",
-    "Ostype": "linux",
-    "Server": f"Kitepy/{__version__} (linux)",
-}
 
 JSON = "application/json"
 RAW_STREAM = "application/vnd.docker.raw-stream"
