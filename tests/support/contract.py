@@ -51,7 +51,7 @@ class Operation:
         documented = {int(status) for status in self.details["responses"]}
         key = (self.method, self.path)
         others = deviations.STATUSES.get(key, set()) | deviations.KITEPY_STATUSES.get(key, set()) | deviations.TOO_MUCH
-        return documented | {400} | others | ({501} if key in deviations.NOT_YET else set())
+        return documented | {400} | others
 
     def parameters(self, place: str) -> list[dict[str, Any]]:
         """The parameters in the path, the query or the header."""

@@ -67,19 +67,6 @@ KITEPY_STATUSES: dict[Operation, set[int]] = {
 TOO_MUCH = {408, 413, 417, 431}
 """Any operation may say that a request is too large, too slow, or expects what nobody knows."""
 
-NOT_YET: frozenset[Operation] = frozenset(
-    {
-        ("GET", "/containers/{id}/changes"),
-        ("GET", "/containers/{id}/export"),
-        ("GET", "/containers/{id}/attach/ws"),
-        ("HEAD", "/containers/{id}/archive"),
-        ("GET", "/containers/{id}/archive"),
-        ("PUT", "/containers/{id}/archive"),
-        ("POST", "/commit"),
-    }
-)
-"""Operations that are still to come, and answer 501 until then."""
-
 MEDIA_TYPES: dict[Operation, set[str]] = {
     ("GET", "/containers/{id}/top"): {"application/json"},
 }

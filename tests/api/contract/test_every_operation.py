@@ -18,7 +18,6 @@ from urllib.parse import quote
 import docker
 import pytest
 from support.contract import ApiContract, Operation, api_description
-from support.dockerd_deviations import NOT_YET
 from support.engine import PEER, ROOTLESS, EngineUnderTest, docker_info
 
 JSON = {"Content-Type": "application/json"}
@@ -363,7 +362,6 @@ def test_an_operation_does_what_it_is_for(operation: Operation, scene: Scene, re
             _need_limits(request)
         answer = scene.ask(operation.method, asked)
         expected = asked.docker_status if PEER and asked.docker_status else asked.status
-    _stop_at_what_is_to_come(operation, answer)
     assert answer.status == expected, answer.body
 
 
@@ -376,13 +374,7 @@ def _need_limits(request: pytest.FixtureRequest) -> None:
 def test_a_bad_parameter_is_refused(operation: Operation, scene: Scene) -> None:
     asked = ILL[str(operation)]
     answer = scene.ask(operation.method, asked)
-    _stop_at_what_is_to_come(operation, answer)
     assert answer.status == asked.status, answer.body
-
-
-def _stop_at_what_is_to_come(operation: Operation, answer: Answer) -> None:
-    if answer.status == 501 and (operation.method, operation.path) in NOT_YET:
-        pytest.xfail("this operation is still to come")
 
 
 _NAMED = [one for one in OPERATIONS if "{" in one.values[0].path and not _is_for_a_swarm(one.values[0])]
@@ -400,7 +392,6 @@ def test_an_unknown_name_is_not_found(operation: Operation, scene: Scene) -> Non
     has_body = operation.body is not None and operation.method != "PUT"
     headers = WEBSOCKET if target.endswith("/ws") else {}
     answer = scene.ask(operation.method, Ask(target, 404, document if has_body else None, headers=headers))
-    _stop_at_what_is_to_come(operation, answer)
     expected = 503 if operation.path == "/volumes/{name}" and operation.method == "PUT" else 404
     assert answer.status == expected, answer.body
     if operation.method != "HEAD" and expected == 404:
