@@ -25,6 +25,8 @@ _RAW = "application/vnd.docker.raw-stream"
 _MULTIPLEXED = "application/vnd.docker.multiplexed-stream"
 _PLACE = "x-place"
 """Where in the description a schema is: the name that ``dockerd_deviations`` has for it."""
+_SWARM = ("/nodes", "/services", "/tasks", "/secrets", "/configs")
+"""Whose names have no slash."""
 _METHODS = ("get", "post", "put", "delete", "head")
 _HEADERS = ("api-version", "docker-experimental", "ostype", "server")
 
@@ -80,7 +82,10 @@ class ApiContract:
         }
         # Static paths first: /containers/json is no container.
         self._patterns = [
-            (re.compile(re.sub(r"\\{[a-z]+\\}", "(.+)", re.escape(path)) + r"\Z"), operation)
+            (
+                re.compile(re.sub(r"\\{[a-z]+\\}", "[^/]+" if path.startswith(_SWARM) else ".+", re.escape(path)) + r"\Z"),
+                operation,
+            )
             for (_, path), operation in sorted(self._operations.items(), key=lambda item: item[0][1].count("{"))
         ]
         definitions = self.document["definitions"]
@@ -120,6 +125,8 @@ class ApiContract:
             return []
         taken_over = operation is not None and (operation.method, operation.path) in deviations.PLAIN_ERRORS
         headers = _HEADERS if operation and not taken_over and not exchange.raw else ()
+        if exchange.status == 400:
+            headers = tuple(name for name in headers if name != "docker-experimental")  # a version that isn't spoken
         found = [f"no header {name}" for name in headers if name not in exchange.response.headers]
         if exchange.status >= 400:
             found += self._error_problems(exchange, operation)

@@ -54,7 +54,7 @@ class Filters:
         return bool(self.values.get(key))
 
     def __bool__(self) -> bool:
-        return any(self.values.values())
+        return bool(self.values)
 
     def get(self, key: str) -> tuple[str, ...]:
         """The values given for a key, in the client's order; empty when it is absent."""

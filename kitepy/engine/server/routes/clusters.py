@@ -7,7 +7,7 @@ from msgspec import Struct
 
 from kitepy.engine.model.errors import NotFound, Unavailable, Unsupported
 from kitepy.engine.server.call import Call, Handler, Route
-from kitepy.engine.server.errors import BadRequest
+from kitepy.engine.server.errors import BadRequest, PageNotFound
 from kitepy.engine.server.responses import json_response
 
 _NO_SWARM = (
@@ -20,8 +20,10 @@ class _Document(Struct, frozen=True):
     """Any JSON object."""
 
 
-async def no_swarm(_call: Call) -> web.Response:
-    """Whatever needs a Swarm manager."""
+async def no_swarm(call: Call) -> web.Response:
+    """Whatever needs a Swarm manager. Names have no slash here, unlike all others."""
+    if "/" in call.argument:
+        raise PageNotFound
     raise Unavailable(_NO_SWARM)
 
 
