@@ -41,7 +41,7 @@ STATUSES: dict[Operation, set[int]] = {
 """What dockerd answers besides the documented statuses."""
 
 KITEPY_STATUSES: dict[Operation, set[int]] = {
-    ("GET", "/containers/json"): {404},
+    ("GET", "/containers/{id}/attach/ws"): {403},  # to web pages of elsewhere
     # What this engine can't do, and says so.
     ("POST", "/containers/create"): {501},
     ("POST", "/containers/{id}/update"): {501},
@@ -113,6 +113,7 @@ NULLS: frozenset[str] = frozenset(
         *(f"GET /system/df 200.{name}" for name in ("Images", "Containers", "Volumes", "BuildCache")),
         "IPAM.Config",
         "IPAM.Options",
+        "ImageHistoryResponseItem.Tags",
         "ImageSummary.Labels",
         "ImageSummary.RepoDigests",
         "ImageSummary.RepoTags",
