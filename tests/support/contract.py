@@ -89,7 +89,11 @@ class ApiContract:
             for (_, path), operation in sorted(self._operations.items(), key=lambda item: item[0][1].count("{"))
         ]
         definitions = self.document["definitions"]
-        self._definitions = {name: _as_json_schema(schema, name, definitions) for name, schema in definitions.items()}
+        # Clients of an older version get fields that the newest doesn't have any more.
+        self._definitions = {
+            closed: {name: _as_json_schema(schema, name, definitions, closed) for name, schema in definitions.items()}
+            for closed in (True, False)
+        }
 
     def operations(self) -> list[Operation]:
         """Every method and path."""
@@ -100,7 +104,7 @@ class ApiContract:
         path = _VERSION.sub("", re.sub(r"^https?://[^/]*", "", target.partition("?")[0]), count=1)
         return next((found for pattern, found in self._patterns if found.method == method and pattern.match(path)), None)
 
-    def check(self, method: str, path: str, status: int, document: Any) -> None:
+    def check(self, method: str, path: str, status: int, document: Any, *, newest: bool = True) -> None:
         """Raise jsonschema.ValidationError, or LookupError for a status that may not be answered."""
         operation = self._operations[method, path]
         if status not in operation.statuses:
@@ -110,11 +114,13 @@ class ApiContract:
             self._validate({"$ref": "#/definitions/ErrorResponse"}, document)
         elif "schema" in response:
             name = f"{operation} {status}"
-            self._validate(_as_json_schema(response["schema"], name, self.document["definitions"]), document)
+            self._validate(
+                _as_json_schema(response["schema"], name, self.document["definitions"], newest), document, newest=newest
+            )
 
-    def _validate(self, schema: dict[str, Any], document: Any) -> None:
+    def _validate(self, schema: dict[str, Any], document: Any, *, newest: bool = True) -> None:
         # The deepest error says more than the one about the alternative that contains it.
-        validator = _validator({**schema, "definitions": self._definitions})
+        validator = _validator({**schema, "definitions": self._definitions[newest]})
         if error := jsonschema.exceptions.best_match(validator.iter_errors(document)):
             raise error
 
@@ -179,15 +185,17 @@ class ApiContract:
             return
         if exchange.response.body and not exchange.response.body.endswith(b"\n"):
             yield "no line end after the document"
+        version = _VERSION.match(exchange.target)
+        newest = version is None or version[0] == "/v1.51"
         stream = deviations.STREAMS.get((operation.method, operation.path))
         if stream is None and len(documents) != 1:
             yield f"{len(documents)} documents"
         for document in documents:
             try:
                 if stream:
-                    self._validate({"$ref": f"#/definitions/{stream}"}, document)
+                    self._validate({"$ref": f"#/definitions/{stream}"}, document, newest=newest)
                 else:
-                    self.check(operation.method, operation.path, exchange.status, document)
+                    self.check(operation.method, operation.path, exchange.status, document, newest=newest)
             except jsonschema.ValidationError as error:
                 where = "/".join(str(step) for step in error.absolute_path)
                 yield f"at {where or 'the top'} ({error.schema.get(_PLACE, 'unnamed')}): {error.message[:400]}"
@@ -235,14 +243,14 @@ def _validator(schema: dict[str, Any]) -> Any:
     return _validator_class()(schema, format_checker=_FORMATS)
 
 
-def _as_json_schema(node: Any, name: str, definitions: dict[str, Any]) -> Any:
-    """A schema of the description in JSON Schema's words: nullability, and no fields but the ones that are named.
+def _as_json_schema(node: Any, name: str, definitions: dict[str, Any], closed: bool) -> Any:
+    """A schema of the description in JSON Schema's words.
 
     ``name`` is the place of the node: the definition and the fields on the way, as in ``ContainerConfig.Env``. Examples are
-    dropped, since they may contain anything.
+    dropped, since they may contain anything. A ``closed`` schema has no fields but the ones that are named.
     """
     if isinstance(node, list):
-        return [_as_json_schema(item, name, definitions) for item in node]
+        return [_as_json_schema(item, name, definitions, closed) for item in node]
     if not isinstance(node, dict):
         return node
     if "allOf" in node:
@@ -251,7 +259,7 @@ def _as_json_schema(node: Any, name: str, definitions: dict[str, Any]) -> Any:
         key: value for key, value in node.items() if key not in ("example", "examples", "x-nullable", "properties", "required")
     }
     converted = {
-        key: value if key in ("enum", "default") else _as_json_schema(value, f"{name}[]", definitions)
+        key: value if key in ("enum", "default") else _as_json_schema(value, f"{name}[]", definitions, closed)
         for key, value in kept.items()
     }
     if converted.get("format") == "dateTime":
@@ -259,10 +267,10 @@ def _as_json_schema(node: Any, name: str, definitions: dict[str, Any]) -> Any:
     if "properties" in node:
         unknown = deviations.FIELDS.get(name, {})
         converted["properties"] = {
-            **{key: _as_json_schema(value, f"{name}.{key}", definitions) for key, value in node["properties"].items()},
+            **{key: _as_json_schema(value, f"{name}.{key}", definitions, closed) for key, value in node["properties"].items()},
             **unknown,
         }
-        if "additionalProperties" not in node and name not in deviations.OPEN:
+        if closed and "additionalProperties" not in node and name not in deviations.OPEN:
             converted["additionalProperties"] = False
     if "required" in node and name not in deviations.NOTHING_REQUIRED:
         converted["required"] = node["required"]

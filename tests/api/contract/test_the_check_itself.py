@@ -34,6 +34,7 @@ def _exchange(target: str, status: str, document: Any, *, method: str = "GET", h
 def test_what_keeps_the_contract_passes(contract: ApiContract) -> None:
     assert contract.problems(_exchange("/v1.51/volumes/x", "200 OK", _VOLUME)) == []
     assert contract.problems(_exchange("/volumes/x", "404 Not Found", {"message": "no such volume"})) == []
+    assert contract.problems(_exchange("/v1.24/volumes/x", "200 OK", {**_VOLUME, "Former": "field"})) == []
     assert contract.problems(_exchange("/v1.51/nothing", "404 Not Found", {"message": "page not found"}, headers="")) == []
 
 
