@@ -228,7 +228,10 @@ def _attributes_field(attributes: dict[str, str]) -> bytes:
     """What is written with each line, as a JSON field with its comma."""
     if not attributes:
         return b""
-    pairs = (b'"%b":"%b"' % tuple(escape(text.encode()).replace(b"\n", b"\\n") for text in pair) for pair in attributes.items())
+    pairs = (
+        b'"%b":"%b"' % tuple(escape(text.encode("utf-8", "replace")).replace(b"\n", b"\\n") for text in pair)
+        for pair in attributes.items()
+    )
     return b'"attrs":{%b},' % b",".join(pairs)
 
 
