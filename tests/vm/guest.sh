@@ -11,6 +11,7 @@ status=0
 # The runtime's and the engine's own tests that say something about control groups, beside those made for this machine.
 suite="tests/vm/root tests/root/engine/runtime/test_runtime_cgroups.py \
     tests/api/containers/test_container_resources.py tests/api/containers/test_container_life.py \
+    tests/api/containers/test_container_stats.py tests/api/containers/test_container_top.py \
     tests/api/containers/test_userns_remap.py tests/root/engine/runtime/test_runtime_user_namespace.py"
 
 pytest() {
