@@ -50,6 +50,7 @@ def test_labels_forge_no_event(client: docker.DockerClient, busybox: str, engine
     assert b'\n{"Type":"container","Action":"forged"' not in answer
 
 
+@pytest.mark.kitepy  # dockerd takes such names for networks
 @pytest.mark.parametrize("text", ["web\r\nX-Forged: yes", "web\n", "web\x1b[31m", "../web", EVIL], ids=repr)
 def test_a_name_with_control_characters_is_refused(client: docker.DockerClient, busybox: str, text: str) -> None:
     with pytest.raises(APIError) as created:
@@ -129,6 +130,7 @@ def test_attached_output_stays_in_its_frame(client: docker.DockerClient, busybox
     assert b"".join(out or b"" for out, _ in found) == b"\x02\x00\x00\x00\x00\x00\x00\x06forged\n"
 
 
+@pytest.mark.kitepy  # it is this engine's log
 def test_the_engine_s_log_has_lines_of_its_own_only(
     client: docker.DockerClient, busybox: str, engine: EngineUnderTest, run: Any
 ) -> None:
