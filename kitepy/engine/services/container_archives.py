@@ -202,7 +202,9 @@ class ContainerArchives:
             {
                 "source": str(self._volumes.path(point.volume)) if point.kind is MountKind.VOLUME else point.source,
                 "destination": point.destination,
+                "part": point.subpath,
                 "read_only": point.read_only,
+                "flat": point.flat_read_only,
                 "recursive": not point.non_recursive,
                 "mapped": point.kind is MountKind.VOLUME or point.engine_owned,
                 "optional": False,
@@ -219,7 +221,9 @@ class ContainerArchives:
             {
                 "source": str(directory / name),
                 "destination": f"/etc/{name}",
+                "part": "",
                 "read_only": record.host_config.readonly_rootfs,
+                "flat": True,
                 "recursive": False,
                 "mapped": True,
                 "optional": True,

@@ -31,7 +31,11 @@ class TreeMount:
 
     source: str
     destination: str
+    part: str
+    """What of the source is mounted, if not all: a path in it, which may be the container's work."""
     read_only: bool
+    flat: bool
+    """What is mounted below a read-only source stays writable."""
     recursive: bool
     mapped: bool
     """The engine's own files, which keep on the disk the ids that they have in the container."""
@@ -125,7 +129,7 @@ class ContainerTree:
     def _take(self, mount: TreeMount) -> int:
         """A detached mount of a source; -1 when an optional one isn't there."""
         try:
-            tree_fd = mounts.clone_tree(AT_FDCWD, mount.source, recursive=mount.recursive)
+            tree_fd = self._clone(mount)
         except FileNotFoundError:
             if mount.optional:
                 return -1
@@ -134,10 +138,24 @@ class ContainerTree:
             ) from None
         mounts.set_attributes(tree_fd, propagation=mounts.MS_PRIVATE, recursive=True)
         if mount.read_only:
-            mounts.set_attributes(tree_fd, add=mounts.ATTR_RDONLY, recursive=True)
+            mounts.set_attributes(tree_fd, add=mounts.ATTR_RDONLY, recursive=not mount.flat)
         if mount.mapped and self._user_namespace_fd is not None:
             mounts.map_ids(tree_fd, self._user_namespace_fd, mount.source)
         return tree_fd
+
+    @staticmethod
+    def _clone(mount: TreeMount) -> int:
+        if not mount.part:
+            return mounts.clone_tree(AT_FDCWD, mount.source, recursive=mount.recursive)
+        source_fd = os.open(mount.source, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            part_fd = open_in_root(source_fd, mount.part)
+        finally:
+            os.close(source_fd)
+        try:
+            return mounts.clone_tree(part_fd, recursive=mount.recursive)
+        finally:
+            os.close(part_fd)
 
     def _take_running_root(self) -> int:
         """The root's mount without those on it."""

@@ -464,6 +464,23 @@ def test_the_engine_s_files_are_seen_but_can_not_be_replaced(run: Any, files: Of
     assert container.exec_run("cat /etc/hosts").output == hosts
 
 
+@pytest.mark.parametrize("running", [True, False])
+def test_a_part_of_a_volume_is_all_that_is_seen(
+    api: Any, client: docker.DockerClient, busybox: str, files: Of, volume: str, running: bool
+) -> None:
+    filler = client.containers.create(busybox, ["true"], mounts=[Mount("/all", volume)])
+    assert files(filler).put("/all", tarball(entry("part/in", b"in"), entry("beside", b"out"))) == (200, "")
+    part = {"Type": "volume", "Source": volume, "Target": "/v", "VolumeOptions": {"Subpath": "part"}}
+    made = api("POST", "/containers/create", {"Image": busybox, "Cmd": ["sh", "-c", LOOP], "HostConfig": {"Mounts": [part]}})
+    assert made.status == 201
+    container = client.containers.get(made.json["Id"])
+    if running:
+        container.start()
+    assert list(members(files(container).get("/v"))) == ["v", "v/in"]
+    assert files(container).put("/v", tarball(entry("new", b"new"))) == (200, "")
+    assert content(files(filler).get("/all/part/new"), "new") == b"new"
+
+
 # --- export ----------------------------------------------------------------------------------------------------------
 
 
