@@ -2,7 +2,7 @@
 # The checks of `make test`: lint, types, layers, then pytest. Arguments go to pytest; --lint-only stops before it.
 #
 # Tests that touch the kernel need root. An ordinary user's are run through sudo, in a second pytest after the others.
-# shellcheck disable=SC2086  # $pytest and $as_root are commands with their arguments
+# shellcheck disable=SC2086  # $pytest and $as_root are commands with their arguments, $both is a list
 set -eu
 
 cd "$(dirname "$0")/.."
@@ -18,11 +18,13 @@ bin=.venv/bin
 # tests share an engine.
 pytest="$bin/python -m pytest -n ${KITEPY_TEST_WORKERS:-2} --dist loadfile"
 
-# The tests of the API run twice: against an engine with root, and against one of an ordinary user that the tests bring along.
+# The tests of the API and of its most used clients run twice: against an engine with root, and against one of an ordinary user
+# that the tests bring along.
+both="tests/api tests/clients/test_docker_py_surface.py tests/clients/test_compose.py"
 status=0
 if [ "$(id -u)" -eq 0 ]; then
     $pytest "$@" || status=$?
-    [ $# -ne 0 ] || KITEPY_TEST_MODE=rootless $pytest tests/api || status=$?
+    [ $# -ne 0 ] || KITEPY_TEST_MODE=rootless $pytest $both || status=$?
     exit "$status"
 fi
 
@@ -30,7 +32,7 @@ $pytest -m 'not root' "$@" || status=$?
 if command -v sudo >/dev/null 2>&1; then
     as_root="sudo env CI=${CI:-} PYTHONDONTWRITEBYTECODE=1 KITEPY_CLIENTS=$(packaging/clients.sh --where)"
     $as_root $pytest -m root "$@" || status=$?
-    [ $# -ne 0 ] || $as_root KITEPY_TEST_MODE=rootless $pytest -m root tests/api || status=$?
+    [ $# -ne 0 ] || $as_root KITEPY_TEST_MODE=rootless $pytest -m root $both || status=$?
 else
     echo "kitepy: the tests that need root were NOT run: there is no sudo" >&2
     status=1
