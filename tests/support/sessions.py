@@ -33,6 +33,8 @@ _CHANGING = [
     (r"\b(?!127\.|0\.0\.0\.0)\d{1,3}\.\d{1,3}\.\d{1,3}\.\d{1,3}\b", "<ADDRESS>"),
     (r"\b([0-9a-f]{2}:){5}[0-9a-f]{2}\b", "<MAC>"),
     (r"(?<=:)(3276[89]|327[7-9]\d|32[89]\d\d|3[3-9]\d{3}|[45]\d{4}|60\d{3})\b", "<PORT>"),
+    # Docker's old command line says this in front of its own error, behind it, or not at all.
+    (r'time=\S+ level=error msg="error waiting for container: context canceled"\n', ""),
     # Columns are as wide as their content.
     (r"(?<=\S) {2,}", "  "),
     (r" +$", ""),
