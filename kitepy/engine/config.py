@@ -81,6 +81,7 @@ class EngineConfig:
     userns_remap: str = ""
     """Whose subordinate ids containers get, in dockerd's words; empty maps nothing."""
     live_restore: bool = False
+    init: bool = False
     """Containers outlive a crash in any case; False stops them when the engine is stopped in order, as dockerd does."""
     shutdown_timeout_s: int = 15
     seccomp_profile: str = "builtin"
@@ -258,6 +259,7 @@ _OPTIONS = (
     ),
     _Option("storage-opt", "storage_opts", _storage_opt, "option of the layer store", key="storage-opts", repeatable=True),
     _Option("userns-remap", "userns_remap", _text, "user[:group] whose subordinate ids containers get, or default"),
+    _Option("init", "init", _boolean, "give containers that don't say otherwise an init, which hands on signals and reaps"),
     _Option("live-restore", "live_restore", _boolean, "keep containers running while the engine is stopped"),
     _Option("seccomp-profile", "seccomp_profile", _seccomp_profile, "builtin, unconfined or the path of a profile"),
     _Option("no-new-privileges", "no_new_privileges", _boolean, "containers gain no privileges by exec unless they ask to"),

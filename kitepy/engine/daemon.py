@@ -262,6 +262,7 @@ async def _compose(
         volumes=volumes,
         seccomp=seccomp,
         security=security,
+        init=config.init,
         data_root=config.data_root,
         exec_root=config.exec_root,
         host_network=HostNetwork(

@@ -35,8 +35,12 @@ def stay_behind_as_init(arguments: list[str], title_area: tuple[int, int]) -> No
     syscalls.set_not_dumpable()
     syscalls.set_name(os.path.basename(SHOWN_AS[0]))
     syscalls.write_title(title_area, [*SHOWN_AS, *arguments])
+    closed_fd, open_fd = os.pipe()
     child = os.fork()
     if not child:
+        os.close(open_fd)
+        os.read(closed_fd, 1)  # ends when the init has closed its descriptors, this pipe's among them
+        os.close(closed_fd)
         os.setpgid(0, 0)
         if os.isatty(0):
             os.tcsetpgrp(0, os.getpgrp())

@@ -7,7 +7,6 @@ from typing import Any
 import msgspec
 
 from kitepy.engine.model.container_config import (
-    BindOptions,
     ContainerCreateBody,
     EndpointSettings,
     HostConfig,
@@ -33,6 +32,11 @@ def adapt_create(body: ContainerCreateBody, platform: str | None, version: ApiVe
     return msgspec.structs.replace(body, **changes), platform if version >= (1, 41) else None
 
 
+def read_only_is_flat(version: ApiVersion) -> bool:
+    """Whether a read-only bind leaves what is mounted below writable: it was so before v1.44."""
+    return version < (1, 44)
+
+
 def _mode_of(host: HostConfig) -> str:
     return host.network_mode if host.network_mode not in ("", "default") else "bridge"
 
@@ -41,8 +45,11 @@ def _adapt_host(host: HostConfig, version: ApiVersion) -> HostConfig:
     changes: dict[str, Any] = {}
     if version < (1, 40):
         changes["ipc_mode"] = host.ipc_mode or "shareable"
+        changes["kernel_memory_tcp"] = 0
     if version < (1, 41):
         changes["cgroupns_mode"] = "host"
+    if version < (1, 42):
+        changes["console_size"] = (0, 0)
     if version < (1, 43):
         changes["annotations"] = None
     if host.mounts:
@@ -52,24 +59,19 @@ def _adapt_host(host: HostConfig, version: ApiVersion) -> HostConfig:
 
 
 def _adapt_mount(mount: Mount, version: ApiVersion) -> Mount:
-    bind, volume, tmpfs = mount.bind_options, mount.volume_options, mount.tmpfs_options
+    bind, volume = mount.bind_options, mount.volume_options
+    if mount.type == "image":
+        raise BadRequest('Mount type "Image" needs API v1.48 or newer')
     if bind is not None:
         if version < (1, 40):
             bind = msgspec.structs.replace(bind, non_recursive=False)
         if version < (1, 42):
             bind = msgspec.structs.replace(bind, create_mountpoint=False)
-        if version < (1, 44) and bind.read_only_non_recursive:
-            raise BadRequest("BindOptions.ReadOnlyNonRecursive needs API v1.44 or newer")
         if version < (1, 44) and bind.read_only_force_recursive:
             raise BadRequest("BindOptions.ReadOnlyForceRecursive needs API v1.44 or newer")
-    if version < (1, 44) and mount.type == "bind":
-        # Their read-only mounts never covered what is mounted below.
-        bind = msgspec.structs.replace(bind or BindOptions(), read_only_non_recursive=True)
-    if volume is not None and version < (1, 45):
-        volume = msgspec.structs.replace(volume, subpath="")
-    if tmpfs is not None and version < (1, 46):
-        tmpfs = msgspec.structs.replace(tmpfs, options=None)
-    changed: Mount = msgspec.structs.replace(mount, bind_options=bind, volume_options=volume, tmpfs_options=tmpfs)
+    if volume is not None and volume.subpath and version < (1, 45):
+        raise BadRequest("VolumeOptions.Subpath needs API v1.45 or newer")
+    changed: Mount = msgspec.structs.replace(mount, bind_options=bind)
     return changed
 
 

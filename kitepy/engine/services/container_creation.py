@@ -67,7 +67,7 @@ class ContainerCreation:
         self._names_being_created: set[str] = set()
 
     async def create(
-        self, name: str | None, body: ContainerCreateBody, platform: str | None
+        self, name: str | None, body: ContainerCreateBody, platform: str | None, *, flat_read_only: bool = False
     ) -> tuple[ContainerRecord, list[str]]:
         """Make a container; nothing of it remains when a step fails."""
         wanted_name = check_name(name) if name else None
@@ -111,7 +111,10 @@ class ContainerCreation:
             record = replace(record, name=chosen)
             await asyncio.to_thread(self._overlays.create_for_container, container_id, top_layer)
             try:
-                record = replace(record, mounts=tuple([await self._prepare_mount(mount) for mount in wanted]))
+                mounts = [await self._prepare_mount(mount) for mount in wanted]
+                if flat_read_only:
+                    mounts = [replace(mount, flat_read_only=True) for mount in mounts]
+                record = replace(record, mounts=tuple(mounts))
                 self._index.add(record)
             except BaseException:
                 await self._overlays.remove_container(container_id)

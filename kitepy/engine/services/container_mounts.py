@@ -195,10 +195,10 @@ def _check_option_types(mount: Mount) -> None:
 
 
 def _parse_mount(mount: Mount) -> WantedMount:
-    if mount.type not in _PARSERS:
-        raise _InvalidMount("mount type unknown")
     if not mount.target:
         raise _InvalidMount("field Target must not be empty")
+    if mount.type not in _PARSERS:
+        raise _InvalidMount("mount type unknown")
     if "\0" in mount.source:
         raise _InvalidMount("a path can't contain a NUL character")
     if mount.image_options is not None and mount.type != "image":

@@ -153,9 +153,9 @@ def check_config(config: ContainerConfig) -> None:
     if not (config.entrypoint or config.cmd):
         raise InvalidParameter("no command specified")
     argv = [*(config.entrypoint or ()), *(config.cmd or ())]
-    for word in (*argv, *(config.env or ())):
+    for word in (*argv, *(config.env or ()), config.working_dir, config.user):
         if "\0" in word:
-            raise InvalidParameter("a command or an environment variable can't contain a NUL character")
+            raise InvalidParameter("a command, a path, a user or an environment variable can't contain a NUL character")
     for variable in config.env or ():
         if variable.startswith("=") or not variable:
             raise InvalidParameter(f"invalid environment variable: {variable}")

@@ -97,8 +97,10 @@ class Containers:
 
     # --- life ---
 
-    async def create(self, name: str | None, body: ContainerCreateBody, platform: str | None) -> CreateResult:
-        record, warnings = await self._creation.create(name, body, platform)
+    async def create(
+        self, name: str | None, body: ContainerCreateBody, platform: str | None, *, flat_read_only: bool = False
+    ) -> CreateResult:
+        record, warnings = await self._creation.create(name, body, platform, flat_read_only=flat_read_only)
         self._emit(record, "create")
         return CreateResult(record.id, tuple(warnings))
 

@@ -98,7 +98,10 @@ class FakeContainers:
         if len(call) > 1 and call[1] not in ("web", None):
             raise NotFound(f"No such container: {call[1]}")
 
-    async def create(self, name: str | None, body: ContainerCreateBody, platform: str | None) -> CreateResult:
+    async def create(
+        self, name: str | None, body: ContainerCreateBody, platform: str | None, *, flat_read_only: bool = False
+    ) -> CreateResult:
+        assert not flat_read_only  # the newest version is spoken
         self.last_body = body
         self.calls.append(("create", name, platform))
         if name == "taken":

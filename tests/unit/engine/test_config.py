@@ -33,7 +33,7 @@ def test_dockerds_names_are_understood() -> None:
         "-H", "unix:///a", "--host=tcp://127.0.0.1:1", "--data-root", "/d", "--exec-root=/e", "-p", "/p", "--bip", "10.1.0.1/24",
         "--icc=false", "--iptables=false", "--ip-forward", "--dns", "8.8.8.8", "--dns", "::1", "--mtu", "1400", "--label", "a=b",
         "-l", "warn", "-D", "--group", "docker", "--socket-owner", "1000", "--registry-mirror", "https://m",
-        "--insecure-registry", "r:5000", "--default-ulimit", "nofile=1:2", "--live-restore", "--shutdown-timeout", "3",
+        "--insecure-registry", "r:5000", "--default-ulimit", "nofile=1:2", "--live-restore", "--init", "--shutdown-timeout", "3",
         "--bridge", "none",
     )  # fmt: skip
     assert config.hosts == ("unix:///a", "tcp://127.0.0.1:1")
@@ -45,6 +45,7 @@ def test_dockerds_names_are_understood() -> None:
     assert (config.group, config.socket_owner, config.bridge) == ("docker", 1000, "none")
     assert config.default_ulimits == (UlimitDefault("nofile", 1, 2),)
     assert config.live_restore
+    assert config.init
     assert config.shutdown_timeout_s == 3
 
 

@@ -12,7 +12,7 @@ from aiohttp import web
 from kitepy.engine.model.container_config import ContainerCreateBody, ContainerUpdateBody
 from kitepy.engine.server.api_version import ApiVersion
 from kitepy.engine.server.call import Call, ClientLeft, Route
-from kitepy.engine.server.create_versions import adapt_create
+from kitepy.engine.server.create_versions import adapt_create, read_only_is_flat
 from kitepy.engine.server.errors import UNEXPECTED, BadRequest
 from kitepy.engine.server.frames import encode_frame
 from kitepy.engine.server.older_versions import ONE_SAMPLE
@@ -57,7 +57,9 @@ async def create(call: Call) -> web.Response:
     """POST /containers/create."""
     body = await call.body(ContainerCreateBody, required=True)
     body, platform = adapt_create(body, call.query.optional("platform"), call.version)
-    result = await call.containers.create(call.query.optional("name"), body, platform)
+    result = await call.containers.create(
+        call.query.optional("name"), body, platform, flat_read_only=read_only_is_flat(call.version)
+    )
     return json_response({"Id": result.id, "Warnings": list(result.warnings)}, 201)
 
 
