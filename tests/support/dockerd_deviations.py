@@ -99,7 +99,7 @@ _BLKIO = (
 NULLS: frozenset[str] = frozenset(
     {
         *(f"HostConfig.{name}" for name in _HOST_CONFIG_NULLS),
-        *(f"ContainerConfig.{name}" for name in ("Entrypoint", "Env", "Volumes", "Cmd")),
+        *(f"ContainerConfig.{name}" for name in ("Entrypoint", "Env", "Labels", "Volumes", "Cmd")),
         *(f"ImageConfig.{name}" for name in ("Entrypoint", "Env", "Labels", "Volumes", "Cmd")),
         *(f"EndpointSettings.{name}" for name in ("Aliases", "DNSNames", "Links")),
         *(f"ContainerBlkioStats.{name}" for name in _BLKIO),

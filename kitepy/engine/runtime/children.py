@@ -16,6 +16,7 @@ from kitepy.engine.runtime.process import Document
 
 _SIGKILL = 9
 _CODE_ABANDONED = 128
+_ENDING_MS = 5000
 
 
 class Child:
@@ -70,6 +71,12 @@ class Child:
             namespaces.setns(self.pidfd, namespaces.CLONE_NEWPID)
         except ProcessLookupError:
             return  # it has ended already: there will be no others
+        except PermissionError:
+            # An init can't be traced, and without memory the kernel asks for rights over the whole machine: it is just ending.
+            poller = select.poll()
+            poller.register(self.pidfd, select.POLLIN)
+            if not poller.poll(_ENDING_MS):
+                raise
 
     def _follow_untold(self) -> None:
         """Take up a successor whose announcement was not read any more; the predecessor has ended."""

@@ -8,7 +8,7 @@ import os
 import shutil
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
@@ -233,6 +233,10 @@ class ContainerLauncher:
         self.security.check_capabilities(host.cap_add or (), remapped=remapping is not None)
         refuse_device_requests(host)
         namespace_paths = _namespace_paths(record, pid_of)
+        if "ipc" in namespace_paths and os.path.samefile(namespace_paths["ipc"], "/proc/self/ns/ipc"):
+            # The other container shares the host's: there is nothing to join, and in a user namespace it could not be.
+            del namespace_paths["ipc"]
+            record = replace(record, host_config=msgspec.structs.replace(host, ipc_mode="host"))
         if peer is None:
             self._write_identity(record, directory, hostname, own_network=own_network)
         rootfs = bundle / "rootfs"
