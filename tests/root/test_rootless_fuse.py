@@ -52,21 +52,21 @@ def build(client: docker.DockerClient, dockerfile: str, tag: str) -> None:
     assert "error" not in messages[-1], messages
 
 
-def serving(home: Path) -> list[int]:
-    """Processes of fuse-overlayfs that an engine started; zombies don't count, for they have no environment any more."""
-    mark = f"HOME={home}\0".encode()
+def serving(container_id: str) -> list[int]:
+    """Processes of fuse-overlayfs that serve a container; zombies don't count, for they have no command line any more."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            if (process / "comm").read_text().strip() == "fuse-overlayfs" and mark in (process / "environ").read_bytes():
+            words = (process / "cmdline").read_bytes()
+            if (process / "comm").read_text().strip() == "fuse-overlayfs" and container_id.encode() in words:
                 found.append(int(process.name))
     return found
 
 
-def wait_until_nobody_serves(home: Path) -> None:
+def wait_until_nobody_serves(container_id: str) -> None:
     deadline = time.monotonic() + PATIENCE_S
-    while serving(home):
-        assert time.monotonic() < deadline, f"fuse-overlayfs still runs: {serving(home)}"
+    while serving(container_id):
+        assert time.monotonic() < deadline, f"fuse-overlayfs still runs: {serving(container_id)}"
         time.sleep(0.02)
 
 
@@ -149,15 +149,13 @@ def test_a_volume_is_filled_from_several_layers(client: docker.DockerClient) -> 
     assert run(client, "ls /data; stat -c %u /data", "filling", volumes=["filled:/data"]).split() == ["one", "two", "70"]
 
 
-def test_the_serving_process_is_out_of_sight_and_ends_with_the_container(
-    client: docker.DockerClient, fuse_engine: EngineUnderTest
-) -> None:
+def test_the_serving_process_is_out_of_sight_and_ends_with_the_container(client: docker.DockerClient) -> None:
     container = client.containers.run("busybox", ["sh", "-c", "echo up; exec sleep 1000"], detach=True)
     assert next(container.logs(stream=True, follow=True)) == b"up\n"
-    assert len(serving(fuse_engine.home)) == 1
+    assert len(serving(str(container.id))) == 1
     assert "fuse" not in container.exec_run("ps").output.decode()
     container.remove(force=True)
-    wait_until_nobody_serves(fuse_engine.home)
+    wait_until_nobody_serves(str(container.id))
 
 
 def test_the_files_are_served_on_when_the_engine_is_killed(client: docker.DockerClient, fuse_engine: EngineUnderTest) -> None:
@@ -165,13 +163,13 @@ def test_the_files_are_served_on_when_the_engine_is_killed(client: docker.Docker
     try:
         assert next(container.logs(stream=True, follow=True)) == b"up\n"
         fuse_engine.kill()
-        assert len(serving(fuse_engine.home)) == 1
+        assert len(serving(str(container.id))) == 1
     finally:
         fuse_engine.start()
     container.reload()
     assert container.exec_run(["cat", "/etc/passwd"]).exit_code == 0
     container.remove(force=True)
-    wait_until_nobody_serves(fuse_engine.home)
+    wait_until_nobody_serves(str(container.id))
 
 
 @pytest.mark.parametrize("running", [True, False])
