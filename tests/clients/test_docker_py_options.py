@@ -107,7 +107,12 @@ def test_an_option_of_the_host_configuration_comes_back(
 ) -> None:
     low = client.api
     made = low.create_container(box, ["true"], host_config=low.create_host_config(**{option: value}))
-    assert low.inspect_container(made)["HostConfig"][member] == expected
+    try:
+        assert low.inspect_container(made)["HostConfig"][member] == expected
+    finally:
+        low.remove_container(made)
+        if option == "mounts":
+            low.remove_volume("opted")
 
 
 def test_no_option_is_left_out() -> None:
