@@ -92,13 +92,18 @@ def test_the_demo_of_a_user_who_lacks_something_fails_at_once_with_the_command_t
 
 
 def processes_below(home: Path) -> dict[str, int]:
-    """The real user id, by command line, of the programs that have the home among their arguments or directories."""
-    found = {}
-    for entry in Path("/proc").iterdir():
+    """The real user id, by command line, of programs that have the home in their environment, and of all that these started."""
+    found: dict[str, int] = {}
+    ours: set[int] = set()
+    for pid in sorted(int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdecimal()):
+        entry = Path(f"/proc/{pid}")
         try:
-            if entry.name.isdecimal() and f"HOME={home}".encode() in (entry / "environ").read_bytes():
+            status = (entry / "status").read_text()
+            parent = int(status.split("PPid:")[1].split()[0])
+            if parent in ours or f"HOME={home}".encode() in (entry / "environ").read_bytes():
+                ours.add(pid)
                 words = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-                found[words] = int((entry / "status").read_text().split("Uid:")[1].split()[0])
+                found[words] = int(status.split("Uid:")[1].split()[0])
         except OSError:
             continue  # It ended meanwhile.
     return found

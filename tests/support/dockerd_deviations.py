@@ -19,6 +19,7 @@ STATUSES: dict[Operation, set[int]] = {
     ("POST", "/containers/{id}/attach"): {409},
     ("GET", "/containers/{id}/attach/ws"): {409},
     ("GET", "/containers/{id}/logs"): {409, 501},  # a log that can't be read
+    ("GET", "/containers/json"): {404},  # a filter that names an unknown container
     ("GET", "/containers/{id}/top"): {409},
     ("GET", "/containers/{id}/stats"): {409},
     ("GET", "/containers/{id}/export"): {409},

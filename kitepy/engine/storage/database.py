@@ -24,6 +24,7 @@ from kitepy.engine.storage.schema import MIGRATIONS
 log = logging.getLogger(__name__)
 
 _BUSY_TIMEOUT_MS = 10_000
+_RESERVE_BYTES = 256 * 1024
 _CHECKPOINT_DELAY_S = 1.0
 
 
@@ -37,6 +38,7 @@ class Database:
         try:
             self._connection = _connect(path)
             _migrate(self._connection, path)
+            _reserve(self._connection)
         except BaseException:
             os.close(self._lock_fd)
             raise
@@ -49,8 +51,11 @@ class Database:
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """All or nothing: commits at the end of the block, rolls back when it raises. An inner block joins the outer one."""
-        with self._mutex:
+        """All or nothing: commits at the end of the block, rolls back when it raises. An inner block joins the outer one.
+
+        Raises SystemFailure when the disk is full or fails.
+        """
+        with self._mutex, _told(self._path):
             outermost = self._depth == 0
             if outermost:
                 self._connection.execute("BEGIN IMMEDIATE")
@@ -58,7 +63,7 @@ class Database:
             try:
                 yield self._connection
             except BaseException:
-                if outermost:
+                if outermost and self._connection.in_transaction:  # SQLite itself rolls back on a full disk
                     self._connection.execute("ROLLBACK")
                 raise
             else:
@@ -129,6 +134,27 @@ def _connect(path: Path) -> sqlite3.Connection:
     except sqlite3.Error as error:
         raise SystemFailure(f"cannot open the database {path}: {error}") from error
     return connection
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """The machine's troubles in words for people."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        reason = "No space left on device" if code == sqlite3.SQLITE_FULL else str(error)
+        raise SystemFailure(f"cannot write the database {path}: {reason}") from error
+
+
+def _reserve(connection: sqlite3.Connection) -> None:
+    """Let log and database hold some room, so that on a full disk containers can still be noted as ended or removed."""
+    try:
+        connection.execute("INSERT OR REPLACE INTO meta VALUES ('reserve', zeroblob(?))", (_RESERVE_BYTES,))
+        connection.execute("DELETE FROM meta WHERE key = 'reserve'")
+        connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+    except sqlite3.OperationalError as error:
+        log.warning("the disk has no room for the database to grow: %s", error)
 
 
 def _migrate(connection: sqlite3.Connection, path: Path) -> None:

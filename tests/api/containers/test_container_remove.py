@@ -186,8 +186,13 @@ def test_everybody_at_once_leaves_a_consistent_state(api: Any, client: docker.Do
     wishes = [(dice.choice(made), dice.choice(verbs).format(number)) for number in range(100)]
     with concurrent.futures.ThreadPoolExecutor(16) as pool:
         answers = list(pool.map(lambda wish: (wish, api("POST", f"/containers/{wish[0]}/{wish[1]}")), wishes))
-    # 501: without control groups nothing is paused.
-    assert not [(wish, answer) for wish, answer in answers if answer.status not in (204, 304, 409, 501)]
+    # 501: without control groups nothing is paused. 500: what isn't paused is not unpaused, as the API's description has it.
+    expected = (204, 304, 409, 501)
+    assert not [
+        (wish, answer)
+        for wish, answer in answers
+        if answer.status not in expected and not (wish[1] == "unpause" and answer.message.endswith("is not paused"))
+    ]
     for container_id in made:
         state = api("GET", f"/containers/{container_id}/json").json["State"]
         assert state["Running"] == (state["Pid"] != 0), state
