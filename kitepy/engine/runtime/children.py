@@ -206,17 +206,18 @@ def spawn_first_process(
     return child
 
 
-def fork_in_advance(machine: Machine, launcher: socket) -> Child:
+def fork_in_advance(machine: Machine, launcher: socket | None) -> Child:
     """Fork a process 1, in a PID namespace of its own, that has yet to be told for which container it is.
 
-    ``launcher`` is the monitor's socket, which has to end with the monitor.
+    ``launcher`` is the socket of a monitor that has no request yet either; it has to end with the monitor.
     """
     ours, theirs = new_socketpair()
     pid, pidfd = namespaces.fork_with_pidfd(flags=namespaces.CLONE_NEWPID)
     if not pid:
         ours.close()
-        launcher.close()
-        run_waiting_process(machine, theirs)
+        if launcher is not None:
+            launcher.close()
+        run_waiting_process(machine, theirs, in_a_hurry=launcher is None)
     theirs.close()
     return Child(pid, pidfd, ours)
 

@@ -42,15 +42,16 @@ class Machine:
         self.title_area = title_area
 
 
-def run_waiting_process(machine: Machine, channel: socket) -> None:
+def run_waiting_process(machine: Machine, channel: socket, *, in_a_hurry: bool) -> None:
     """Be a process 1 that was forked before there was a container for it; never returns.
 
     The monitor's first message is the engine's request, with descriptors for stdin, stdout and stderr (not used with a
     terminal) and that of the network namespace, if it has one. While the process plans and goes on as far as it can, the
     monitor makes the control group; its second message says that this is done (see ``JoinCgroup``). A monitor that hangs up
-    instead needs no process 1.
+    instead needs no process 1. Who is ``in_a_hurry`` gets the first message at once.
     """
-    rehearse_first_process(machine.hierarchies)
+    if not in_a_hurry:
+        rehearse_first_process(machine.hierarchies)
     received = receive(channel)
     if received is None:
         os._exit(0)

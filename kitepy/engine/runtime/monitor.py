@@ -61,7 +61,7 @@ def become_monitor(machine: Machine) -> None:
         syscalls.set_child_subreaper()  # without control groups the container's processes are found by descent
 
 
-def prepare_first_process(machine: Machine, launcher: socket) -> Child | None:
+def prepare_first_process(machine: Machine, launcher: socket | None) -> Child | None:
     """Process 1 of whatever container comes; None where it is better born later, in its control group (cgroup v2)."""
     return fork_in_advance(machine, launcher) if machine.driver.version != 2 else None
 

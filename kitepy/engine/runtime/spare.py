@@ -59,7 +59,8 @@ def serve_launch(packet: bytes, fds: list[int], machine: Machine) -> None:
     """Do what a request asks for, in a process that was forked for it; never returns."""
     _serve_purpose(packet, fds)
     become_monitor(machine)
-    run_monitor(packet, fds, machine)
+    # Here, too, it is forked first: it plans while the monitor works, and the monitor stays small.
+    run_monitor(packet, fds, machine, prepare_first_process(machine, None))
 
 
 def _serve_purpose(packet: bytes, fds: list[int]) -> None:
