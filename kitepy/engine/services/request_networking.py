@@ -23,6 +23,7 @@ OLD_MAC_ADDRESS = "The container-wide MacAddress field is now deprecated. It sho
 
 # int() alone would take signs, underscores, blanks and the digits of any script.
 _PORT_NUMBER = re.compile(r"[0-9]{1,9}")
+_ENDPOINT_OPTIONS = "com.docker.network.endpoint."
 _NAMES = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9_.-]{0,252}")
 _RESOLVER_OPTION = re.compile(r"[a-zA-Z0-9_-]+(:[a-zA-Z0-9_.-]*)?")
 _MAC_ADDRESS = re.compile(
@@ -273,6 +274,11 @@ def _check_endpoint(name: str, settings: EndpointSettings) -> None:
         raise InvalidParameter(f"invalid config for network {name}: invalid MAC address {settings.mac_address}")
     if settings.links:
         raise Unsupported("Links between containers are not supported by this version of Kitepy")
+    for option in settings.driver_opts or ():
+        if option.startswith(_ENDPOINT_OPTIONS):  # the bridge driver of Docker knows these, and no other
+            raise Unsupported(f"The network option {option} is not supported by this version of Kitepy")
+    if settings.ipam_config is not None and settings.ipam_config.link_local_ips:
+        _check_link_local(name, settings.ipam_config.link_local_ips)
     problems: list[str] = []
     predefined = name in ("bridge", "host", "none")
     if predefined and settings.aliases:
@@ -286,11 +292,6 @@ def _check_endpoint(name: str, settings: EndpointSettings) -> None:
             problems.append(f"invalid IPv4 address: {wanted.ipv4_address}")
         if wanted.ipv6_address and not _is(IPv6Address, wanted.ipv6_address):
             problems.append(f"invalid IPv6 address: {wanted.ipv6_address}")
-        problems += [
-            f"invalid link-local IP address: {address}"
-            for address in wanted.link_local_ips or ()
-            if not _is(IPv4Address, address) and not _is(IPv6Address, address)
-        ]
         if predefined and addressed:
             problems.append(
                 "user specified IP address is supported only when connecting to networks with user configured subnets"
@@ -298,6 +299,15 @@ def _check_endpoint(name: str, settings: EndpointSettings) -> None:
     if problems:
         listed = problems[0] if len(problems) == 1 else "\n".join(f"* {problem}" for problem in problems)
         raise InvalidParameter(f"invalid config for network {name}: invalid endpoint settings:\n{listed}")
+
+
+def _check_link_local(name: str, addresses: list[str]) -> None:
+    for address in addresses:
+        if not _is(IPv4Address, address) and not _is(IPv6Address, address):
+            raise InvalidParameter(
+                f"invalid config for network {name}: invalid endpoint settings:\ninvalid link-local IP address: {address}"
+            )
+    raise Unsupported("Link-local addresses (--link-local-ip) are not supported by this version of Kitepy")
 
 
 def _is(kind: type[IPv4Address] | type[IPv6Address], text: str) -> bool:
