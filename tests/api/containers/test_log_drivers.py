@@ -218,7 +218,9 @@ def test_a_full_disk_stops_no_container_and_is_told(client: Any, busybox: str, e
         assert container.wait(timeout=60)["StatusCode"] == 0
         found = container.logs()
         assert found
-        assert _lines(20000).startswith(found)
+        # Rotation makes room again: what is there is whole and in order, but there may be gaps.
+        written = iter(_lines(20000).splitlines(keepends=True))
+        assert all(line in written for line in found.splitlines(keepends=True))
         with engine.log.open("rb") as log:
             log.seek(logged_before)
             assert f"container {container.id}: its log can't be written".encode() in log.read()
