@@ -104,10 +104,14 @@ def open_log(path: Path) -> list[LogFile]:
             missing += 1
         else:
             missing = 0
-            if any(found.is_same(other) for other in opened):
-                found.close()
-            else:
+            twin = next((other for other in opened if other.is_same(found)), None)
+            if twin is None:
                 opened.append(found)
+            else:
+                # It was moved since it was met: what has been opened in between came from younger names, and is younger.
+                found.close()
+                opened.remove(twin)
+                opened.append(twin)
         number += 1
     return opened[::-1]
 
