@@ -12,6 +12,7 @@ from kitepy.engine.model.health import Health
 from kitepy.engine.services.container_index import ContainerIndex
 from kitepy.engine.services.container_launch import ContainerLauncher
 from kitepy.engine.services.container_view import Paths, Sizes, inspect_document, state_document
+from kitepy.engine.services.record_cache import RecordCache
 
 _HEAVY = ("GraphDriver", "HostConfig", "Config", "Mounts", "NetworkSettings")
 """Most of the document; it is turned into JSON once, not with each answer."""
@@ -30,7 +31,6 @@ class ContainerInspection:
         volume_path: Callable[[str], object],
         sizes_of: Callable[[ContainerRecord], Awaitable[Sizes]],
     ) -> None:
-        self._index = index
         self._launcher = launcher
         self._health_of = health_of
         self._network_ids = network_ids
@@ -38,12 +38,11 @@ class ContainerInspection:
         self._sizes_of = sizes_of
         self.exec_ids: Callable[[str], list[str]] = lambda _: []
         """Set by the execs service: the execs of a container."""
-        self._known: dict[str, tuple[ContainerRecord, dict[str, Any]]] = {}
-        self._known_networks: dict[str, str] = {}
+        self._documents = RecordCache(index, self._make)
 
     async def inspect(self, record: ContainerRecord, size: bool) -> dict[str, Any]:
         """ContainerInspectResponse; its large parts are JSON already (``msgspec.Raw``)."""
-        document = dict(self._document(record))
+        document = self._documents.copy_of(record, self._network_ids())
         health = self._health_of(record.id)
         if health is not None:
             document["State"] = state_document(record.state, health)
@@ -53,24 +52,10 @@ class ContainerInspection:
             document["SizeRw"], document["SizeRootFs"] = sizes.written, sizes.root
         return document
 
-    def _document(self, record: ContainerRecord) -> dict[str, Any]:
-        network_ids = self._network_ids()
-        if network_ids != self._known_networks:
-            self._known.clear()
-            self._known_networks = dict(network_ids)
-        known = self._known.get(record.id)
-        if known is None or known[0] is not record:
-            if len(self._known) > 2 * len(self._index) + 100:
-                self._known = {key: kept for key, kept in self._known.items() if self._index.get(key) is not None}
-            document = self._make(record, network_ids)
-            document |= {key: msgspec.Raw(msgspec.json.encode(document[key])) for key in _HEAVY}
-            known = self._known[record.id] = record, document
-        return known[1]
-
     def _make(self, record: ContainerRecord, network_ids: dict[str, str]) -> dict[str, Any]:
         directory = str(self._launcher.directory(record.id))
         log_driver = record.host_config.log_config.type
-        return inspect_document(
+        document = inspect_document(
             record,
             paths=Paths(
                 log=str(self._launcher.log_path(record)) if log_driver == "json-file" else "",
@@ -85,6 +70,7 @@ class ContainerInspection:
             graph_driver=self._graph_driver(record),
             apparmor_profile=self._launcher.apparmor_profile(record) if record.state.started_at_ns else "",
         )
+        return document | {key: msgspec.Raw(msgspec.json.encode(document[key])) for key in _HEAVY}
 
     def _graph_driver(self, record: ContainerRecord) -> dict[str, Any]:
         root = self._launcher.root(record)

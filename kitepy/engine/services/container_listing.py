@@ -14,6 +14,7 @@ from kitepy.engine.services.container_filters import ContainerFilter
 from kitepy.engine.services.container_index import ContainerIndex
 from kitepy.engine.services.container_view import Sizes, status_text, summary_document
 from kitepy.engine.services.images import ImageService
+from kitepy.engine.services.record_cache import RecordCache
 
 
 class ContainerListing:
@@ -35,15 +36,11 @@ class ContainerListing:
         self._network_ids = network_ids
         self._volume_path = volume_path
         self._sizes_of = sizes_of
-        self._known: dict[str, tuple[ContainerRecord, dict[str, Any]]] = {}
-        self._known_networks: dict[str, str] = {}
+        self._documents = RecordCache(index, self._make)
 
     async def list(self, all: bool, limit: int | None, size: bool, filters: Filters) -> list[dict[str, Any]]:
         """Summaries, the newest container first."""
         network_ids = self._network_ids()
-        if network_ids != self._known_networks:
-            self._known.clear()
-            self._known_networks = dict(network_ids)
         chooser = ContainerFilter(filters, self._index, self._images, self._health_of, network_ids)
         limited = limit is not None and limit > 0
         every = all or limited or chooser.chooses_status
@@ -57,7 +54,7 @@ class ContainerListing:
         image_names: dict[tuple[str, str], str] = {}
         answer = []
         for record in records:
-            document = self._document(record, network_ids)
+            document = self._documents.copy_of(record, network_ids)
             image = (record.image_reference, record.image_id)
             if image not in image_names:
                 image_names[image] = self._image_name(*image)
@@ -69,20 +66,11 @@ class ContainerListing:
             for document, sizes in zip(answer, await self._sizes_of(records), strict=True):
                 # As dockerd has it, nothing is left out rather than called 0.
                 document |= {key: value for key, value in (("SizeRw", sizes.written), ("SizeRootFs", sizes.root)) if value}
-        if len(self._known) > 2 * len(self._index) + 100:
-            self._known = {key: kept for key, kept in self._known.items() if self._index.get(key) is not None}
         return answer
 
-    def _document(self, record: ContainerRecord, network_ids: dict[str, str]) -> dict[str, Any]:
-        """A copy of what stays the same until the record changes."""
-        known = self._known.get(record.id)
-        if known is None or known[0] is not record:
-            paths = {
-                point.volume: str(self._volume_path(point.volume)) for point in record.mounts if point.kind is MountKind.VOLUME
-            }
-            known = record, summary_document(record, network_ids=network_ids, volume_paths=paths)
-            self._known[record.id] = known
-        return dict(known[1])
+    def _make(self, record: ContainerRecord, network_ids: dict[str, str]) -> dict[str, Any]:
+        paths = {point.volume: str(self._volume_path(point.volume)) for point in record.mounts if point.kind is MountKind.VOLUME}
+        return summary_document(record, network_ids=network_ids, volume_paths=paths)
 
     def _image_name(self, reference: str, image_id: str) -> str:
         """As the user wrote it while that still means the same image, else the image's id."""
