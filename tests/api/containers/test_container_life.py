@@ -8,16 +8,11 @@ from typing import Any
 import docker
 import pytest
 from docker.errors import APIError
-from docker.models.containers import Container
+from support.containers import ready
 from support.contract import ApiContract
 
 IGNORES_TERM = "trap '' TERM; echo ready; while :; do sleep 0.1; done"
 ENDS_ON_TERM = "trap 'exit 7' TERM; echo ready; while :; do sleep 0.05; done"
-
-
-def _ready(container: Container, until: Any) -> Container:
-    until(lambda: b"ready" in container.logs())
-    return container
 
 
 def _without_nulls_of_docker(document: dict[str, Any]) -> dict[str, Any]:
@@ -173,7 +168,7 @@ def test_what_is_not_paused_is_not_unpaused(api: Any, run: Any) -> None:
 
 
 def test_restart_keeps_the_id_and_starts_a_stopped_container_too(run: Any, until: Any) -> None:
-    container = _ready(run(ENDS_ON_TERM), until)
+    container = ready(run(ENDS_ON_TERM), until)
     container.reload()
     before = container.attrs
     container.restart(timeout=5)
@@ -191,7 +186,7 @@ def test_restart_keeps_the_id_and_starts_a_stopped_container_too(run: Any, until
 
 def test_what_was_written_survives_a_restart_of_the_container(run: Any, until: Any) -> None:
     container = run("cat /mark 2>/dev/null; echo kept >/mark; echo ready; sleep 60")
-    _ready(container, until)
+    ready(container, until)
     container.restart(timeout=0)
     until(lambda: b"kept" in container.logs())
 

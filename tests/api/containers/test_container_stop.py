@@ -7,38 +7,28 @@ from typing import Any
 
 import docker
 import pytest
-from docker.models.containers import Container
+from support.containers import ready, state_of
 
 IGNORES_TERM = "trap '' TERM; echo ready; while :; do sleep 0.1; done"
 ENDS = "trap 'exit 7' TERM; trap 'exit 9' HUP; echo ready; while :; do sleep 0.05; done"
-
-
-def _ready(container: Container, until: Any) -> Container:
-    until(lambda: b"ready" in container.logs())
-    return container
-
-
-def _state(container: Container) -> dict[str, Any]:
-    container.reload()
-    return dict(container.attrs["State"])
 
 
 # --- start -----------------------------------------------------------------------------------------------------------
 
 
 def test_starting_and_stopping_twice_changes_nothing(api: Any, run: Any, until: Any) -> None:
-    container = _ready(run(ENDS), until)
+    container = ready(run(ENDS), until)
     assert api("POST", f"/containers/{container.id}/start").status == 304
     assert api("POST", f"/containers/{container.id}/stop").status == 204
     assert api("POST", f"/containers/{container.id}/stop").status == 304
-    state = _state(container)
+    state = state_of(container)
     assert (state["ExitCode"], state["Pid"]) == (7, 0)
 
 
 def test_what_waits_for_its_restart_counts_as_started(api: Any, restarting: Any) -> None:
     container = restarting()
     assert api("POST", f"/containers/{container.id}/start").status == 304
-    assert _state(container)["Restarting"]
+    assert state_of(container)["Restarting"]
 
 
 @pytest.mark.parametrize("body", [None, {}])
@@ -53,7 +43,7 @@ def test_a_start_takes_no_configuration(api: Any, client: docker.DockerClient, b
     answer = api("POST", f"/containers/{container.id}/start", {"Binds": ["/tmp:/tmp"]}, version=version)
     assert answer.status == 400
     assert "starting container with non-empty request body was deprecated" in answer.message
-    assert _state(container)["Status"] == "created"
+    assert state_of(container)["Status"] == "created"
 
 
 def test_a_start_from_a_checkpoint_is_refused(api: Any, client: docker.DockerClient, busybox: str) -> None:
@@ -67,7 +57,7 @@ def test_a_start_that_fails_keeps_the_exit_code_and_tells_why(api: Any, client: 
     for _ in range(2):
         answer = api("POST", f"/containers/{container.id}/start")
         assert answer.status == 400
-        state = _state(container)
+        state = state_of(container)
         assert (state["Status"], state["ExitCode"], state["Error"]) == ("created", 127, answer.message)
         assert answer.message.endswith('exec: "not-there": executable file not found in $PATH')
         assert state["StartedAt"] == state["FinishedAt"] == "0001-01-01T00:00:00Z"
@@ -112,7 +102,7 @@ def test_every_network_is_told(client: docker.DockerClient, busybox: str, events
 
 
 def test_stop_kills_after_the_grace_period(run: Any, until: Any) -> None:
-    container = _ready(run(IGNORES_TERM), until)
+    container = ready(run(IGNORES_TERM), until)
     began = time.monotonic()
     container.stop(timeout=1)
     assert 0.9 < time.monotonic() - began < 5
@@ -120,7 +110,7 @@ def test_stop_kills_after_the_grace_period(run: Any, until: Any) -> None:
 
 
 def test_stop_without_grace_sends_both_signals(run: Any, until: Any, events: Any) -> None:
-    container = _ready(run(IGNORES_TERM), until)
+    container = ready(run(IGNORES_TERM), until)
     container.stop(timeout=0)
     assert container.wait()["StatusCode"] == 137
     events.actions(container.id, ending="die")
@@ -129,14 +119,14 @@ def test_stop_without_grace_sends_both_signals(run: Any, until: Any, events: Any
 
 @pytest.mark.parametrize("timeout", [-1, 5])
 def test_stop_waits_for_an_end_of_its_own(api: Any, run: Any, until: Any, events: Any, timeout: int) -> None:
-    container = _ready(run(ENDS), until)
+    container = ready(run(ENDS), until)
     assert api("POST", f"/containers/{container.id}/stop?t={timeout}").status == 204
-    assert _state(container)["ExitCode"] == 7
+    assert state_of(container)["ExitCode"] == 7
     assert [told["signal"] for told in events.attributes(container.id, "kill")] == ["15"]
 
 
 def test_stop_uses_the_containers_own_signal_and_grace_period(run: Any, until: Any) -> None:
-    container = _ready(run("trap 'exit 5' INT; echo ready; while :; do sleep 0.05; done", stop_signal="SIGINT"), until)
+    container = ready(run("trap 'exit 5' INT; echo ready; while :; do sleep 0.05; done", stop_signal="SIGINT"), until)
     container.stop()
     assert container.wait()["StatusCode"] == 5
 
@@ -145,22 +135,22 @@ def test_stop_uses_the_containers_own_grace_period(api: Any, client: docker.Dock
     made = api("POST", "/containers/create", {"Image": busybox, "Cmd": ["sh", "-c", IGNORES_TERM], "StopTimeout": 0})
     container = client.containers.get(made.json["Id"])
     container.start()
-    _ready(container, until)
+    ready(container, until)
     assert api("POST", f"/containers/{container.id}/stop").status == 204
-    assert _state(container)["ExitCode"] == 137
+    assert state_of(container)["ExitCode"] == 137
 
 
 @pytest.mark.parametrize("signal", ["HUP", "sighup", "1"])
 def test_the_signal_of_a_stop_can_be_chosen(api: Any, run: Any, until: Any, signal: str) -> None:
-    container = _ready(run(ENDS), until)
+    container = ready(run(ENDS), until)
     assert api("POST", f"/containers/{container.id}/stop?signal={signal}").status == 204
-    assert _state(container)["ExitCode"] == 9
+    assert state_of(container)["ExitCode"] == 9
 
 
 def test_old_clients_can_not_choose_it(api: Any, run: Any, until: Any) -> None:
-    container = _ready(run(ENDS), until)
+    container = ready(run(ENDS), until)
     assert api("POST", f"/containers/{container.id}/stop?signal=HUP", version="1.41").status == 204
-    assert _state(container)["ExitCode"] == 7
+    assert state_of(container)["ExitCode"] == 7
 
 
 @pytest.mark.kitepy  # Docker answers 500.
@@ -169,7 +159,7 @@ def test_old_clients_can_not_choose_it(api: Any, run: Any, until: Any) -> None:
 def test_a_wrong_parameter_is_refused(api: Any, run: Any, action: str, query: str) -> None:
     container = run(["sleep", "60"])
     assert api("POST", f"/containers/{container.id}/{action}?{query}").status == 400
-    assert _state(container)["Running"]
+    assert state_of(container)["Running"]
 
 
 def test_what_does_not_run_is_stopped_whatever_the_signal(api: Any, client: docker.DockerClient, busybox: str) -> None:
@@ -179,7 +169,7 @@ def test_what_does_not_run_is_stopped_whatever_the_signal(api: Any, client: dock
 
 @pytest.mark.needs("limits")
 def test_stop_thaws_a_paused_container(run: Any, until: Any, events: Any) -> None:
-    container = _ready(run(ENDS), until)
+    container = ready(run(ENDS), until)
     container.pause()
     container.stop(timeout=5)
     assert container.wait()["StatusCode"] == 7
@@ -192,7 +182,7 @@ def test_a_stop_ends_the_wait_for_a_restart(api: Any, restarting: Any, events: A
     container = restarting()
     events.forget()
     assert api("POST", f"/containers/{container.id}/stop").status == 204
-    state = _state(container)
+    state = state_of(container)
     assert (state["Status"], state["Running"], state["Restarting"], state["ExitCode"]) == ("exited", False, False, 5)
     assert events.actions(container.id, ending="stop") == ["stop"]
     assert api("POST", f"/containers/{container.id}/stop").status == 304
@@ -208,15 +198,15 @@ def test_restart_starts_it_whatever_it_was(
     container = client.containers.create(busybox, ["sh", "-c", ENDS])
     if before != "created":
         container.start()
-        _ready(container, until)
+        ready(container, until)
     if before == "paused":
         container.pause()
     if before == "exited":
         container.stop(timeout=5)
     events.forget()
-    old = _state(container)
+    old = state_of(container)
     assert api("POST", f"/containers/{container.id}/restart?t=5").status == 204
-    new = _state(container)
+    new = state_of(container)
     assert (new["Status"], new["ExitCode"], new["Error"]) == ("running", 0, "")
     assert new["Pid"] != old["Pid"]
     assert new["StartedAt"] > old["StartedAt"]
