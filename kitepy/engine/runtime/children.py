@@ -238,9 +238,12 @@ def give_orders(child: Child, packet: bytes, netns_fd: int | None, *, open_stdin
 
 
 def proceed(child: Child) -> None:
-    """The control group is there: the process may enter it."""
+    """The control group is there: the process may enter it. One that has failed by then is no error: its report comes next."""
     assert child.channel is not None
-    send(child.channel, {"proceed": True})
+    try:
+        send(child.channel, {"proceed": True})
+    except (BrokenPipeError, ConnectionResetError):
+        return
 
 
 def _make_pipes(open_stdin: bool) -> tuple[tuple[int, int, int], tuple[int, int, int]]:

@@ -10,7 +10,9 @@ import pytest
 from support.processes import is_alive
 from support.runtime_lab import Lab, eventually, log_entries, make_document
 
+from kitepy.engine.kernel.packets import send
 from kitepy.engine.model.launch import LaunchRequest
+from kitepy.engine.runtime.children import Child, new_socketpair, proceed
 
 _MONITOR = "kitepy-monitor"
 
@@ -109,3 +111,18 @@ async def _spare_beside(lab: Lab, running: int) -> int:
 
     await eventually(waits)
     return found[0]
+
+
+def test_a_process_that_failed_before_it_may_proceed_is_heard() -> None:
+    ours, theirs = new_socketpair()
+    starter, other = new_socketpair()
+    failure = {"failed": "system", "message": "no such thing", "code": 128}
+    try:
+        send(theirs, failure)
+        theirs.close()
+        child = Child(0, -1, ours)
+        proceed(child)
+        assert child.wait_until_executed(starter.fileno()) == (failure, -1)
+    finally:
+        for end in (ours, starter, other):
+            end.close()
