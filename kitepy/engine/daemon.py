@@ -10,6 +10,7 @@ import resource
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -28,10 +29,11 @@ from kitepy.engine.log_format import LineFormatter
 from kitepy.engine.model.container_config import HostConfig, Ulimit
 from kitepy.engine.model.errors import EngineError, InvalidParameter, Unsupported
 from kitepy.engine.model.launch import OverlayFlavour
-from kitepy.engine.network.bridge import BridgeNetwork, BridgeSettings
+from kitepy.engine.model.timestamps import format_time
+from kitepy.engine.network.bridge import BridgeSettings
 from kitepy.engine.network.naming import kernel_names
+from kitepy.engine.network.networks import Networks
 from kitepy.engine.network.relay_process import RelayProcess
-from kitepy.engine.network.sandbox import SandboxPool, build_isolated
 from kitepy.engine.readiness import notify_ready
 from kitepy.engine.rootless.remap import RemapError, find_mapping
 from kitepy.engine.rootless.session import RootlessSession
@@ -161,11 +163,6 @@ def _group_id(name: str | None) -> int | None:
         raise InvalidParameter(f"there is no group {name} for the socket") from None
 
 
-async def _close_sandboxes(pool: SandboxPool) -> None:
-    for sandbox in await pool.close():
-        sandbox.close()
-
-
 WarmUp = Callable[[], Coroutine[None, None, None]]
 
 
@@ -210,8 +207,10 @@ async def _compose(
 
     outside = await asyncio.to_thread(session.status) if session is not None else None
     make_network = remapping.make_network if remapping is not None else None
-    bridge = BridgeNetwork(
-        kernel_names(config.data_root),
+    names = kernel_names(config.data_root)
+    created = format_time(time.time_ns() // 1_000 * 1_000)
+    connections = Networks(
+        names,
         BridgeSettings(
             gateway=config.bip,
             mtu=config.mtu or (outside.mtu if outside else None) or None,
@@ -221,11 +220,10 @@ async def _compose(
             masquerade=config.ip_masq,
         ),
         RelayProcess(config.exec_root),
+        created=created,
         make_namespace=make_network,
         bind=session.bind if session is not None else bind_port,
     )
-    isolated = SandboxPool(lambda: build_isolated(make_network), None, size=1)
-    stack.push_async_callback(_close_sandboxes, isolated)
     index = ContainerIndex(database)
     index.load()
     waits = ContainerWaits()
@@ -247,7 +245,7 @@ async def _compose(
         emit=events.emit,
         references=lambda name: containers.using_volume(name),
     )
-    networks = NetworkService(bridge, lambda container_id: _name_of(index, container_id))
+    networks = NetworkService(connections, lambda container_id: _name_of(index, container_id), seed=names.tag, created=created)
     seccomp = SeccompProfiles(config.seccomp_profile)
     security = SecurityDefaults(
         config.no_new_privileges,
@@ -256,8 +254,7 @@ async def _compose(
         lacking_capabilities(-1, last_capability()),
     )
     container_launcher = ContainerLauncher(
-        bridge=bridge,
-        isolated=isolated,
+        networks=connections,
         overlays=overlays,
         volumes=volumes,
         seccomp=seccomp,
@@ -266,7 +263,7 @@ async def _compose(
         data_root=config.data_root,
         exec_root=config.exec_root,
         host_network=HostNetwork(
-            (lambda: session.status().host_address) if session is not None else (lambda: str(bridge.gateway.ip)),
+            (lambda: session.status().host_address) if session is not None else (lambda: connections.default.subnets[0].gateway),
             outside.dns if outside is not None else "",
         ),
         dns=config.dns,
@@ -279,12 +276,14 @@ async def _compose(
         waits=waits,
         runtime=runtime,
         launcher=container_launcher,
-        bridge=bridge,
+        networks=connections,
         events=events,
         network_ids=lambda: networks.ids,
     )
     stops = ContainerStops(index, runs)
-    adoption = ContainerAdoption(index=index, runs=runs, stops=stops, runtime=runtime, launcher=container_launcher, bridge=bridge)
+    adoption = ContainerAdoption(
+        index=index, runs=runs, stops=stops, runtime=runtime, launcher=container_launcher, networks=connections
+    )
     containers = Containers(
         index=index,
         runs=runs,
@@ -343,8 +342,8 @@ async def _compose(
     )
     stack.push_async_callback(builds.close)
 
-    await bridge.set_up()
-    stack.push_async_callback(_close_bridge, bridge, index, session)
+    await connections.set_up(())
+    stack.push_async_callback(_close_networks, connections, index, session)
     await adoption.adopt_all()
     stack.push_async_callback(adoption.shut_down, keep=config.live_restore, timeout_s=config.shutdown_timeout_s)
     await containers.finish_removals()
@@ -379,7 +378,7 @@ async def _compose(
             images=images.count,
             event_listeners=lambda: events.listeners,
             warnings=lambda: (
-                *bridge.warnings,
+                *connections.warnings,
                 *_outside_warnings(session),
                 *_overlay_warnings(overlay_problem),
                 *_exposure_warnings(config),
@@ -390,7 +389,6 @@ async def _compose(
 
     async def warm_up() -> None:
         await asyncio.to_thread(seccomp.program, HostConfig())
-        isolated.start_refill()
 
     services = Services(
         system=system,
@@ -462,10 +460,10 @@ async def _reap_launcher(pid: int) -> None:
     logger.warning("the launcher, process %d, does not end", pid)
 
 
-async def _close_bridge(bridge: BridgeNetwork, index: ContainerIndex, session: RootlessSession | None) -> None:
+async def _close_networks(networks: Networks, index: ContainerIndex, session: RootlessSession | None) -> None:
     """Leave the network in place for containers that go on running."""
     keep = any(record.state.status.has_process for record in index)
-    await bridge.close(keep=keep)
+    await networks.close(keep=keep)
     if session is not None:
         if keep:
             session.close()

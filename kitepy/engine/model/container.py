@@ -129,8 +129,8 @@ class ContainerRecord:
     """Chain ids of the image, bottom first."""
     mounts: tuple[MountPoint, ...] = ()
     state: ContainerState = field(default_factory=ContainerState)
-    endpoint: Endpoint | None = None
-    """The address and ports while the container runs on a bridge."""
+    endpoints: tuple[Endpoint, ...] = ()
+    """Addresses and ports while the container runs, in the order in which it joined the networks."""
     networks: dict[str, EndpointSettings] = field(default_factory=dict)
     """The networks that it joins at each start, by name, with what was wished for there."""
 

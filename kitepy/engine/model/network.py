@@ -146,17 +146,3 @@ class NetworkRecord:
     def option(self, key: str, default: str = "") -> str:
         """A driver option by its full key."""
         return next((value for name, value in self.options if name == key), default)
-
-
-@dataclass(frozen=True)
-class NetworkSummary:
-    """A network as services and the API see it; ``subnet`` and ``gateway`` are None without address management."""
-
-    network_id: str
-    name: str
-    driver: NetworkDriver
-    created: str
-    """RFC 3339 with nanoseconds."""
-    subnet: str | None = None
-    gateway: str | None = None
-    options: tuple[tuple[str, str], ...] = ()

@@ -281,6 +281,7 @@ class BridgeNetwork:
         address: IPv4Address | None = None,
         name: str = "",
         plain: bool = False,
+        network_id: str = "",
     ) -> Endpoint:
         """A sandbox on this network with its ports published; ``name`` is the container's, for messages.
 
@@ -302,6 +303,7 @@ class BridgeNetwork:
             gateway=str(state.gateway.ip),
             mac=mac.lower() if mac else mac_for(chosen),
             host_interface="",
+            network_id=network_id,
         )
         attachment = Attachment(endpoint)
         steps = self._spawn(self._attach(attachment, ports, name or short_id(container_id), plain=plain))

@@ -15,6 +15,11 @@ DEFAULT_DATA_ROOT = Path("/var/lib/kitepy")
 _TAG_LENGTH = 5
 
 
+def builtin_id(name: str, seed: str) -> str:
+    """The identifier of a predefined network: the same after each start of the engine with that seed (its data root's tag)."""
+    return hashlib.sha256(f"network {name} of {seed}".encode()).hexdigest()
+
+
 @dataclass(frozen=True)
 class KernelNames:
     """Interface names have at most 15 characters (IFNAMSIZ), hence the short forms."""

@@ -10,12 +10,13 @@ from kitepy.engine.model.container import ContainerRecord, ContainerStatus
 from kitepy.engine.model.errors import EngineError
 from kitepy.engine.model.ids import short_id
 from kitepy.engine.model.launch import ExitStatus
-from kitepy.engine.network.bridge import BridgeNetwork
+from kitepy.engine.network.networks import Networks
 from kitepy.engine.runtime.client import RunningContainer, Runtime
 from kitepy.engine.services.container_index import ContainerIndex
 from kitepy.engine.services.container_launch import ContainerLauncher
 from kitepy.engine.services.container_runs import ContainerRuns
 from kitepy.engine.services.container_stops import KILL_PATIENCE_S, ContainerStops, stop_signal
+from kitepy.engine.services.request_networking import has_own_sandbox
 from kitepy.engine.services.restart_policy import at_engine_start
 from kitepy.engine.services.signals import SIGKILL
 
@@ -33,14 +34,14 @@ class ContainerAdoption:
         stops: ContainerStops,
         runtime: Runtime,
         launcher: ContainerLauncher,
-        bridge: BridgeNetwork,
+        networks: Networks,
     ) -> None:
         self._index = index
         self._runs = runs
         self._stops = stops
         self._runtime = runtime
         self._launcher = launcher
-        self._bridge = bridge
+        self._networks = networks
 
     async def adopt_all(self) -> None:
         """Take over what outlived the former engine, record what ended meanwhile, and start what the policies want."""
@@ -52,7 +53,7 @@ class ContainerAdoption:
                 self._index.save(replace(record, state=record.state.to(ContainerStatus.EXITED)))
         for container_id in alive - {record.id for record in self._index}:
             await self._end_unknown(container_id)
-        await self._bridge.finish_adoption()
+        await self._networks.finish_adoption()
 
     async def _end_unknown(self, container_id: str) -> None:
         """A process that the database does not know: a build step of the engine before, or a removal it did not finish."""
@@ -71,7 +72,7 @@ class ContainerAdoption:
             async with live.lock:
                 if record.state.status.has_process:
                     # The old bridge side is gone with the namespace; nothing is attached in this engine.
-                    self._index.save(replace(record, endpoint=None))
+                    self._index.save(replace(record, endpoints=()))
                     await self._runs.record_exit(record.id, live, found)
             return
         live.running = found
@@ -80,14 +81,14 @@ class ContainerAdoption:
             restarted = state if state.status is not ContainerStatus.RESTARTING else state.to(ContainerStatus.EXITED)
             state = restarted.to(ContainerStatus.RUNNING, started_at_ns=found.started_at_ns, exit_code=0, error="")
         state = replace(state, pid=found.pid)
-        endpoint = record.endpoint
-        if endpoint is not None:
+        endpoints = record.endpoints
+        if has_own_sandbox(record):
             try:
-                endpoint = await self._bridge.adopt(endpoint, found.pid)
+                endpoints = await self._networks.adopt(record.id, endpoints, found.pid)
             except EngineError as error:
                 logger.warning("container %s lost its network: %s", short_id(record.id), error)
-                endpoint = None
-        self._index.save(replace(record, state=state, endpoint=endpoint))
+                endpoints = ()
+        self._index.save(replace(record, state=state, endpoints=endpoints))
         self._runs.watch(record.id, found)
 
     async def start_wanted(self) -> None:

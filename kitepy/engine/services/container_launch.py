@@ -21,10 +21,9 @@ from kitepy.engine.model.container_config import HostConfig
 from kitepy.engine.model.errors import InvalidParameter, NotFound, StartFailed
 from kitepy.engine.model.ids import short_id
 from kitepy.engine.model.launch import LaunchRequest, LogTarget, OverlayRoot
-from kitepy.engine.model.network import Endpoint
+from kitepy.engine.model.network import Endpoint, EndpointRequest, SandboxRequest
 from kitepy.engine.model.oci import ChainId
-from kitepy.engine.network.bridge import BridgeNetwork
-from kitepy.engine.network.sandbox import SandboxPool, build_isolated
+from kitepy.engine.network.networks import Networks
 from kitepy.engine.services.accounts import Account, resolve_account
 from kitepy.engine.services.container_files import (
     hosts_content,
@@ -66,9 +65,9 @@ class NetworkSandbox:
     """The network a container starts in; without a descriptor it is the host's."""
 
     netns_fd: int | None = None
-    endpoint: Endpoint | None = None
+    endpoints: tuple[Endpoint, ...] = ()
     owned_fd: int | None = None
-    """The descriptor, when it isn't the bridge's to close."""
+    """The descriptor, when it isn't the networks' to close."""
 
 
 class ContainerLauncher:
@@ -77,8 +76,7 @@ class ContainerLauncher:
     def __init__(
         self,
         *,
-        bridge: BridgeNetwork,
-        isolated: SandboxPool,
+        networks: Networks,
         overlays: OverlayStore,
         volumes: VolumeService,
         seccomp: SeccompProfiles,
@@ -92,8 +90,7 @@ class ContainerLauncher:
         dns_search: tuple[str, ...] = (),
         dns_options: tuple[str, ...] = (),
     ) -> None:
-        self._bridge = bridge
-        self._isolated = isolated
+        self._networks = networks
         self._overlays = overlays
         self._volumes = volumes
         self.seccomp = seccomp
@@ -161,11 +158,6 @@ class ContainerLauncher:
         network = "" if mode.kind == "container" else network_to_join(record, KNOWN_NETWORKS)
         if network == "host":
             return NetworkSandbox()
-        if mode.kind != "container" and network in ("", "none"):
-            usual = remapping is self._remapping
-            sandbox = await (self._isolated.take() if usual else asyncio.to_thread(build_isolated))
-            undo.callback(sandbox.close)
-            return NetworkSandbox(sandbox.netns_fd, owned_fd=sandbox.netns_fd)
         if mode.kind == "container":
             pid = pid_of(mode.target, "network")
             fd = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
@@ -173,16 +165,21 @@ class ContainerLauncher:
             if remapping is not None:
                 check_owner(fd, "network")
             return NetworkSandbox(fd, owned_fd=fd)
-        wish = joined_networks(record)[network]
-        endpoint = await self._bridge.attach(
-            record.id,
-            ports=requested_ports(record.config.exposed_ports or {}, record.host_config),
-            mac=kernel_mac_address(wish.mac_address) or None,
-            name=record.name,
-            plain=remapping is None,
+        wishes: tuple[EndpointRequest, ...] = ()
+        if network not in ("", "none"):
+            wish = joined_networks(record)[network]
+            wishes = (EndpointRequest(self._networks.default_id, mac=kernel_mac_address(wish.mac_address) or None),)
+        endpoints = await self._networks.start(
+            SandboxRequest(
+                record.id,
+                record.name,
+                wishes,
+                ports=requested_ports(record.config.exposed_ports or {}, record.host_config) if wishes else (),
+                plain=remapping is None,
+            )
         )
-        undo.push_async_callback(self._bridge.detach, endpoint)
-        return NetworkSandbox(self._bridge.netns_fd(endpoint), endpoint)
+        undo.push_async_callback(self._networks.stop, record.id)
+        return NetworkSandbox(self._networks.netns_fd(record.id), endpoints)
 
     def remapping_of(self, record: ContainerRecord) -> Remapping | None:
         """What the container's ids are mapped to; None in the engine's own user namespace."""
@@ -304,7 +301,7 @@ class ContainerLauncher:
             directory,
             hosts_content(
                 record,
-                record.endpoint.address if record.endpoint else "",
+                record.endpoints[0].address if record.endpoints else "",
                 self._host_network.address(),
                 None if own_network else read_host_hosts(),
             ),

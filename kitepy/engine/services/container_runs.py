@@ -22,8 +22,7 @@ from kitepy.engine.model.container import ContainerRecord, ContainerState, Conta
 from kitepy.engine.model.errors import Conflict, EngineError, InvalidParameter, NotFound, NotModified, StartFailed
 from kitepy.engine.model.ids import short_id
 from kitepy.engine.model.launch import ExitReason, ExitStatus
-from kitepy.engine.model.network import Endpoint
-from kitepy.engine.network.bridge import BridgeNetwork
+from kitepy.engine.network.networks import Networks
 from kitepy.engine.runtime.client import RunningContainer, Runtime
 from kitepy.engine.runtime.streams import AttachStream, AttachWish
 from kitepy.engine.services.container_index import ContainerIndex
@@ -49,7 +48,8 @@ class Live:
 
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     running: RunningContainer | None = None
-    isolated_netns: int | None = None
+    shared_netns: int | None = None
+    """The namespace of another container, which this one joined."""
     pending_attach: list[PendingAttach] = field(default_factory=list)
     restart_attempts: int = 0
     restart_timer: asyncio.Task[None] | None = None
@@ -85,7 +85,7 @@ class ContainerRuns:
         waits: ContainerWaits,
         runtime: Runtime,
         launcher: ContainerLauncher,
-        bridge: BridgeNetwork,
+        networks: Networks,
         events: EventBus,
         network_ids: Callable[[], dict[str, str]],
     ) -> None:
@@ -94,7 +94,7 @@ class ContainerRuns:
         self._waits = waits
         self._runtime = runtime
         self._launcher = launcher
-        self._bridge = bridge
+        self._networks = networks
         self._events = events
         self._network_ids = network_ids
         self._live: defaultdict[str, Live] = defaultdict(Live)
@@ -195,7 +195,7 @@ class ContainerRuns:
             state = current.state.to(ContainerStatus.EXITED, exit_code=code, error=message, finished_at_ns=time.time_ns())
         else:
             state = current.state.to(current.state.status, exit_code=code, error=message)
-        self._index.save(replace(current, state=state, endpoint=None))
+        self._index.save(replace(current, state=state, endpoints=()))
         self._emit_network(current, "disconnect")
         live = self._live[record.id]
         for pending in live.pending_attach:
@@ -210,7 +210,7 @@ class ContainerRuns:
         wishes = [AttachWish(stdin=wait.stdin, stdout=wait.stdout, stderr=wait.stderr) for wait in pending]
         async with AsyncExitStack() as undo:
             sandbox = await self._launcher.enter_network(record, self.pid_of, undo)
-            record = replace(record, endpoint=sandbox.endpoint)
+            record = replace(record, endpoints=sandbox.endpoints)
             await self._launcher.prepare_volumes(record)
             self._emit_mounts(record)
             undo.callback(self._emit_unmounts, record)
@@ -218,7 +218,7 @@ class ContainerRuns:
             running = await self._runtime.start(request, wishes)
             undo.pop_all()
         live.running = running
-        live.isolated_netns = sandbox.owned_fd
+        live.shared_netns = sandbox.owned_fd
         live.pending_attach.clear()
         for waiting, stream in zip(pending, running.attached, strict=True):
             if waiting.stream.done():  # its client left in the meantime
@@ -235,7 +235,7 @@ class ContainerRuns:
             started_at_ns=running.started_at_ns,
             stopped_by_user=live.stopped_by_user,
         )
-        current = replace(current, state=state, endpoint=sandbox.endpoint)
+        current = replace(current, state=state, endpoints=sandbox.endpoints)
         self._index.save(current)
         self.watch(record.id, running)
         self._emit_network(current, "connect")
@@ -320,7 +320,6 @@ class ContainerRuns:
         )
         live.restart_attempts = decision.attempts
         next_status = ContainerStatus.EXITED if decision.delay_s is None else ContainerStatus.RESTARTING
-        endpoint = record.endpoint
         told = record.state.oom_killed
         error = "" if status.reason is ExitReason.EXITED else "the container's monitor was lost, its exit status is unknown"
         state = record.state.to(
@@ -334,11 +333,11 @@ class ContainerRuns:
             stopped_by_user=live.stopped_by_user,
             health=self.health.state(container_id),
         )
-        record = replace(record, state=state, endpoint=None)
+        record = replace(record, state=state, endpoints=())
         self._index.save(record)
         if status.oom_killed and not told:
             self.emit(record, "oom")
-        await self._leave_network(record, live, endpoint)
+        await self._leave_networks(record, live)
         self._emit_unmounts(record)
         # In the order in which dockerd mostly sends them: it has still to write its files when who stops knows already.
         for _ in range(live.stopping):
@@ -353,12 +352,11 @@ class ContainerRuns:
         elif record.host_config.auto_remove and not live.restarting and self.remove_after_exit is not None:
             self.spawn(self.remove_after_exit(container_id), f"removal of {short_id(container_id)}")
 
-    async def _leave_network(self, record: ContainerRecord, live: Live, endpoint: Endpoint | None) -> None:
-        if live.isolated_netns is not None:
-            os.close(live.isolated_netns)
-            live.isolated_netns = None
-        if endpoint is not None:
-            await self._bridge.detach(endpoint)
+    async def _leave_networks(self, record: ContainerRecord, live: Live) -> None:
+        if live.shared_netns is not None:
+            os.close(live.shared_netns)
+            live.shared_netns = None
+        await self._networks.stop(record.id)
         self._emit_network(record, "disconnect")
 
     async def _restart_later(self, container_id: str, delay_s: float) -> None:

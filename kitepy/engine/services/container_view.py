@@ -137,15 +137,25 @@ def mount_document(point: MountPoint, volume_paths: Mapping[str, str]) -> dict[s
     return document
 
 
+def endpoint_in(record: ContainerRecord, network: str) -> Endpoint | None:
+    """The endpoint of a running container in the network of that name."""
+    return next((endpoint for endpoint in record.endpoints if endpoint.network == network), None)
+
+
+def published_ports(record: ContainerRecord) -> list[PublishedPort]:
+    """What is reachable from outside now, whichever endpoint carries it."""
+    return [port for endpoint in record.endpoints for port in endpoint.ports]
+
+
 def port_map(record: ContainerRecord) -> dict[str, list[dict[str, str]] | None]:
     """``NetworkSettings.Ports``: each exposed or published port with its host addresses, or null."""
     ports: dict[str, list[dict[str, str]] | None] = {}
-    if record.endpoint is None:
+    if not record.endpoints:
         return ports
     for text in record.config.exposed_ports or ():
         if known := known_port(text):
             ports[f"{known[0]}/{known[1]}"] = None
-    for published in record.endpoint.ports:
+    for published in published_ports(record):
         key = f"{published.container_port}/{published.protocol}"
         ports[key] = [*(ports.get(key) or []), {"HostIp": published.host_ip, "HostPort": str(published.host_port)}]
     return ports
@@ -153,7 +163,7 @@ def port_map(record: ContainerRecord) -> dict[str, list[dict[str, str]] | None]:
 
 def network_settings(record: ContainerRecord, network_ids: Mapping[str, str]) -> dict[str, Any]:
     """The ``NetworkSettings`` of inspect, with the legacy fields of the default bridge that clients still read."""
-    endpoint = record.endpoint
+    endpoint = endpoint_in(record, "bridge")
     return {
         "Bridge": "",
         "SandboxID": endpoint.endpoint_id if endpoint else "",
@@ -186,7 +196,7 @@ def networks_document(record: ContainerRecord, network_ids: Mapping[str, str]) -
     # Like dockerd: a network's id is known from the first start on.
     known = network_ids if _was_started(record) else {}
     return {
-        name: endpoint_document(record.endpoint if name == "bridge" else None, known.get(name, ""), wish)
+        name: endpoint_document(endpoint_in(record, name), known.get(name, ""), wish)
         for name, wish in joined_networks(record).items()
     }
 
@@ -253,10 +263,10 @@ def command_text(argv: Iterable[str]) -> str:
 
 def port_list(record: ContainerRecord) -> list[dict[str, Any]]:
     """``Ports`` of a summary: one entry per host address, and the exposed ones that aren't published."""
-    if record.endpoint is None:
+    if not record.endpoints:
         return []
     published: defaultdict[tuple[int, str], list[PublishedPort]] = defaultdict(list)
-    for port in record.endpoint.ports:
+    for port in published_ports(record):
         published[port.container_port, port.protocol].append(port)
     entries: list[dict[str, Any]] = []
     exposed = {known for text in record.config.exposed_ports or () if (known := known_port(text))}

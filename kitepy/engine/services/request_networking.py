@@ -233,6 +233,11 @@ def joined_networks(record: ContainerRecord) -> dict[str, EndpointSettings]:
     return {mode.network: EndpointSettings()} if mode.network else {}
 
 
+def has_own_sandbox(record: ContainerRecord) -> bool:
+    """Whether a container has a network namespace of its own, neither the host's nor another container's."""
+    return parse_network_mode(record.host_config.network_mode).kind not in ("host", "container")
+
+
 def network_to_join(record: ContainerRecord, known: Collection[str]) -> str:
     """The one network to set up at a start; empty for an isolated container. Raises NotFound and InvalidParameter."""
     names = list(joined_networks(record))

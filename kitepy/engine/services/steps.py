@@ -47,7 +47,7 @@ class Steps:
             stack.push_async_callback(self._launcher.remove_bundle, step.id)
             sandbox = await self._launcher.enter_network(record, self._pid_of, stack)
             request = self._launcher.request(
-                replace(record, endpoint=sandbox.endpoint), sandbox.netns_fd, self._pid_of, root=step.root, directory=bundle
+                replace(record, endpoints=sandbox.endpoints), sandbox.netns_fd, self._pid_of, root=step.root, directory=bundle
             )
             running = await self._runtime.start(request, [AttachWish(stdin=False)])
             stack.push_async_callback(_end, running)

@@ -54,4 +54,10 @@ MIGRATIONS: tuple[str, ...] = (
     CREATE TABLE volumes (name TEXT PRIMARY KEY, record BLOB NOT NULL);
     CREATE TABLE networks (id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, record BLOB NOT NULL);
     """,
+    # A container's one endpoint becomes a list of them.
+    """
+    UPDATE containers SET record = CAST(
+        json_set(CAST(record AS TEXT), '$.endpoints', json_array(json_extract(CAST(record AS TEXT), '$.endpoint'))) AS BLOB
+    ) WHERE json_type(CAST(record AS TEXT), '$.endpoint') = 'object';
+    """,
 )

@@ -56,8 +56,8 @@ def _index(tmp_path: Path) -> Iterator[ContainerIndex]:
         layers=(),
         mounts=(MountPoint(MountKind.VOLUME, "/data", volume="stock"), MountPoint(MountKind.BIND, "/b", source="/srv")),
         state=ContainerState(ContainerStatus.RUNNING, pid=3),
-        endpoint=Endpoint(
-            "e", "a" * 64, "bridge", "10.0.0.2", 24, "10.0.0.1", "", "", (PublishedPort(80, "tcp", "0.0.0.0", 8080),)
+        endpoints=(
+            Endpoint("e", "a" * 64, "bridge", "10.0.0.2", 24, "10.0.0.1", "", "", (PublishedPort(80, "tcp", "0.0.0.0", 8080),)),
         ),
     )
     index.add(first)
@@ -72,7 +72,7 @@ def _index(tmp_path: Path) -> Iterator[ContainerIndex]:
             host_config=HostConfig(network_mode="none"),
             mounts=(),
             state=ContainerState(ContainerStatus.EXITED, exit_code=3),
-            endpoint=None,
+            endpoints=(),
         )
     )
     index.add(
@@ -84,7 +84,7 @@ def _index(tmp_path: Path) -> Iterator[ContainerIndex]:
             image_id="sha256:gone",
             mounts=(),
             state=ContainerState(),
-            endpoint=None,
+            endpoints=(),
         )
     )
     yield index

@@ -124,16 +124,18 @@ def test_everything_comes_back_after_a_restart(database: Database, index: Contai
         make("abc1", "web"),
         mounts=(MountPoint(MountKind.TMPFS, "/t", tmpfs_options=("size=1",)), MountPoint(MountKind.VOLUME, "/v", volume="v")),
         state=ContainerState(ContainerStatus.PAUSED, pid=5, started_at_ns=7, restart_count=2, stopped_by_user=True),
-        endpoint=Endpoint(
-            container_id="abc1".ljust(64, "0"),
-            endpoint_id="e" * 64,
-            network="bridge",
-            address="10.0.0.2",
-            prefix_length=24,
-            gateway="10.0.0.1",
-            mac="02:00:00:00:00:02",
-            host_interface="v1",
-            ports=(PublishedPort(80, "tcp", "0.0.0.0", 8080),),
+        endpoints=(
+            Endpoint(
+                container_id="abc1".ljust(64, "0"),
+                endpoint_id="e" * 64,
+                network="bridge",
+                address="10.0.0.2",
+                prefix_length=24,
+                gateway="10.0.0.1",
+                mac="02:00:00:00:00:02",
+                host_interface="v1",
+                ports=(PublishedPort(80, "tcp", "0.0.0.0", 8080),),
+            ),
         ),
     )
     index.add(record)

@@ -90,19 +90,21 @@ def record(**config: Any) -> ContainerRecord:
         platform="linux",
         layers=(),
         state=ContainerState(S.RUNNING, pid=5),
-        endpoint=Endpoint(
-            endpoint_id="e",
-            container_id="c" * 64,
-            network="bridge",
-            address="10.0.0.2",
-            prefix_length=24,
-            gateway="10.0.0.1",
-            mac="02:00:00:00:00:02",
-            host_interface="v",
-            ports=(
-                PublishedPort(80, "tcp", "0.0.0.0", 8080),
-                PublishedPort(80, "tcp", "::", 8080),
-                PublishedPort(53, "udp", "127.0.0.1", 5353),
+        endpoints=(
+            Endpoint(
+                endpoint_id="e",
+                container_id="c" * 64,
+                network="bridge",
+                address="10.0.0.2",
+                prefix_length=24,
+                gateway="10.0.0.1",
+                mac="02:00:00:00:00:02",
+                host_interface="v",
+                ports=(
+                    PublishedPort(80, "tcp", "0.0.0.0", 8080),
+                    PublishedPort(80, "tcp", "::", 8080),
+                    PublishedPort(53, "udp", "127.0.0.1", 5353),
+                ),
             ),
         ),
     )

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from ipaddress import IPv4Interface
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from kitepy.engine.model.errors import Forbidden, InvalidParameter, NotFound, Unsupported
 from kitepy.engine.model.filters import Filters
-from kitepy.engine.model.network import Endpoint
-from kitepy.engine.network.bridge import BridgeSettings
-from kitepy.engine.network.naming import kernel_names
+from kitepy.engine.model.network import Endpoint, NetworkDriver, NetworkRecord, SubnetConfig
 from kitepy.engine.services.networks import NetworkService
 
 ENDPOINT = Endpoint("e" * 64, "c" * 64, "bridge", "172.17.0.2", 16, "172.17.0.1", "02:42:ac:11:00:02", "kv0-abcdef")
@@ -21,14 +17,21 @@ ENDPOINT = Endpoint("e" * 64, "c" * 64, "bridge", "172.17.0.2", 16, "172.17.0.1"
 
 @pytest.fixture
 def service() -> NetworkService:
-    bridge = SimpleNamespace(
-        names=kernel_names(Path("/var/lib/kitepy")),
-        settings=BridgeSettings(icc=False),
-        gateway=IPv4Interface("172.17.0.1/16"),
-        mtu=1500,
-        endpoints=[ENDPOINT],
+    default = NetworkRecord(
+        network_id="d" * 64,
+        name="bridge",
+        driver=NetworkDriver.BRIDGE,
+        created="2026-01-01T00:00:00Z",
+        subnets=(SubnetConfig("172.17.0.0/16", "172.17.0.1"),),
+        options=(("com.docker.network.bridge.enable_icc", "false"), ("com.docker.network.bridge.name", "kitepy0")),
     )
-    return NetworkService(bridge, lambda container_id: f"name-of-{container_id[:3]}")  # type: ignore[arg-type]  # a fake
+    networks = SimpleNamespace(default=default, endpoints=lambda network_id: [ENDPOINT] if network_id == "d" * 64 else [])
+    return NetworkService(
+        networks,  # type: ignore[arg-type]  # a fake
+        lambda container_id: f"name-of-{container_id[:3]}",
+        seed="0",
+        created="2026-01-01T00:00:00Z",
+    )
 
 
 def names(service: NetworkService, filters: str = "") -> list[str]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 import subprocess
@@ -72,6 +73,21 @@ def test_a_newer_schema_is_refused_with_advice(tmp_path: Path) -> None:
     connection.execute("PRAGMA user_version=0")
     connection.close()
     Database(tmp_path / "state.db").close()
+
+
+def test_an_endpoint_of_the_first_schema_is_kept(tmp_path: Path) -> None:
+    connection = sqlite3.connect(tmp_path / "state.db")
+    connection.executescript(MIGRATIONS[0] + "PRAGMA user_version=1;")
+    for name, endpoint in (("a", {"address": "10.0.0.2", "ports": [{"host_port": 80}]}), ("b", None)):
+        record = json.dumps({"id": name, "endpoint": endpoint}).encode()
+        connection.execute("INSERT INTO containers VALUES (?, ?, ?)", (name, name, record))
+    connection.commit()
+    connection.close()
+    database = Database(tmp_path / "state.db")
+    records = [json.loads(row["record"]) for row in database.query("SELECT record FROM containers ORDER BY id")]
+    assert records[0]["endpoints"] == [{"address": "10.0.0.2", "ports": [{"host_port": 80}]}]
+    assert not records[1].get("endpoints")
+    database.close()
 
 
 def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
