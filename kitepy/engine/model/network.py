@@ -120,6 +120,8 @@ class SubnetConfig:
     """Addresses are chosen from here when nobody asks for one; empty is the whole subnet."""
     auxiliary: tuple[tuple[str, str], ...] = ()
     """Addresses that no container gets, each with a name."""
+    implied_gateway: str = ""
+    """What the engine chose when a subnet was named without one; as with dockerd it is used, but not shown."""
 
 
 @dataclass(frozen=True)
