@@ -158,10 +158,10 @@ def add_veth(name: str, *, bridge_index: int, mtu: int, peer_name: str, peer_net
     return Message(f"add veth {name}", _RTM_NEWLINK, _NLM_F_CREATE | _NLM_F_EXCL, body)
 
 
-def isolate_port(index: int) -> Message:
+def isolate_port(index: int, *, isolated: bool = True) -> Message:
     """Forbids a bridge port to exchange frames with other isolated ports; the bridge's own address stays reachable."""
     body = _IFINFOMSG.pack(socket.AF_BRIDGE, 0, index, 0, 0) + nested(
-        _IFLA_PROTINFO, attribute(_IFLA_BRPORT_ISOLATED, bytes([1]))
+        _IFLA_PROTINFO, attribute(_IFLA_BRPORT_ISOLATED, bytes([isolated]))
     )
     return Message(f"isolate bridge port {index}", _RTM_SETLINK, 0, body)
 

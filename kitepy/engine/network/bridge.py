@@ -168,19 +168,15 @@ class BridgeNetwork:
         settings = self.settings
         try:
             nftables = Nftables()
-            rules = RuleSet(
-                nftables,
-                RuleContext(
-                    table=self.names.table,
-                    bridge=self.names.bridge,
-                    subnet=state.gateway.network,
-                    icc=settings.icc,
-                    loopback=state.loopback,
-                    masquerade=settings.masquerade,
-                ),
+            rules = RuleSet(nftables, self.names.table, self.names.veth_prefix)
+            context = RuleContext(
+                bridge=self.names.bridge,
+                subnets=(state.gateway.network,),
+                icc=settings.icc,
+                loopback=state.loopback,
+                masquerade=settings.masquerade,
             )
-            if not nftables.has_table("ip", self.names.table):
-                rules.replace([])
+            rules.set_networks([context])
             self._warnings.extend(forward_obstacles(nftables.query("list chains"), self.names.bridge))
         except NftablesMissing as error:
             self._warnings.append(f"{error.strerror}; until then {_WITHOUT_RULES}")
