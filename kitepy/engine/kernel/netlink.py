@@ -12,7 +12,7 @@ import socket
 import struct
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network, ip_interface, ip_network
 from typing import Self
 
 NETLINK_ROUTE = 0
@@ -35,18 +35,23 @@ _NLMSGERR_ATTR_MSG = 1
 
 _RTM_NEWLINK, _RTM_DELLINK, _RTM_GETLINK, _RTM_SETLINK = 16, 17, 18, 19
 _RTM_NEWADDR, _RTM_DELADDR, _RTM_GETADDR = 20, 21, 22
-_RTM_NEWROUTE, _RTM_GETROUTE = 24, 26
+_RTM_NEWROUTE, _RTM_DELROUTE, _RTM_GETROUTE = 24, 25, 26
 
-_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER, _IFLA_PROTINFO = 1, 3, 4, 10, 12
+_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINK, _IFLA_MASTER, _IFLA_PROTINFO = 1, 3, 4, 5, 10, 12
 _IFLA_LINKINFO, _IFLA_NET_NS_FD = 18, 28
 _IFLA_INFO_KIND, _IFLA_INFO_DATA = 1, 2
 _VETH_INFO_PEER = 1
+_IFLA_MACVLAN_MODE = 1
+_IFLA_IPVLAN_MODE, _IFLA_IPVLAN_FLAGS = 1, 2
+_IFLA_VLAN_ID = 1
 _IFLA_BRPORT_ISOLATED = 33
-_IFF_UP = 0x1
+_IFF_UP, _IFF_LOOPBACK = 0x1, 0x8
 
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_BROADCAST = 1, 2, 4
+_IFA_F_NODAD = 0x02
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY = 1, 4, 5
-_RT_TABLE_MAIN, _RTPROT_BOOT, _RTN_UNICAST, _RTN_LOCAL = 254, 3, 1, 2
+_RT_TABLE_MAIN, _RTPROT_BOOT, _RTN_UNICAST = 254, 3, 1
+_RT_SCOPE_UNIVERSE, _RT_SCOPE_LINK = 0, 253
 
 _NLMSGHDR = struct.Struct("=IHHII")
 _IFINFOMSG = struct.Struct("=BxHiII")
@@ -55,6 +60,10 @@ _RTMSG = struct.Struct("=BBBBBBBBI")
 _RTATTR = struct.Struct("=HH")
 _NLA_F_NESTED = 0x8000
 _NLA_TYPE_MASK = 0x3FFF
+
+MACVLAN_MODES = {"private": 1, "vepa": 2, "bridge": 4, "passthru": 8}
+IPVLAN_MODES = {"l2": 0, "l3": 1, "l3s": 2}
+IPVLAN_FLAGS = {"bridge": 0, "private": 1, "vepa": 2}
 
 LOOPBACK_INDEX = 1
 """The loopback device is always the first of its namespace."""
@@ -81,21 +90,22 @@ class Link:
     master: int
     mtu: int
     mac: str
+    loopback: bool = False
 
 
 @dataclass(frozen=True)
 class LinkAddress:
-    """An IPv4 address of an interface."""
+    """An address of an interface, of either family."""
 
     index: int
-    interface: IPv4Interface
+    interface: IPv4Interface | IPv6Interface
 
 
 @dataclass(frozen=True)
 class Route:
-    """An IPv4 unicast route; the default route has the prefix 0.0.0.0/0."""
+    """A unicast route of either family; the default route has the prefix 0.0.0.0/0 or ::/0."""
 
-    destination: IPv4Network
+    destination: IPv4Network | IPv6Network
     index: int
 
 
@@ -182,9 +192,19 @@ def delete_link(name: str) -> Message:
     return Message(f"delete link {name}", _RTM_DELLINK, 0, _IFINFOMSG.pack(0, 0, 0, 0, 0) + _text(_IFLA_IFNAME, name))
 
 
-def _address_body(index: int, interface: IPv4Interface) -> bytes:
+def _family(version: int) -> int:
+    return socket.AF_INET if version == 4 else socket.AF_INET6
+
+
+def _address_body(index: int, interface: IPv4Interface | IPv6Interface) -> bytes:
     packed = interface.ip.packed
-    return _IFADDRMSG.pack(socket.AF_INET, interface.network.prefixlen, 0, 0, index) + b"".join(
+    prefix_length = interface.network.prefixlen
+    if isinstance(interface, IPv6Interface):
+        # Nobody else has what the engine gave: without duplicate detection the address is usable at once.
+        return _IFADDRMSG.pack(socket.AF_INET6, prefix_length, _IFA_F_NODAD, 0, index) + b"".join(
+            (attribute(_IFA_LOCAL, packed), attribute(_IFA_ADDRESS, packed))
+        )
+    return _IFADDRMSG.pack(socket.AF_INET, prefix_length, 0, 0, index) + b"".join(
         (
             attribute(_IFA_LOCAL, packed),
             attribute(_IFA_ADDRESS, packed),
@@ -193,23 +213,88 @@ def _address_body(index: int, interface: IPv4Interface) -> bytes:
     )
 
 
-def add_address(index: int, interface: IPv4Interface) -> Message:
-    """Gives a link an address with its prefix route."""
+def add_address(index: int, interface: IPv4Interface | IPv6Interface) -> Message:
+    """Gives a link an address with its prefix route. EACCES for an IPv6 address where ``disable_ipv6`` is set."""
     body = _address_body(index, interface)
     return Message(f"add address {interface} to link {index}", _RTM_NEWADDR, _NLM_F_CREATE | _NLM_F_EXCL, body)
 
 
-def delete_address(index: int, interface: IPv4Interface) -> Message:
+def delete_address(index: int, interface: IPv4Interface | IPv6Interface) -> Message:
     """Takes an address from a link."""
     return Message(f"delete address {interface} of link {index}", _RTM_DELADDR, 0, _address_body(index, interface))
 
 
-def add_default_route(index: int, gateway: IPv4Address) -> Message:
+def _default_route_body(index: int, version: int, gateway: IPv4Address | IPv6Address | None) -> bytes:
+    scope = _RT_SCOPE_LINK if gateway is None and version == 4 else _RT_SCOPE_UNIVERSE
+    body = _RTMSG.pack(_family(version), 0, 0, 0, _RT_TABLE_MAIN, _RTPROT_BOOT, scope, _RTN_UNICAST, 0)
+    if gateway is not None:
+        body += attribute(_RTA_GATEWAY, gateway.packed)
+    return body + _number(_RTA_OIF, index)
+
+
+def add_default_route(index: int, gateway: IPv4Address | IPv6Address) -> Message:
     """A default route over the link, in the main table."""
-    body = _RTMSG.pack(socket.AF_INET, 0, 0, 0, _RT_TABLE_MAIN, _RTPROT_BOOT, 0, _RTN_UNICAST, 0) + b"".join(
-        (attribute(_RTA_GATEWAY, gateway.packed), _number(_RTA_OIF, index))
-    )
+    body = _default_route_body(index, gateway.version, gateway)
     return Message(f"add default route via {gateway}", _RTM_NEWROUTE, _NLM_F_CREATE | _NLM_F_EXCL, body)
+
+
+def add_default_link_route(index: int, version: int) -> Message:
+    """A default route to the link itself, for links that hand packets on by themselves (ipvlan in a layer 3 mode)."""
+    body = _default_route_body(index, version, None)
+    return Message(f"add default IPv{version} route to link {index}", _RTM_NEWROUTE, _NLM_F_CREATE | _NLM_F_EXCL, body)
+
+
+def delete_default_route(index: int, version: int) -> Message:
+    """Removes the default route over the link. ESRCH when there is none."""
+    body = _RTMSG.pack(_family(version), 0, 0, 0, _RT_TABLE_MAIN, 0, 255, 0, 0) + _number(_RTA_OIF, index)
+    return Message(f"delete default IPv{version} route of link {index}", _RTM_DELROUTE, 0, body)
+
+
+def _child_link(what: str, name: str, kind: str, data: Sequence[bytes], attributes: Sequence[bytes], *, up: bool) -> Message:
+    flags = _IFF_UP if up else 0
+    body = _IFINFOMSG.pack(0, 0, 0, flags, flags) + b"".join(
+        (
+            _text(_IFLA_IFNAME, name),
+            *attributes,
+            nested(_IFLA_LINKINFO, _text(_IFLA_INFO_KIND, kind), *([nested(_IFLA_INFO_DATA, *data)] if data else [])),
+        )
+    )
+    return Message(f"{what} {name}", _RTM_NEWLINK, _NLM_F_CREATE | _NLM_F_EXCL, body)
+
+
+def add_macvlan(
+    name: str, *, parent_index: int, mode: str, netns_fd: int, mac: str | None = None, mtu: int | None = None
+) -> Message:
+    """A link with a MAC address of its own on another link, born down in the given namespace; see ``MACVLAN_MODES``."""
+    attributes = [_number(_IFLA_LINK, parent_index), _number(_IFLA_NET_NS_FD, netns_fd)]
+    if mac is not None:
+        attributes.append(attribute(_IFLA_ADDRESS, _mac_bytes(mac)))
+    if mtu is not None:
+        attributes.append(_number(_IFLA_MTU, mtu))
+    return _child_link("add macvlan", name, "macvlan", [_number(_IFLA_MACVLAN_MODE, MACVLAN_MODES[mode])], attributes, up=False)
+
+
+def add_ipvlan(name: str, *, parent_index: int, mode: str, flag: str, netns_fd: int, mtu: int | None = None) -> Message:
+    """A link that shares the MAC address of another link, born down in the given namespace; see ``IPVLAN_MODES``."""
+    attributes = [_number(_IFLA_LINK, parent_index), _number(_IFLA_NET_NS_FD, netns_fd)]
+    if mtu is not None:
+        attributes.append(_number(_IFLA_MTU, mtu))
+    data = [
+        attribute(_IFLA_IPVLAN_MODE, struct.pack("=H", IPVLAN_MODES[mode])),
+        attribute(_IFLA_IPVLAN_FLAGS, struct.pack("=H", IPVLAN_FLAGS[flag])),
+    ]
+    return _child_link("add ipvlan", name, "ipvlan", data, attributes, up=False)
+
+
+def add_vlan(name: str, *, parent_index: int, vlan_id: int) -> Message:
+    """A link that is up and carries one VLAN (802.1Q) of another."""
+    data = [attribute(_IFLA_VLAN_ID, struct.pack("=H", vlan_id))]
+    return _child_link("add vlan", name, "vlan", data, [_number(_IFLA_LINK, parent_index)], up=True)
+
+
+def add_dummy(name: str) -> Message:
+    """A link that is up and leads nowhere."""
+    return _child_link("add dummy", name, "dummy", [], [], up=True)
 
 
 def _attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
@@ -234,6 +319,7 @@ def _parse_link(body: bytes) -> Link:
         master=_native_int(values.get(_IFLA_MASTER)),
         mtu=_native_int(values.get(_IFLA_MTU)),
         mac=values.get(_IFLA_ADDRESS, b"").hex(":"),
+        loopback=bool(flags & _IFF_LOOPBACK),
     )
 
 
@@ -349,29 +435,35 @@ class RouteSocket(NetlinkSocket):
                 raise OSError(number, f"look up link {name}: {os.strerror(number)}")
 
     def addresses(self) -> list[LinkAddress]:
-        """All IPv4 addresses of the namespace."""
+        """All addresses of the namespace."""
         found = []
-        body = _IFADDRMSG.pack(socket.AF_INET, 0, 0, 0, 0)
-        for answer in list(self._dump(Message("list addresses", _RTM_GETADDR, 0, body))):
-            _, prefix_length, _, _, index = _IFADDRMSG.unpack_from(answer)
-            values = dict(_attributes(answer[_IFADDRMSG.size :]))
-            packed = values.get(_IFA_LOCAL) or values.get(_IFA_ADDRESS)
-            if packed:
-                found.append(LinkAddress(index, IPv4Interface((packed, prefix_length))))
+        for family in (socket.AF_INET, socket.AF_INET6):
+            for answer in self._dump_family(Message("list addresses", _RTM_GETADDR, 0, _IFADDRMSG.pack(family, 0, 0, 0, 0))):
+                _, prefix_length, _, _, index = _IFADDRMSG.unpack_from(answer)
+                values = dict(_attributes(answer[_IFADDRMSG.size :]))
+                packed = values.get(_IFA_LOCAL) or values.get(_IFA_ADDRESS)
+                if packed:
+                    found.append(LinkAddress(index, ip_interface((packed, prefix_length))))
         return found
 
     def routes(self) -> list[Route]:
-        """All IPv4 unicast routes of every table."""
+        """All unicast routes of every table."""
         found = []
-        body = _RTMSG.pack(socket.AF_INET, 0, 0, 0, 0, 0, 0, 0, 0)
-        for answer in list(self._dump(Message("list routes", _RTM_GETROUTE, 0, body))):
-            _, prefix_length, _, _, _, _, _, kind, _ = _RTMSG.unpack_from(answer)
-            if kind != _RTN_UNICAST:
-                continue
-            values = dict(_attributes(answer[_RTMSG.size :]))
-            network = IPv4Network((values.get(_RTA_DST, bytes(4)), prefix_length))
-            found.append(Route(network, _native_int(values.get(_RTA_OIF))))
+        for family, length in ((socket.AF_INET, 4), (socket.AF_INET6, 16)):
+            body = _RTMSG.pack(family, 0, 0, 0, 0, 0, 0, 0, 0)
+            for answer in self._dump_family(Message("list routes", _RTM_GETROUTE, 0, body)):
+                _, prefix_length, _, _, _, _, _, kind, _ = _RTMSG.unpack_from(answer)
+                if kind != _RTN_UNICAST:
+                    continue
+                values = dict(_attributes(answer[_RTMSG.size :]))
+                network = ip_network((values.get(_RTA_DST, bytes(length)), prefix_length))
+                found.append(Route(network, _native_int(values.get(_RTA_OIF))))
         return found
+
+    def _dump_family(self, message: Message) -> list[bytes]:
+        """Nothing where the kernel lacks the family: it then answers for all that it has (rtnl_dump_all)."""
+        family = message.body[0]
+        return [answer for answer in self._dump(message) if answer[0] == family]
 
 
 def _explanation(number: int, flags: int, body: bytes) -> str:

@@ -76,12 +76,15 @@ def plan_bridge(
         raise SystemFailure(f"interface {name} exists but is not a bridge: remove or rename it")
     own_index = own.index if own else 0
     routes = list(routes)
-    present = [address.interface for address in addresses if address.index == own_index]
+    # This plan is about IPv4; what the bridge has of IPv6 is another's matter.
+    assigned = [(address.index, address.interface) for address in addresses if isinstance(address.interface, IPv4Interface)]
+    routed = [(route.index, route.destination) for route in routes if isinstance(route.destination, IPv4Network)]
+    present = [interface for index, interface in assigned if index == own_index]
     taken: list[tuple[IPv4Network, str]] = [
         (network, by_index[index].name if index in by_index else "?")
-        for network, index in (
-            *((address.interface.network, address.index) for address in addresses),
-            *((route.destination, route.index) for route in routes if route.destination.prefixlen),
+        for index, network in (
+            *((index, interface.network) for index, interface in assigned),
+            *((index, destination) for index, destination in routed if destination.prefixlen),
         )
         if index != own_index
     ]
