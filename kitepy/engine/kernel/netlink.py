@@ -38,7 +38,7 @@ _RTM_NEWADDR, _RTM_DELADDR, _RTM_GETADDR = 20, 21, 22
 _RTM_NEWROUTE, _RTM_DELROUTE, _RTM_GETROUTE = 24, 25, 26
 
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINK, _IFLA_MASTER, _IFLA_PROTINFO = 1, 3, 4, 5, 10, 12
-_IFLA_LINKINFO, _IFLA_NET_NS_FD = 18, 28
+_IFLA_LINKINFO, _IFLA_IFALIAS, _IFLA_NET_NS_FD = 18, 20, 28
 _IFLA_INFO_KIND, _IFLA_INFO_DATA = 1, 2
 _VETH_INFO_PEER = 1
 _IFLA_MACVLAN_MODE = 1
@@ -91,6 +91,7 @@ class Link:
     mtu: int
     mac: str
     loopback: bool = False
+    alias: str = ""
 
 
 @dataclass(frozen=True)
@@ -145,8 +146,8 @@ def add_bridge(name: str, mac: str, mtu: int) -> Message:
     return Message(f"add bridge {name}", _RTM_NEWLINK, _NLM_F_CREATE | _NLM_F_EXCL, body)
 
 
-def add_veth(name: str, *, bridge_index: int, mtu: int, peer_name: str, peer_netns_fd: int) -> Message:
-    """A veth pair in one step: this end is a port of the bridge and up, the other is born down in the given namespace.
+def add_veth(name: str, *, mtu: int, peer_name: str, peer_netns_fd: int, bridge_index: int = 0) -> Message:
+    """A veth pair in one step: this end is up, and a port of the bridge if there is one, the other born down in the namespace.
 
     The kernel makes the other end first, and a veth device can't be up without its peer.
     """
@@ -157,7 +158,7 @@ def add_veth(name: str, *, bridge_index: int, mtu: int, peer_name: str, peer_net
         (
             _text(_IFLA_IFNAME, name),
             _number(_IFLA_MTU, mtu),
-            _number(_IFLA_MASTER, bridge_index),
+            *((_number(_IFLA_MASTER, bridge_index),) if bridge_index else ()),
             nested(
                 _IFLA_LINKINFO,
                 _text(_IFLA_INFO_KIND, "veth"),
@@ -176,14 +177,29 @@ def isolate_port(index: int, *, isolated: bool = True) -> Message:
     return Message(f"isolate bridge port {index}", _RTM_SETLINK, 0, body)
 
 
-def set_link(index: int, *, up: bool | None = None, mac: str | None = None, mtu: int | None = None) -> Message:
-    """Changes some properties of a link and leaves the others."""
+def set_link(
+    index: int,
+    *,
+    up: bool | None = None,
+    mac: str | None = None,
+    mtu: int | None = None,
+    master: int | None = None,
+    name: str = "",
+    alias: str = "",
+) -> Message:
+    """Changes some properties of a link and leaves the others; most links can be renamed only while they are down."""
     flags = _IFF_UP if up else 0
     body = _IFINFOMSG.pack(0, 0, index, flags, 0 if up is None else _IFF_UP)
     if mac is not None:
         body += attribute(_IFLA_ADDRESS, _mac_bytes(mac))
     if mtu is not None:
         body += _number(_IFLA_MTU, mtu)
+    if master is not None:
+        body += _number(_IFLA_MASTER, master)
+    if name:
+        body += _text(_IFLA_IFNAME, name)
+    if alias:
+        body += _text(_IFLA_IFALIAS, alias)
     return Message(f"set link {index}", _RTM_SETLINK, 0, body)
 
 
@@ -320,6 +336,7 @@ def _parse_link(body: bytes) -> Link:
         mtu=_native_int(values.get(_IFLA_MTU)),
         mac=values.get(_IFLA_ADDRESS, b"").hex(":"),
         loopback=bool(flags & _IFF_LOOPBACK),
+        alias=values.get(_IFLA_IFALIAS, b"").rstrip(b"\0").decode(errors="replace"),
     )
 
 
