@@ -19,8 +19,8 @@ bin=.venv/bin
 pytest="$bin/python -m pytest -n ${KITEPY_TEST_WORKERS:-2} --dist loadfile"
 
 # The tests of the API and of its most used clients run twice: against an engine with root, and against one of an ordinary user
-# that the tests bring along.
-both="tests/api tests/clients/test_docker_py_surface.py tests/clients/test_compose.py"
+# that the tests bring along. What the server in front refuses or lets through doesn't depend on whose engine it is.
+both="tests/api --ignore tests/api/contract --ignore tests/api/edge tests/clients/test_docker_py_surface.py tests/clients/test_compose.py"
 status=0
 if [ "$(id -u)" -eq 0 ]; then
     $pytest "$@" || status=$?
