@@ -62,7 +62,8 @@ class Place:
 
     async def serve(self, answer: bytes, port: int = 80, host: str = "0.0.0.0") -> asyncio.Server:
         """A TCP service that reads to the end, then answers with its name, the client's address and what it read."""
-        listener = self.inside(lambda: socket.create_server((host, port), backlog=512))
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        listener = self.inside(lambda: socket.create_server((host, port), family=family, backlog=512))
 
         async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             received = await reader.read()
