@@ -51,6 +51,7 @@ from kitepy.engine.services.container_archives import ContainerArchives
 from kitepy.engine.services.container_creation import ContainerCreation
 from kitepy.engine.services.container_index import ContainerIndex
 from kitepy.engine.services.container_launch import ContainerLauncher
+from kitepy.engine.services.container_links import ContainerLinks
 from kitepy.engine.services.container_observer import ContainerObserver
 from kitepy.engine.services.container_runs import ContainerRuns
 from kitepy.engine.services.container_stops import ContainerStops
@@ -255,6 +256,7 @@ async def _compose(
     )
     container_launcher = ContainerLauncher(
         networks=connections,
+        links=ContainerLinks(index, connections, lambda container_id: config.data_root / "containers" / container_id),
         overlays=overlays,
         volumes=volumes,
         seccomp=seccomp,

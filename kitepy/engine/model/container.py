@@ -112,6 +112,16 @@ class MountPoint:
 
 
 @dataclass(frozen=True)
+class Link:
+    """``--link``: a container of the default bridge that another one knows by a name of its own."""
+
+    alias: str
+    target_id: str
+    target_name: str
+    """Its name now, or the last it had."""
+
+
+@dataclass(frozen=True)
 class ContainerRecord:
     """One container in the state database."""
 
@@ -133,6 +143,8 @@ class ContainerRecord:
     """Addresses and ports while the container runs, in the order in which it joined the networks."""
     networks: dict[str, EndpointSettings] = field(default_factory=dict)
     """The networks that it joins at each start, by name, with what was wished for there."""
+    links: tuple[Link, ...] = ()
+    """Containers of the default bridge that it is linked to."""
 
     @property
     def argv(self) -> tuple[str, ...]:

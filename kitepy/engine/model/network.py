@@ -42,6 +42,18 @@ class PublishedPort:
 
 
 @dataclass(frozen=True)
+class LinkException:
+    """What a container may reach by a link though containers of its network can't otherwise talk to each other."""
+
+    source: str
+    """Address of the linking container."""
+    target: str
+    """Address of the linked one."""
+    protocol: Protocol
+    port: int
+
+
+@dataclass(frozen=True)
 class Endpoint:
     """A container's place in a network: what is stored with the container, enough to adopt it after a restart of the engine."""
 

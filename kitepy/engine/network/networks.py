@@ -15,6 +15,7 @@ from kitepy.engine.model.errors import NotFound, SystemFailure, Unsupported
 from kitepy.engine.model.network import (
     Endpoint,
     EndpointRequest,
+    LinkException,
     NetworkDriver,
     NetworkRecord,
     PortRequest,
@@ -158,6 +159,12 @@ class Networks:
             lonely.close()
         for endpoint in self._endpoints.pop(container_id, ()):
             await self._bridge.detach(endpoint)
+
+    async def set_links(self, container_id: str, exceptions: Sequence[LinkException]) -> None:
+        """All that a container may reach by its links, instead of what it might before; matters without traffic between
+        containers only. Idempotent. Raises Unsupported where this host can't let it pass."""
+        if exceptions and not self._settings.icc:
+            raise Unsupported(f"links of container {container_id} can't be let through: this engine runs with --icc=false")
 
     def rename(self, container_id: str, names: Mapping[str, tuple[str, ...]]) -> None:
         """A container is called otherwise now, by network."""

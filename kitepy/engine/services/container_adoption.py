@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import replace
+from typing import Any
 
 from kitepy.engine.model.container import ContainerRecord, ContainerStatus
 from kitepy.engine.model.errors import EngineError
@@ -54,6 +55,7 @@ class ContainerAdoption:
         for container_id in alive - {record.id for record in self._index}:
             await self._end_unknown(container_id)
         await self._networks.finish_adoption()
+        await self._launcher.links.adopted()
 
     async def _end_unknown(self, container_id: str) -> None:
         """A process that the database does not know: a build step of the engine before, or a removal it did not finish."""
@@ -93,7 +95,9 @@ class ContainerAdoption:
 
     async def start_wanted(self) -> None:
         """Start the containers whose restart policy says so; called once, when the engine is ready."""
-        for record in self._index:
+        starts: dict[str, asyncio.Task[Any]] = {}
+        # The oldest first: containers are linked to older ones only, which have to run by then.
+        for record in sorted(self._index, key=lambda record: record.created_ns):
             state = record.state
             if state.status is ContainerStatus.EXITED and at_engine_start(
                 record.host_config.restart_policy,
@@ -102,7 +106,13 @@ class ContainerAdoption:
                 restarts=state.restart_count,
                 stopped_by_user=state.stopped_by_user,
             ):
-                self._runs.spawn(self._runs.start(record.id), f"start of {short_id(record.id)}")
+                before = [starts[link.target_id] for link in record.links if link.target_id in starts]
+                starts[record.id] = self._runs.spawn(self._start_after(record.id, before), f"start of {short_id(record.id)}")
+
+    async def _start_after(self, container_id: str, others: list[asyncio.Task[Any]]) -> None:
+        if others:
+            await asyncio.wait(others)
+        await self._runs.start(container_id)
 
     async def shut_down(self, *, keep: bool, timeout_s: float) -> None:
         """End of the engine: leave the containers running, or stop them all as dockerd does."""

@@ -24,10 +24,11 @@ from kitepy.engine.services.container_index import ContainerIndex, name_conflict
 from kitepy.engine.services.container_mounts import WantedMount, inherited_mounts, wanted_mounts
 from kitepy.engine.services.container_names import check_name, suggest_name
 from kitepy.engine.services.images import ImageService
+from kitepy.engine.services.links import links_of_request
 from kitepy.engine.services.remapping import check_user_namespace
 from kitepy.engine.services.request_limits import EVERYTHING, LimitSupport
 from kitepy.engine.services.request_namespaces import shared_container
-from kitepy.engine.services.request_networking import check_network_combination, wanted_endpoints
+from kitepy.engine.services.request_networking import check_network_combination, parse_network_mode, wanted_endpoints
 from kitepy.engine.services.request_platform import parse_platform
 from kitepy.engine.services.security_options import NO_DEFAULTS, SecurityDefaults
 from kitepy.engine.services.signals import parse_signal
@@ -86,6 +87,9 @@ class ContainerCreation:
         warnings += check_network_combination(config, host)
         endpoints, more_warnings = wanted_endpoints(config, host, body.networking_config)
         warnings += more_warnings
+        # As with dockerd: on a user-defined network the endpoint's links count, and these don't.
+        named = parse_network_mode(host.network_mode).kind == "named"
+        links = links_of_request(() if named else host.links or (), self._index.resolve)
         wanted = wanted_mounts(config, host, self._inherited(host.volumes_from or ()))
         if config.stop_signal:
             parse_signal(config.stop_signal)
@@ -101,7 +105,8 @@ class ContainerCreation:
                 hostname=config.hostname or self._default_hostname(container_id, host.network_mode),
                 mac_address="",  # it is the endpoint's
             ),
-            host_config=host,
+            host_config=msgspec.structs.replace(host, links=None),
+            links=links,
             platform=image.os if image is not None else "linux",
             layers=tuple(image.layers) if image is not None else (),
             networks=endpoints,

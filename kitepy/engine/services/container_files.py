@@ -25,10 +25,12 @@ _LOCAL_HOSTS = (
 )
 
 
-def hosts_content(record: ContainerRecord, address: str, host_gateway: str, shared: str | None = None) -> str:
+def hosts_content(
+    record: ContainerRecord, address: str, host_gateway: str, shared: str | None = None, linked: Iterable[str] = ()
+) -> str:
     """``/etc/hosts``: the local names, the user's extra ones, the container's own.
 
-    ``shared`` is the host's file, for a container that shares its network.
+    ``shared`` is the host's file, for a container that shares its network; ``linked`` are lines for linked containers.
     """
     lines = list(_LOCAL_HOSTS) if shared is None else shared.splitlines()
     extra = [parse_extra_host(entry) for entry in record.host_config.extra_hosts or ()]
@@ -38,6 +40,7 @@ def hosts_content(record: ContainerRecord, address: str, host_gateway: str, shar
         lines.append(f"{host_gateway if target == 'host-gateway' else target}\t{name}")
     if address and host_gateway and all(name != HOST_NAME for name, _ in extra):
         lines.append(f"{host_gateway}\t{HOST_NAME}")
+    lines += linked
     if address:
         full = record.config.hostname
         if record.config.domainname:

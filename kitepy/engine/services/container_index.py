@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from kitepy.engine.model.container import ContainerRecord
+from kitepy.engine.model.container import ContainerRecord, Link
 from kitepy.engine.model.errors import Conflict, InvalidParameter, NotFound
 from kitepy.engine.model.ids import is_id_prefix
 from kitepy.engine.storage.database import Database
@@ -23,6 +23,7 @@ class ContainerIndex:
         self._database = database
         self._by_id: dict[str, ContainerRecord] = {}
         self._ids_by_name: dict[str, str] = {}
+        self._linking: dict[str, set[str]] = {}
 
     def load(self) -> None:
         """Read every record; called once, before anything else."""
@@ -50,8 +51,11 @@ class ContainerIndex:
         """By full id, name or unambiguous beginning of an id, in this order."""
         if record := self._by_id.get(ref):
             return record
-        if container_id := self._ids_by_name.get(ref.removeprefix("/")):
+        name = ref.removeprefix("/")
+        if container_id := self._ids_by_name.get(name):
             return self._by_id[container_id]
+        if "/" in name and (linked := self._linked(name)) is not None:
+            return linked
         if ref and is_id_prefix(ref):
             matches = [container_id for container_id in self._by_id if container_id.startswith(ref)]
             if len(matches) > 1:
@@ -59,6 +63,21 @@ class ContainerIndex:
             if matches:
                 return self._by_id[matches[0]]
         raise NotFound(f"No such container: {ref}")
+
+    def find_link(self, name: str) -> tuple[ContainerRecord, Link] | None:
+        """The link of that name, ``container/alias``, and the container that has it."""
+        parent_name, _, alias = name.removeprefix("/").partition("/")
+        parent = self._by_id.get(self._ids_by_name.get(parent_name, ""))
+        links = parent.links if parent is not None else ()
+        return next(((parent, link) for link in links if parent is not None and link.alias == alias), None)
+
+    def _linked(self, name: str) -> ContainerRecord | None:
+        found = self.find_link(name)
+        return None if found is None else self._by_id.get(found[1].target_id)
+
+    def linking(self, container_id: str) -> list[ContainerRecord]:
+        """The containers that are linked to this one."""
+        return [self._by_id[parent_id] for parent_id in sorted(self._linking.get(container_id, ()))]
 
     def add(self, record: ContainerRecord) -> None:
         """Store a new container; raises Conflict when its name is taken."""
@@ -95,8 +114,21 @@ class ContainerIndex:
             connection.execute("DELETE FROM containers WHERE id = ?", (container_id,))
         record = self._by_id.pop(container_id)
         self._ids_by_name.pop(record.name, None)
+        self._forget_links(record)
+
+    def _forget_links(self, record: ContainerRecord) -> None:
+        for link in record.links:
+            parents = self._linking.get(link.target_id, set())
+            parents.discard(record.id)
+            if not parents:
+                self._linking.pop(link.target_id, None)
 
     def _remember(self, record: ContainerRecord) -> None:
+        before = self._by_id.get(record.id)
+        if before is not None and before.links != record.links:
+            self._forget_links(before)
+        for link in record.links:
+            self._linking.setdefault(link.target_id, set()).add(record.id)
         self._by_id[record.id] = record
         self._ids_by_name[record.name] = record.id
 

@@ -32,8 +32,10 @@ from kitepy.engine.services.container_files import (
     resolv_content,
     write_identity_files,
 )
+from kitepy.engine.services.container_links import ContainerLinks
 from kitepy.engine.services.devices import block_limits_for, devices_for, refuse_device_requests
 from kitepy.engine.services.host_network import HostNetwork
+from kitepy.engine.services.links import endpoint_links
 from kitepy.engine.services.log_options import LoggedContainer, log_target
 from kitepy.engine.services.process_spec import Surroundings, build_spec
 from kitepy.engine.services.remapping import Remapping, check_owner
@@ -77,6 +79,7 @@ class ContainerLauncher:
         self,
         *,
         networks: Networks,
+        links: ContainerLinks,
         overlays: OverlayStore,
         volumes: VolumeService,
         seccomp: SeccompProfiles,
@@ -91,6 +94,7 @@ class ContainerLauncher:
         dns_options: tuple[str, ...] = (),
     ) -> None:
         self._networks = networks
+        self.links = links
         self._overlays = overlays
         self._volumes = volumes
         self.seccomp = seccomp
@@ -168,7 +172,10 @@ class ContainerLauncher:
         wishes: tuple[EndpointRequest, ...] = ()
         if network not in ("", "none"):
             wish = joined_networks(record)[network]
-            wishes = (EndpointRequest(self._networks.default_id, mac=kernel_mac_address(wish.mac_address) or None),)
+            request = EndpointRequest(
+                self._networks.default_id, mac=kernel_mac_address(wish.mac_address) or None, links=endpoint_links(wish.links)
+            )
+            wishes = (request,)
         endpoints = await self._networks.start(
             SandboxRequest(
                 record.id,
@@ -256,6 +263,7 @@ class ContainerLauncher:
                 host_queues=os.path.isdir("/dev/mqueue"),
                 last_group=self._last_group if remapping is None else remapping.gids.last,
                 volume_paths=self._volume_paths(record),
+                linked=self.links.variables(record),
             ),
         )
         (bundle / "config.json").write_bytes(msgspec.json.encode(spec))
@@ -304,6 +312,7 @@ class ContainerLauncher:
                 record.endpoints[0].address if record.endpoints else "",
                 self._host_network.address(),
                 None if own_network else read_host_hosts(),
+                self.links.entries(record),
             ),
             hostname,
             resolv_content(

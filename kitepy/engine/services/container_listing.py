@@ -14,6 +14,7 @@ from kitepy.engine.services.container_filters import ContainerFilter
 from kitepy.engine.services.container_index import ContainerIndex
 from kitepy.engine.services.container_view import Sizes, status_text, summary_document
 from kitepy.engine.services.images import ImageService
+from kitepy.engine.services.links import all_names
 from kitepy.engine.services.record_cache import RecordCache
 
 
@@ -60,6 +61,8 @@ class ContainerListing:
                 image_names[image] = self._image_name(*image)
             document["Image"] = image_names[image]
             health = self._health_of(record.id) if record.state.status.has_process else None
+            if linking := self._index.linking(record.id):
+                document["Names"] = all_names(record, linking)
             document["Status"] = status_text(record.state, now_ns, health)
             answer.append(document)
         if size:

@@ -207,10 +207,13 @@ class ContainerRuns:
 
     async def _launch(self, record: ContainerRecord, live: Live) -> None:
         pending = [waiting for waiting in live.pending_attach if not waiting.stream.done()]
+        self._launcher.links.check(record)
         wishes = [AttachWish(stdin=wait.stdin, stdout=wait.stdout, stderr=wait.stderr) for wait in pending]
         async with AsyncExitStack() as undo:
             sandbox = await self._launcher.enter_network(record, self.pid_of, undo)
             record = replace(record, endpoints=sandbox.endpoints)
+            undo.push_async_callback(self._launcher.links.left, record)
+            await self._launcher.links.joined(record)
             await self._launcher.prepare_volumes(record)
             self._emit_mounts(record)
             undo.callback(self._emit_unmounts, record)
@@ -356,6 +359,7 @@ class ContainerRuns:
         if live.shared_netns is not None:
             os.close(live.shared_netns)
             live.shared_netns = None
+        await self._launcher.links.left(record)
         await self._networks.stop(record.id)
         self._emit_network(record, "disconnect")
 

@@ -17,6 +17,7 @@ from kitepy.engine.model.container_config import EndpointSettings
 from kitepy.engine.model.health import Health, HealthStatus
 from kitepy.engine.model.network import Endpoint, PublishedPort
 from kitepy.engine.model.timestamps import format_time
+from kitepy.engine.services.links import shown_links
 from kitepy.engine.services.request_networking import joined_networks, known_port, main_mac_address
 
 NO_WISH = EndpointSettings()
@@ -52,7 +53,7 @@ def inspect_document(
     """The answer of ``GET /containers/{id}/json``, without execs, health and sizes, which are nothing of the record's."""
     prepared = _was_started(record)
     argv = record.argv
-    host_config = record.host_config.document()
+    host_config = record.host_config.document() | {"Links": shown_links(record)}
     config = record.config.document()
     config["Image"] = record.image_reference
     if mac_address := main_mac_address(record.networks):

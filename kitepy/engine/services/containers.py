@@ -154,12 +154,14 @@ class Containers:
             name = check_name("/" + new_name.removeprefix("/"))
             with self._creation.claimed_name(name):
                 self._index.save(replace(record, name=name))
+                self._launcher.links.renamed(self._runs.require(record.id))
         self._emit(replace(record, name=name), "rename", oldName=f"/{record.name}")
 
     async def remove(self, ref: str, force: bool, volumes: bool, link: bool) -> None:
-        record = self._index.resolve(ref)
         if link:
-            raise Conflict("Conflict, cannot remove the default link name of the container")
+            await self._remove_link(ref)
+            return
+        record = self._index.resolve(ref)
         status = record.state.status
         if status is ContainerStatus.REMOVING or record.id in self._removing:
             raise Conflict(f"removal of container {ref} is already in progress")
@@ -170,6 +172,13 @@ class Containers:
                 with contextlib.suppress(NotModified, Conflict):  # it ended by itself
                     await self._stops.kill(record, SIGKILL)
             await self._remove(record.id, volumes=volumes)
+
+    async def _remove_link(self, ref: str) -> None:
+        found = self._index.find_link(ref)
+        if found is None:
+            self._index.resolve(ref)
+            raise Conflict("Conflict, cannot remove the default link name of the container")
+        await self._launcher.links.remove_link(*found)
 
     @contextlib.contextmanager
     def _being_removed(self, container_id: str) -> Iterator[None]:
@@ -203,6 +212,7 @@ class Containers:
 
     async def _finish_removal(self, record: ContainerRecord, *, volumes: bool) -> None:
         """What a crash may interrupt; files without a record are removed at the engine's next start."""
+        self._launcher.links.removed(record)
         self._index.remove(record.id)
         self._runs.forget(record.id)
         self._runs.spawn(self._remove_files(record.id), f"removal of the files of {record.id}")

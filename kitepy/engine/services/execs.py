@@ -132,7 +132,7 @@ class Execs:
         self._runs.spawn(_drain(running), f"output of exec {running.exec_id}")
 
     def _process(self, record: ContainerRecord, account: Account, wanted: ExecCreateBody, body: ExecStartBody) -> dict[str, Any]:
-        variables = [*(record.config.env or ()), *(wanted.env or ())]
+        variables = [*self._launcher.links.variables(record), *(record.config.env or ()), *(wanted.env or ())]
         return build_process(
             record.host_config,
             argv=wanted.cmd or (),

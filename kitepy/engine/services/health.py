@@ -139,7 +139,10 @@ class HealthChecks:
             record.host_config,
             argv=check.argv,
             env=build_environment(
-                record.config.env or (), hostname=self._launcher.hostname(record), home=account.home, terminal=False
+                (*self._launcher.links.variables(record), *(record.config.env or ())),
+                hostname=self._launcher.hostname(record),
+                home=account.home,
+                terminal=False,
             ),
             cwd=record.config.working_dir or "/",
             account=account,

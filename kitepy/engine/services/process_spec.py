@@ -79,6 +79,8 @@ class Surroundings:
     """The highest group id that can be used in mount options."""
     volume_paths: Mapping[str, str] = field(default_factory=dict)
     """Host directory of each named volume."""
+    linked: Sequence[str] = ()
+    """Environment variables that tell of linked containers."""
 
 
 def cgroup_path(parent: str, container_id: str) -> str:
@@ -114,7 +116,10 @@ def build_spec(record: ContainerRecord, around: Surroundings) -> dict[str, Any]:
             host,
             argv=record.argv,
             env=build_environment(
-                record.config.env or (), hostname=around.hostname, home=around.account.home, terminal=record.config.tty
+                (*around.linked, *(record.config.env or ())),
+                hostname=around.hostname,
+                home=around.account.home,
+                terminal=record.config.tty,
             ),
             cwd=record.config.working_dir or "/",
             account=around.account,

@@ -88,8 +88,6 @@ def check_network_combination(config: ContainerConfig, host: HostConfig) -> list
         )
     if host.uts_mode == "host" and config.hostname:
         raise InvalidParameter("conflicting options: hostname and the UTS mode")
-    if host.links:
-        raise Unsupported("Links between containers (--link): not supported by this version of Kitepy")
     return ["Published ports are discarded when using host network mode"] if mode.kind == "host" and ports else []
 
 
@@ -277,8 +275,6 @@ def _wish(settings: EndpointSettings) -> EndpointSettings:
 def _check_endpoint(name: str, settings: EndpointSettings) -> None:
     if settings.mac_address and not _MAC_ADDRESS.fullmatch(settings.mac_address):
         raise InvalidParameter(f"invalid config for network {name}: invalid MAC address {settings.mac_address}")
-    if settings.links:
-        raise Unsupported("Links between containers are not supported by this version of Kitepy")
     for option in settings.driver_opts or ():
         if option.startswith(_ENDPOINT_OPTIONS):  # the bridge driver of Docker knows these, and no other
             raise Unsupported(f"The network option {option} is not supported by this version of Kitepy")
