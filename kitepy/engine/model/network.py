@@ -42,18 +42,6 @@ class PublishedPort:
 
 
 @dataclass(frozen=True)
-class LinkException:
-    """What a container may reach by a link though containers of its network can't otherwise talk to each other."""
-
-    source: str
-    """Address of the linking container."""
-    target: str
-    """Address of the linked one."""
-    protocol: Protocol
-    port: int
-
-
-@dataclass(frozen=True)
 class Endpoint:
     """A container's place in a network: what is stored with the container, enough to adopt it after a restart of the engine."""
 
@@ -78,6 +66,18 @@ class Endpoint:
     """Its name inside the container."""
     names: tuple[str, ...] = ()
     """What the container is called in this network, for the network's name service."""
+
+
+@dataclass(frozen=True)
+class LinkedPort:
+    """What a container may reach by a link though containers of its network can't otherwise talk to each other."""
+
+    source: Endpoint
+    """The linking container's."""
+    target: Endpoint
+    """The linked one's."""
+    protocol: Protocol
+    port: int
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import asyncio
 import logging
 import re
 import socket
-from collections.abc import Callable, Collection, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Interface
@@ -24,13 +24,14 @@ from kitepy.engine.kernel.netlink import RouteSocket
 from kitepy.engine.kernel.netns import open_namespace_of
 from kitepy.engine.kernel.nftables import Nftables, NftablesError, NftablesMissing
 from kitepy.engine.kernel.port_sockets import bind_port
-from kitepy.engine.model.errors import InvalidParameter, NotFound, SystemFailure
+from kitepy.engine.model.errors import InvalidParameter, NotFound, SystemFailure, Unsupported
 from kitepy.engine.model.ids import new_id, short_id
 from kitepy.engine.model.network import Endpoint, PortRequest
 from kitepy.engine.network.addresses import AddressPool, mac_for
 from kitepy.engine.network.attachment import Attachment
 from kitepy.engine.network.bridge_link import BridgeState, prepare_bridge
 from kitepy.engine.network.firewall import forward_obstacles
+from kitepy.engine.network.link_rules import LinkException
 from kitepy.engine.network.naming import KernelNames
 from kitepy.engine.network.ports import Binder, BindFailed, PortReservations
 from kitepy.engine.network.relay_process import RelayProcess, key_of
@@ -372,6 +373,27 @@ class BridgeNetwork:
         address = IPv4Address(attachment.endpoint.address)
         self._removals[address] = self._spawn(self._remove(attachment, address, withdrawn))
         return withdrawn
+
+    async def change_links(self, *, allowed: Iterable[LinkException], forbidden: Iterable[LinkException]) -> None:
+        """Let linked containers pass, or no longer, on a bridge whose containers may not talk to each other.
+
+        Raises Unsupported when this host can't.
+        """
+        allowed, forbidden, rules = frozenset(allowed), frozenset(forbidden), self._rules
+        if rules is None:
+            if allowed:
+                raise Unsupported("links between containers need rules where containers may not talk to each other (--icc=false)")
+            return
+
+        def change() -> None:
+            rules.forbid_link(forbidden)
+            rules.allow_link(allowed)
+
+        try:
+            await self._in_kernel(change)
+        except OSError as error:
+            words = "links between containers can't be let through, since this kernel can't filter on bridges"
+            raise Unsupported(f"{words}: {error.strerror}") from error
 
     async def _withdraw(self, attachment: Attachment, after: asyncio.Task[None] | None) -> None:
         if after is not None:

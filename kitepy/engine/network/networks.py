@@ -15,7 +15,7 @@ from kitepy.engine.model.errors import NotFound, SystemFailure, Unsupported
 from kitepy.engine.model.network import (
     Endpoint,
     EndpointRequest,
-    LinkException,
+    LinkedPort,
     NetworkDriver,
     NetworkRecord,
     PortRequest,
@@ -23,6 +23,7 @@ from kitepy.engine.model.network import (
     SubnetConfig,
 )
 from kitepy.engine.network.bridge import BridgeNetwork, BridgeSettings
+from kitepy.engine.network.link_rules import LinkException
 from kitepy.engine.network.naming import KernelNames, builtin_id
 from kitepy.engine.network.ports import Binder
 from kitepy.engine.network.relay_process import RelayProcess
@@ -54,6 +55,7 @@ class Networks:
         self._isolated = SandboxPool(lambda: build_isolated(make_namespace), None, size=1)
         self._endpoints: dict[str, tuple[Endpoint, ...]] = {}
         self._lonely: dict[str, Sandbox] = {}
+        self._links: dict[str, frozenset[LinkException]] = {}
 
     @property
     def default_id(self) -> str:
@@ -160,11 +162,30 @@ class Networks:
         for endpoint in self._endpoints.pop(container_id, ()):
             await self._bridge.detach(endpoint)
 
-    async def set_links(self, container_id: str, exceptions: Sequence[LinkException]) -> None:
-        """All that a container may reach by its links, instead of what it might before; matters without traffic between
-        containers only. Idempotent. Raises Unsupported where this host can't let it pass."""
-        if exceptions and not self._settings.icc:
-            raise Unsupported(f"links of container {container_id} can't be let through: this engine runs with --icc=false")
+    async def set_links(self, container_id: str, ports: Sequence[LinkedPort]) -> None:
+        """All that a container may reach by its links, instead of what it might before; matters only without icc. Idempotent.
+
+        Raises Unsupported when this host can't let it through.
+        """
+        if self._settings.icc or (not ports and container_id not in self._links):
+            return
+        links = frozenset(
+            LinkException(
+                bridge=self._names.bridge,
+                parent_interface=port.source.host_interface,
+                parent_address=port.source.address,
+                child_interface=port.target.host_interface,
+                child_address=port.target.address,
+                protocol=port.protocol,
+                port=port.port,
+            )
+            for port in ports
+            if port.source.address and port.target.address
+        )
+        gone = self._links.pop(container_id, frozenset()) - links
+        if links:
+            self._links[container_id] = links
+        await self._bridge.change_links(allowed=links, forbidden=gone)
 
     def rename(self, container_id: str, names: Mapping[str, tuple[str, ...]]) -> None:
         """A container is called otherwise now, by network."""

@@ -21,8 +21,8 @@ from kitepy.engine.services.links import (
     default_endpoint,
     followed_hosts,
     link_entries,
-    link_exceptions,
     link_variables,
+    linked_ports,
 )
 from kitepy.engine.services.request_networking import joined_networks
 
@@ -145,8 +145,7 @@ class ContainerLinks:
     async def _set(self, record: ContainerRecord, changed: ContainerRecord | None = None) -> None:
         """Tell the network all that a container may reach by its links."""
         own = default_endpoint(changed if changed is not None and changed.id == record.id else record)
-        address = own.address if own is not None else ""
-        await self._networks.set_links(record.id, link_exceptions(address, self._targets(record, changed)))
+        await self._networks.set_links(record.id, linked_ports(own, self._targets(record, changed)))
 
 
 def _uses_links(record: ContainerRecord) -> bool:

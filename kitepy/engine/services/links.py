@@ -13,7 +13,7 @@ from itertools import pairwise
 from kitepy.engine.model.container import ContainerRecord, Link
 from kitepy.engine.model.errors import EngineError, InvalidParameter, SystemFailure
 from kitepy.engine.model.ids import short_id
-from kitepy.engine.model.network import Endpoint, LinkException, Protocol
+from kitepy.engine.model.network import Endpoint, LinkedPort, Protocol
 from kitepy.engine.services.request_networking import known_port, parse_network_mode
 
 _UNPRINTABLE = re.compile(r"[\x00-\x20\x7f-\xa0\u2028\u2029#]")
@@ -167,15 +167,15 @@ def _ranges(ports: Sequence[tuple[int, Protocol]]) -> Iterable[tuple[int, int, P
     return [(run[0][0], run[-1][0], run[0][1]) for run in runs if len(run) > 1]
 
 
-def link_exceptions(address: str, links: Iterable[tuple[Link, ContainerRecord]]) -> tuple[LinkException, ...]:
+def linked_ports(source: Endpoint | None, links: Iterable[tuple[Link, ContainerRecord]]) -> tuple[LinkedPort, ...]:
     """What a container may reach although containers of the bridge otherwise can't talk to each other."""
-    found: dict[LinkException, None] = {}
-    for _, target in links:
-        endpoint = default_endpoint(target)
-        if address and endpoint is not None and endpoint.address:
-            for number, protocol in exposed_ports(target):
-                found[LinkException(address, endpoint.address, protocol, number)] = None
-    return tuple(found)
+    targets = {target.id: target for _, target in links}
+    return tuple(
+        LinkedPort(source, endpoint, protocol, number)
+        for target in targets.values()
+        if source is not None and (endpoint := default_endpoint(target)) is not None
+        for number, protocol in exposed_ports(target)
+    )
 
 
 # --- /etc/hosts ---
