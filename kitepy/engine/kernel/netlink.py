@@ -313,6 +313,11 @@ def add_dummy(name: str) -> Message:
     return _child_link("add dummy", name, "dummy", [], [], up=True)
 
 
+def add_ifb(name: str) -> Message:
+    """A link that is up and drops what it is given, as long as no filter redirects packets to it."""
+    return _child_link("add ifb", name, "ifb", [], [], up=True)
+
+
 def _attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
     offset = 0
     while offset + _RTATTR.size <= len(data):
