@@ -1,19 +1,18 @@
-"""The three files that every container gets from the engine: hosts, hostname and resolv.conf; contents are pure functions."""
+"""The files that every container gets from the engine: hosts, hostname and resolv.conf.
+
+The contents of hosts are made here, resolv.conf's in ``resolv_conf``; both are pure functions.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
-from ipaddress import ip_address
+from collections.abc import Iterable
 from pathlib import Path
 
 from kitepy.engine.model.container import ContainerRecord
 from kitepy.engine.model.errors import InvalidParameter
 from kitepy.engine.services.host_network import HOST_NAME
 from kitepy.engine.services.request_networking import parse_extra_host
-
-FALLBACK_NAMESERVERS = ("8.8.8.8", "8.8.4.4")
-"""Used when the host names no server that a container could reach; the same as Docker's."""
 
 _LOCAL_HOSTS = (
     "127.0.0.1\tlocalhost",
@@ -47,62 +46,6 @@ def hosts_content(
             full = f"{full}.{record.config.domainname} {full}"
         lines.append(f"{address}\t{full}")
     return "\n".join(lines) + "\n"
-
-
-def resolv_content(
-    host_content: str, servers: Sequence[str], search: Sequence[str], options: Sequence[str], *, own_network: bool
-) -> str:
-    """``/etc/resolv.conf``: the user's servers, else the host's that a container can reach.
-
-    A server on the host's loopback answers only there, so it is left out unless the container shares the host's network.
-    """
-    host_servers, host_search, host_options = _parse_resolv(host_content)
-    if own_network:
-        host_servers = [server for server in host_servers if not _is_loopback(server)]
-    chosen = list(servers) or host_servers or (list(FALLBACK_NAMESERVERS) if own_network else [])
-    lines = [f"nameserver {server}" for server in chosen]
-    searched = list(search) or host_search
-    if searched and searched != ["."]:
-        lines.append("search " + " ".join(searched))
-    if chosen_options := list(options) or host_options:
-        lines.append("options " + " ".join(chosen_options))
-    return "\n".join(lines) + "\n"
-
-
-def _parse_resolv(content: str) -> tuple[list[str], list[str], list[str]]:
-    servers, search, options = [], [], []
-    for line in content.splitlines():
-        words = line.split("#")[0].split()
-        if len(words) < 2:
-            continue
-        if words[0] == "nameserver":
-            servers.append(words[1])
-        elif words[0] in ("search", "domain"):
-            search = words[1:]
-        elif words[0] == "options":
-            options += words[1:]
-    return servers, search, options
-
-
-def _is_loopback(server: str) -> bool:
-    try:
-        return ip_address(server.split("%")[0]).is_loopback
-    except ValueError:
-        return True
-
-
-def read_host_resolv(paths: Iterable[str] = ("/etc/resolv.conf", "/run/systemd/resolve/resolv.conf")) -> str:
-    """The host's resolver configuration; where systemd-resolved only lists its stub, the list of its real servers."""
-    content = ""
-    for path in paths:
-        try:
-            content = Path(path).read_text(errors="replace")
-        except OSError:
-            continue
-        servers, _, _ = _parse_resolv(content)
-        if any(not _is_loopback(server) for server in servers):
-            return content
-    return content
 
 
 def read_host_hosts(path: Path = Path("/etc/hosts")) -> str:

@@ -28,8 +28,6 @@ from kitepy.engine.services.accounts import Account, resolve_account
 from kitepy.engine.services.container_files import (
     hosts_content,
     read_host_hosts,
-    read_host_resolv,
-    resolv_content,
     write_identity_files,
 )
 from kitepy.engine.services.container_links import ContainerLinks
@@ -47,6 +45,7 @@ from kitepy.engine.services.request_networking import (
     parse_network_mode,
     requested_ports,
 )
+from kitepy.engine.services.resolv_conf import ResolvConf, ResolverOptions, ResolverPlace, read_host_resolv, resolv_conf
 from kitepy.engine.services.root_files import read_root_file
 from kitepy.engine.services.seccomp_profiles import SeccompProfiles
 from kitepy.engine.services.security_options import NO_DEFAULTS, SecurityDefaults, parse_security_options
@@ -304,7 +303,6 @@ class ContainerLauncher:
         return host.pid_mode == "" and (self._init if host.init is None else host.init)
 
     def _write_identity(self, record: ContainerRecord, directory: Path, hostname: str, *, own_network: bool) -> None:
-        host = record.host_config
         write_identity_files(
             directory,
             hosts_content(
@@ -315,13 +313,24 @@ class ContainerLauncher:
                 self.links.entries(record),
             ),
             hostname,
-            resolv_content(
-                read_host_resolv(),
-                host.dns or self._dns or ((self._host_network.nameserver,) if self._host_network.nameserver else ()),
-                host.dns_search or self._dns_search,
-                host.dns_options or self._dns_options,
-                own_network=own_network,
+            self.resolv_conf(record, _resolver_place(record, self._networks.default_id, own_network=own_network)).content,
+        )
+
+    def resolv_conf(self, record: ContainerRecord, place: ResolverPlace) -> ResolvConf:
+        """The container's file, and what the networks' name service does for it."""
+        host = record.host_config
+        content, source = read_host_resolv(behind_stub=place is not ResolverPlace.HOST)
+        return resolv_conf(
+            content,
+            ResolverOptions(
+                host.dns or self._dns or None,
+                host.dns_search or self._dns_search or None,
+                host.dns_options or self._dns_options or None,
             ),
+            place,
+            ipv6=any(endpoint.address6 for endpoint in record.endpoints),
+            source=source,
+            stand_in=self._host_network.nameserver,
         )
 
     def _volume_paths(self, record: ContainerRecord) -> dict[str, str]:
@@ -336,6 +345,13 @@ class ContainerLauncher:
         if record.config.hostname:
             return record.config.hostname
         return short_id(record.id)
+
+
+def _resolver_place(record: ContainerRecord, default_id: str, *, own_network: bool) -> ResolverPlace:
+    if not own_network:
+        return ResolverPlace.HOST
+    named = any(endpoint.network_id not in ("", default_id) for endpoint in record.endpoints)
+    return ResolverPlace.NAMED if named else ResolverPlace.LEGACY
 
 
 def make_source(path: str) -> None:

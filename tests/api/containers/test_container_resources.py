@@ -377,8 +377,8 @@ def test_groups_can_be_added(output: Any) -> None:
 def test_names(output: Any) -> None:
     assert output("hostname; cat /etc/hostname", hostname="box") == "box\nbox\n"
     assert "10.1.2.3\tdb" in output("cat /etc/hosts", extra_hosts={"db": "10.1.2.3"})
-    resolv = output("cat /etc/resolv.conf", dns=["9.9.9.9"], dns_search=["example.org"], dns_opt=["ndots:2"])
-    assert resolv == "nameserver 9.9.9.9\nsearch example.org\noptions ndots:2\n"
+    resolv = output("grep -v '^#' /etc/resolv.conf", dns=["9.9.9.9"], dns_search=["example.org"], dns_opt=["ndots:2"])
+    assert resolv == "\nnameserver 9.9.9.9\nsearch example.org\noptions ndots:2\n\n"
 
 
 def test_a_hostname_defaults_to_the_short_id(run: Any) -> None:

@@ -13,8 +13,6 @@ from kitepy.engine.model.container_config import ContainerConfig, HostConfig
 from kitepy.engine.services.container_files import (
     hosts_content,
     read_host_hosts,
-    read_host_resolv,
-    resolv_content,
     write_identity_files,
 )
 
@@ -66,47 +64,6 @@ def test_on_the_hosts_network_the_hosts_names_are_known() -> None:
 
 def test_a_host_without_hosts_file_is_no_trouble(tmp_path: Path) -> None:
     assert read_host_hosts(tmp_path / "hosts") == ""
-
-
-HOST = "# made by hand\nnameserver 127.0.0.53\nnameserver 192.168.1.1\nsearch lan home\noptions edns0\noptions rotate # odd\n"
-
-
-def test_servers_on_the_hosts_loopback_are_left_out() -> None:
-    assert resolv_content(HOST, (), (), (), own_network=True) == (
-        "nameserver 192.168.1.1\nsearch lan home\noptions edns0 rotate\n"
-    )
-
-
-def test_on_the_hosts_network_its_loopback_works() -> None:
-    assert resolv_content(HOST, (), (), (), own_network=False).startswith("nameserver 127.0.0.53\nnameserver 192.168.1.1\n")
-
-
-@pytest.mark.parametrize("host", ["", "nameserver ::1\n", "nameserver 127.0.0.1\n", "nameserver nonsense\n"])
-def test_a_public_server_stands_in_when_the_host_has_none_that_works(host: str) -> None:
-    assert resolv_content(host, (), (), (), own_network=True) == "nameserver 8.8.8.8\nnameserver 8.8.4.4\n"
-
-
-def test_the_users_choice_replaces_the_hosts() -> None:
-    content = resolv_content(HOST, ["9.9.9.9"], ["example.org"], ["ndots:2"], own_network=True)
-    assert content == "nameserver 9.9.9.9\nsearch example.org\noptions ndots:2\n"
-
-
-def test_a_dot_switches_searching_off() -> None:
-    assert "search" not in resolv_content(HOST, (), ["."], (), own_network=True)
-
-
-def test_link_local_servers_keep_their_zone() -> None:
-    assert "nameserver fe80::1%eth0\n" in resolv_content("nameserver fe80::1%eth0\n", (), (), (), own_network=True)
-
-
-def test_a_stub_resolver_is_looked_through(tmp_path: Path) -> None:
-    stub, real = tmp_path / "stub", tmp_path / "real"
-    stub.write_text("nameserver 127.0.0.53\n")
-    real.write_text("nameserver 10.0.0.53\n")
-    assert read_host_resolv((str(stub), str(real))) == "nameserver 10.0.0.53\n"
-    real.unlink()
-    assert read_host_resolv((str(stub), str(real))) == "nameserver 127.0.0.53\n"
-    assert read_host_resolv((str(tmp_path / "none"),)) == ""
 
 
 def test_files_are_rewritten_in_place_and_never_through_a_link(tmp_path: Path) -> None:
