@@ -66,6 +66,7 @@ class Endpoint:
     """Its name inside the container."""
     names: tuple[str, ...] = ()
     """What the container is called in this network, for the network's name service."""
+    gateway_priority: int = 0
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,16 @@
 """Brings the bridge device into the wanted state: the device, its address, the kernel's forwarding switches.
 
-Deciding is pure (``plan_bridge``); ``prepare_bridge`` looks at the host, carries the plan out and reports what the host refused.
+Deciding is pure (``plan_bridge``, ``choose_bridge_address``); ``prepare_bridge`` looks at the host, carries the plan out and
+reports what the host refused.
 """
 
 from __future__ import annotations
 
 import errno
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Interface, IPv4Network
+from ipaddress import IPv4Interface, IPv4Network, IPv6Interface
 
 from kitepy.engine.kernel.netlink import (
     Link,
@@ -32,16 +33,23 @@ logger = logging.getLogger(__name__)
 DEFAULT_MTU = 1500
 MINIMUM_MTU = 576
 
+Interface = IPv4Interface | IPv6Interface
+
 
 @dataclass(frozen=True)
 class BridgePlan:
     """How the bridge is to be, and the addresses that don't belong on it."""
 
-    gateway: IPv4Interface
+    addresses: tuple[Interface, ...]
     mtu: int
     create: bool
-    add_address: bool
-    stale_addresses: tuple[IPv4Interface, ...]
+    missing_addresses: tuple[Interface, ...]
+    stale_addresses: tuple[Interface, ...]
+
+    @property
+    def gateway(self) -> IPv4Interface:
+        """The IPv4 address. Raises StopIteration without one."""
+        return next(address for address in self.addresses if isinstance(address, IPv4Interface))
 
 
 @dataclass(frozen=True)
@@ -49,7 +57,7 @@ class BridgeState:
     """The bridge as it is now."""
 
     index: int
-    gateway: IPv4Interface
+    addresses: tuple[Interface, ...]
     mtu: int
     loopback: bool
     """Whether the kernel routes loopback addresses to it."""
@@ -58,66 +66,79 @@ class BridgeState:
     warnings: tuple[str, ...]
 
 
+def choose_bridge_address(
+    name: str, wanted: IPv4Interface | None, links: Iterable[Link], addresses: Iterable[LinkAddress], routes: Iterable[Route]
+) -> IPv4Interface:
+    """The address of a bridge that nobody manages addresses for. Raises EngineError when it collides or nothing is free.
+
+    Without a wanted address an existing bridge keeps its own: containers of an earlier engine may still use it.
+    """
+    by_index = {link.index: link for link in links}
+    own_index = next((link.index for link in by_index.values() if link.name == name), 0)
+    known = [address for address in addresses if isinstance(address.interface, IPv4Interface)]
+    taken: list[tuple[IPv4Network, str]] = [
+        (network, by_index[index].name if index in by_index else "?")
+        for network, index in (
+            *((address.interface.network, address.index) for address in known),
+            *((route.destination, route.index) for route in routes if route.destination.prefixlen),
+        )
+        if index != own_index and isinstance(network, IPv4Network)
+    ]
+    if wanted is not None:
+        check_gateway(wanted, taken)
+        return wanted
+    present = [address.interface for address in known if address.index == own_index]
+    first = present[0] if present else choose_gateway(network for network, _ in taken)
+    return IPv4Interface(first)
+
+
 def plan_bridge(
     name: str,
-    wanted: IPv4Interface | None,
+    wanted: Sequence[Interface],
     mtu: int | None,
     links: Iterable[Link],
     addresses: Iterable[LinkAddress],
     routes: Iterable[Route],
 ) -> BridgePlan:
-    """Decides on address and MTU. Raises InvalidParameter for an address that collides, SystemFailure if nothing is free.
+    """Decides what is to be done to the device. Raises SystemFailure when it is no bridge.
 
-    Without a wanted address an existing bridge keeps its own: containers of an earlier engine may still use it.
+    IPv6 addresses that the kernel chose stay.
     """
     by_index = {link.index: link for link in links}
     own = next((link for link in by_index.values() if link.name == name), None)
     if own is not None and own.kind != "bridge":
         raise SystemFailure(f"interface {name} exists but is not a bridge: remove or rename it")
     own_index = own.index if own else 0
-    routes = list(routes)
-    # This plan is about IPv4; what the bridge has of IPv6 is another's matter.
-    assigned = [(address.index, address.interface) for address in addresses if isinstance(address.interface, IPv4Interface)]
-    routed = [(route.index, route.destination) for route in routes if isinstance(route.destination, IPv4Network)]
-    present = [interface for index, interface in assigned if index == own_index]
-    taken: list[tuple[IPv4Network, str]] = [
-        (network, by_index[index].name if index in by_index else "?")
-        for index, network in (
-            *((index, interface.network) for index, interface in assigned),
-            *((index, destination) for index, destination in routed if destination.prefixlen),
-        )
-        if index != own_index
-    ]
-    if wanted is not None:
-        check_gateway(wanted, taken)
-        gateway = wanted
-    else:
-        gateway = present[0] if present else choose_gateway(network for network, _ in taken)
+    present = [address.interface for address in addresses if address.index == own_index]
     return BridgePlan(
-        gateway=gateway,
+        addresses=tuple(wanted),
         mtu=mtu or _route_mtu(by_index, routes),
         create=own is None,
-        add_address=gateway not in present,
-        stale_addresses=tuple(address for address in present if address != gateway),
+        missing_addresses=tuple(address for address in wanted if address not in present),
+        stale_addresses=tuple(address for address in present if address not in wanted and not address.is_link_local),
     )
 
 
-def _route_mtu(links: dict[int, Link], routes: list[Route]) -> int:
+def _route_mtu(links: dict[int, Link], routes: Iterable[Route]) -> int:
     """The MTU of the way out where it is smaller than Ethernet's: packets that must be fragmented are often lost."""
     ways_out = [links[route.index].mtu for route in routes if not route.destination.prefixlen and route.index in links]
     return max(min([DEFAULT_MTU, *ways_out]), MINIMUM_MTU)
 
 
-def _apply(host: RouteSocket, name: str, plan: BridgePlan) -> Link:
+def _apply(host: RouteSocket, name: str, plan: BridgePlan, owner: str) -> Link:
     if plan.create:
         host.execute([add_bridge(name, bridge_mac(name), plan.mtu)])
     link = host.link(name)
     if link is None:
         raise SystemFailure(f"bridge {name} vanished while it was set up")
+    if any(isinstance(address, IPv6Interface) for address in plan.addresses):
+        _write(f"net/ipv6/conf/{name}/accept_ra", "0")
+        _write(f"net/ipv6/conf/{name}/disable_ipv6", "0")
+    else:
+        quiet_ipv6(name)
     messages: list[Message] = [delete_address(link.index, address) for address in plan.stale_addresses]
-    if plan.add_address:
-        messages.append(add_address(link.index, plan.gateway))
-    messages.append(set_link(link.index, up=True, mtu=plan.mtu))
+    messages.extend(add_address(link.index, address) for address in plan.missing_addresses)
+    messages.append(set_link(link.index, up=True, mtu=plan.mtu, alias=owner if plan.create else ""))
     try:
         host.execute(messages)
     except OSError:
@@ -127,31 +148,63 @@ def _apply(host: RouteSocket, name: str, plan: BridgePlan) -> Link:
     return link
 
 
-def prepare_bridge(name: str, wanted: IPv4Interface | None, mtu: int | None, *, forward: bool) -> BridgeState:
-    """Sets the bridge up, or reuses it. Blocks for milliseconds. Raises EngineError, and OSError from the kernel."""
+def prepare_bridge(
+    name: str,
+    addresses: Sequence[Interface] | None,
+    mtu: int | None,
+    *,
+    forward: bool,
+    owner: str = "",
+    bip: IPv4Interface | None = None,
+    route_loopback: bool = True,
+) -> BridgeState:
+    """Sets the bridge up, or reuses it. Blocks for milliseconds. Raises EngineError, and OSError from the kernel.
+
+    Without ``addresses`` it gets ``bip``, or what is free. ``owner`` is noted on a device that is made here. ``route_loopback``
+    lets the kernel lead 127.0.0.0/8 to it.
+    """
     with RouteSocket() as host:
-        plan = plan_bridge(name, wanted, mtu, host.links(), host.addresses(), host.routes())
-        link = _apply(host, name, plan)
+        links, present, routes = host.links(), host.addresses(), host.routes()
+        wanted = addresses if addresses is not None else (choose_bridge_address(name, bip, links, present, routes),)
+        plan = plan_bridge(name, wanted, mtu, links, present, routes)
+        link = _apply(host, name, plan, owner)
     warnings: list[str] = []
-    quiet_ipv6(name)
-    loopback = _try(f"net/ipv4/conf/{name}/route_localnet", "1", warnings, "ports on 127.0.0.1 are relayed in user space")
+    loopback = route_loopback and _try(
+        f"net/ipv4/conf/{name}/route_localnet", "1", warnings, "ports on 127.0.0.1 are relayed in user space"
+    )
     turned_on = False
-    if forward:
+    consequence = "containers reach no other network"
+    if not forward:
+        if not _is_on("net/ipv4/ip_forward"):
+            warnings.append("IPv4 forwarding is disabled")
+    else:
         turned_on = not _is_on("net/ipv4/ip_forward")
-        consequence = "containers reach no other network"
         turned_on = _try("net/ipv4/ip_forward", "1", warnings, consequence) and turned_on
         _try(f"net/ipv4/conf/{name}/forwarding", "1", warnings, consequence)
-    elif not _is_on("net/ipv4/ip_forward"):
-        warnings.append("IPv4 forwarding is disabled")
-    return BridgeState(link.index, plan.gateway, plan.mtu, loopback, turned_on, tuple(warnings))
+        if any(isinstance(address, IPv6Interface) for address in wanted):
+            for parameter in ("default", "all"):  # in this order, as a host that takes router advertisements would stop that
+                _try(f"net/ipv6/conf/{parameter}/forwarding", "1", warnings, f"{consequence} over IPv6")
+    return BridgeState(link.index, tuple(wanted), plan.mtu, loopback, turned_on, tuple(warnings))
+
+
+def remove_bridge(name: str, owner: str) -> None:
+    """Removes the device if it was made for that owner; no error when it is gone. Blocks for 10 to 20 ms."""
+    with RouteSocket() as host:
+        link = host.link(name)
+        if link is not None and link.alias == owner:
+            host.execute([delete_link(name)], tolerate=(errno.ENODEV,))
+
+
+def _write(name: str, value: str) -> None:
+    try:
+        write_sysctl(name, value)
+    except OSError as error:  # the kernel has no IPv6, or /proc/sys is read-only; what follows says so when it matters
+        logger.debug("%s can't be set to %s: %s", name, value, error)
 
 
 def quiet_ipv6(name: str) -> None:
     """Takes IPv6 from an interface that carries IPv4 only: no link-local address, no duplicate detection."""
-    try:
-        write_sysctl(f"net/ipv6/conf/{name}/disable_ipv6", "1")
-    except OSError as error:  # the kernel has no IPv6, or /proc/sys is read-only: noise on the bridge is all that follows
-        logger.debug("interface %s keeps IPv6: %s", name, error)
+    _write(f"net/ipv6/conf/{name}/disable_ipv6", "1")
 
 
 def _is_on(name: str) -> bool:

@@ -1,17 +1,32 @@
 """All networks of the engine: the one door through which services give containers their place in them and take it back.
 
-A running container has one sandbox, a network namespace, with one interface per network that it joined. The state belongs to
-one event loop; kernel work is done by threads.
+A running container has one sandbox, a network namespace, with one interface per network that it joined. Order of a start:
+addresses, host ports, sandbox, kernel (inside, then rules), relays; all of it is undone when a step fails or the caller goes
+away. Kernel work runs on threads; the state belongs to one event loop. An address is given out again only when the interface
+that had it has lost it, since the bridge could still send frames there.
+
+After a restart of the engine: ``set_up``, ``adopt`` for each container that is alive, ``finish_adoption``. Until then the
+rules of the former engine stay as they are, so published ports work throughout.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import logging
+import re
+import socket
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from ipaddress import IPv4Network, IPv6Network
+from typing import Any, TypeVar
 
+from kitepy.engine.kernel.netlink import RouteSocket
 from kitepy.engine.kernel.netns import open_namespace_of
+from kitepy.engine.kernel.nftables import Nftables, NftablesError, NftablesMissing
 from kitepy.engine.kernel.port_sockets import bind_port
-from kitepy.engine.model.errors import NotFound, SystemFailure, Unsupported
+from kitepy.engine.model.errors import Conflict, EngineError, Forbidden, InvalidParameter, NotFound, SystemFailure, Unsupported
+from kitepy.engine.model.ids import new_id, short_id
 from kitepy.engine.model.network import (
     Endpoint,
     EndpointRequest,
@@ -20,17 +35,28 @@ from kitepy.engine.model.network import (
     NetworkRecord,
     PortRequest,
     SandboxRequest,
-    SubnetConfig,
 )
-from kitepy.engine.network.bridge import BridgeNetwork, BridgeSettings
+from kitepy.engine.network import plugging
+from kitepy.engine.network.addresses import mac_for
+from kitepy.engine.network.attachment import Attachment, Place, choose_gateways, free_interface_name
+from kitepy.engine.network.bridge import Bridge, BridgeSettings, Carrier, default_record, owner_prefix
+from kitepy.engine.network.firewall import forward_obstacles
+from kitepy.engine.network.ipam import AddressSpace
 from kitepy.engine.network.link_rules import LinkException
 from kitepy.engine.network.naming import KernelNames, builtin_id
-from kitepy.engine.network.ports import Binder
-from kitepy.engine.network.relay_process import RelayProcess
-from kitepy.engine.network.sandbox import Sandbox, SandboxPool, build_isolated
+from kitepy.engine.network.ports import Binder, BindFailed, PortReservations
+from kitepy.engine.network.relay_process import RelayProcess, key_of
+from kitepy.engine.network.ruleset import RuleSet
+from kitepy.engine.network.sandbox import Sandbox, SandboxPool, build_isolated, build_sandbox, remove_interfaces
 
-_BRIDGE_OPTION = "com.docker.network.bridge."
-_MTU_OPTION = "com.docker.network.driver.mtu"
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_MAC = re.compile(r"[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}")
+_WITHOUT_RULES = "ports are relayed in user space and containers reach no other network"
+_INTERFACE_OPTION = "com.docker.network.endpoint.ifname"
+_PREFIX_OPTION = "com.docker.network.container_iface_prefix"
 
 
 class Networks:
@@ -43,135 +69,490 @@ class Networks:
         relays: RelayProcess,
         *,
         created: str,
+        space: AddressSpace | None = None,
         bind: Binder = bind_port,
         make_namespace: Callable[[], int] | None = None,
     ) -> None:
-        """``created`` is the time that the default network shows; the rest is as ``BridgeNetwork`` takes it."""
-        self._bridge = BridgeNetwork(names, settings, relays, bind=bind, make_namespace=make_namespace)
-        self._names = names
-        self._settings = settings
-        self._created = created
+        """``created`` is the time that the default network shows; ``space`` is where subnets come from.
+
+        ``bind`` holds a published port of the machine, which may be in another network namespace than the bridges.
+        ``make_namespace`` gives the network namespaces of sandboxes where they are not the caller's own to make.
+        """
+        self.names = names
+        self.settings = settings
         self._make_namespace = make_namespace
-        self._isolated = SandboxPool(lambda: build_isolated(make_namespace), None, size=1)
-        self._endpoints: dict[str, tuple[Endpoint, ...]] = {}
-        self._lonely: dict[str, Sandbox] = {}
+        self._kernel = ThreadPoolExecutor(3, thread_name_prefix="network")
+        # Removals wait for RCU; on a thread of their own they delay nobody else.
+        self._remover = ThreadPoolExecutor(1, thread_name_prefix="network-removal")
+        self._space = space or AddressSpace()
+        self._default = Bridge(default_record(names, settings, builtin_id(settings.name, names.tag), created), names, settings)
+        self._carriers: dict[str, Carrier] = {}
+        self._rules: RuleSet | None = None
+        self._ports = PortReservations(bind)
+        self._relays = relays
+        self._kept: dict[str, socket.socket] = {}
+        self._pool = SandboxPool(self._build_sandbox, self._kernel, size=settings.pool_size)
+        self._isolated = SandboxPool(lambda: build_isolated(make_namespace), self._kernel, size=1)
+        self._places: dict[str, Place] = {}
         self._links: dict[str, frozenset[LinkException]] = {}
+        self._interfaces: set[str] = set()
+        self._removals: dict[str, set[asyncio.Task[None]]] = {}
+        """What is being removed and still has addresses, by network."""
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._adoption: asyncio.Task[None] | None = None
+        self._warnings: list[str] = []
+        self._is_set_up = False
+
+    # --- what there is ---
 
     @property
     def default_id(self) -> str:
         """The identifier of the default network, known before it is set up."""
-        return builtin_id(self._settings.name, self._names.tag)
+        return self._default.record.network_id
 
     @property
     def default(self) -> NetworkRecord:
-        """The default network as it is. Raises SystemFailure before ``set_up``."""
-        settings, gateway = self._settings, self._bridge.gateway
-        return NetworkRecord(
-            network_id=self.default_id,
-            name=settings.name,
-            driver=NetworkDriver.BRIDGE,
-            created=self._created,
-            subnets=(SubnetConfig(subnet=str(gateway.network), gateway=str(gateway.ip)),),
-            options=(
-                (_BRIDGE_OPTION + "default_bridge", "true"),
-                (_BRIDGE_OPTION + "enable_icc", str(settings.icc).lower()),
-                (_BRIDGE_OPTION + "enable_ip_masquerade", str(settings.masquerade and settings.use_rules).lower()),
-                (_BRIDGE_OPTION + "host_binding_ipv4", "0.0.0.0"),
-                (_BRIDGE_OPTION + "name", self._names.bridge),
-                (_MTU_OPTION, str(self._bridge.mtu)),
-            ),
-            device=self._names.bridge,
-        )
+        """The default network as it is; without an address before ``set_up``."""
+        return self._default.record
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """What this host refused, or what stands in the way; for ``/info``."""
-        return self._bridge.warnings
+        found = (warning for carrier in self._carriers.values() for warning in carrier.warnings)
+        return tuple(dict.fromkeys([*found, *self._warnings]))
 
     def endpoints(self, network_id: str) -> list[Endpoint]:
         """The endpoints of running containers in a network."""
-        return [endpoint for found in self._endpoints.values() for endpoint in found if endpoint.network_id == network_id]
+        found = (place.attachment_in(network_id) for place in self._places.values())
+        return [attachment.endpoint for attachment in found if attachment is not None]
 
     def netns_fd(self, container_id: str) -> int:
         """The namespace of a container's sandbox; it stays ours, who close it in ``stop``. Raises NotFound."""
-        if container_id in self._lonely:
-            return self._lonely[container_id].netns_fd
-        for endpoint in self._endpoints.get(container_id, ()):
-            return self._bridge.netns_fd(endpoint)
-        raise NotFound(f"container {container_id} has no network sandbox")
+        place = self._place(container_id)
+        if place.sandbox is None:
+            raise NotFound(f"container {container_id} has no network sandbox")
+        return place.sandbox.netns_fd
+
+    def _place(self, container_id: str) -> Place:
+        try:
+            return self._places[container_id]
+        except KeyError:
+            raise NotFound(f"container {container_id} has no network sandbox") from None
+
+    def _carrier(self, network_id: str) -> Carrier:
+        try:
+            return self._carriers[network_id]
+        except KeyError:
+            raise NotFound(f"network {network_id} not found") from None
+
+    async def _in_kernel(self, work: Callable[[], T], executor: ThreadPoolExecutor | None = None) -> T:
+        return await asyncio.get_running_loop().run_in_executor(executor or self._kernel, work)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
 
     # --- networks ---
 
-    async def set_up(self, records: Iterable[NetworkRecord]) -> None:
-        """Make or reuse what the networks consist of, the default one included. Raises EngineError."""
-        await self._bridge.set_up()
-        self._isolated.start_refill()
+    async def set_up(self, records: Iterable[NetworkRecord] = ()) -> None:
+        """Make or reuse what the networks consist of, the default one included. Raises EngineError.
+
+        A network of a user's that can't be had is only warned of: the others go on.
+        """
+        default = self._default
+        try:
+            await self._in_kernel(default.set_up)
+        except OSError as error:
+            raise SystemFailure(f"could not set up bridge {default.record.device}: {error.strerror or error}") from error
+        if default.state.forwarding_turned_on:
+            logger.info("turned on net.ipv4.ip_forward for network %s", default.record.name)
+        self._space.adopt(default.record)
+        self._carriers[self.default_id] = default
         for record in records:
-            raise Unsupported(f"network {record.name} can't be set up")
+            try:
+                self._space.adopt(record)
+                carrier = self._carriers[record.network_id] = self._make_carrier(record)
+                await self._in_kernel(carrier.set_up)
+            except (OSError, EngineError) as error:
+                logger.warning("network %s can't be set up: %s", record.name, error)
+                self._warnings.append(f"network {record.name} can't be set up: {error}")
+        self._is_set_up = True
+        if self.settings.use_rules:
+            await self._in_kernel(self._open_rules)
+        try:
+            self._kept = await self._in_kernel(self._relays.held)
+        except OSError as error:
+            logger.warning("the former engine's relays are out of reach: %s", error)
+        self._pool.start_refill()
+        self._isolated.start_refill()
+
+    def _make_carrier(self, record: NetworkRecord) -> Carrier:
+        if record.driver is NetworkDriver.BRIDGE:
+            return Bridge(record, self.names, self.settings)
+        raise Unsupported(f"networks with the driver {record.driver.value} are not supported by this version of Kitepy")
+
+    def _open_rules(self) -> None:
+        """Rules of a former engine stay until the adoption has ended. What the host lacks becomes a warning."""
+        try:
+            nftables = Nftables()
+            rules = RuleSet(nftables, self.names.table, self.names.veth_prefix)
+            self._set_rule_contexts(rules)
+            self._warnings.extend(forward_obstacles(nftables.query("list chains"), self.names.bridge))
+        except NftablesMissing as error:
+            self._warnings.append(f"{error.strerror}; until then {_WITHOUT_RULES}")
+        except NftablesError as error:
+            self._warnings.append(f"{error.strerror}: {_WITHOUT_RULES}")
+        else:
+            self._rules = rules
+
+    def _set_rule_contexts(self, rules: RuleSet | None) -> None:
+        if rules is not None:
+            contexts = (carrier.context for carrier in list(self._carriers.values()))
+            rules.set_networks([context for context in contexts if context is not None])
 
     async def create(self, record: NetworkRecord) -> NetworkRecord:
         """Make a network; gives the record with all that was left open. Raises EngineError."""
-        raise Unsupported(f"network {record.name} can't be created: Kitepy has the networks bridge, host and none only so far")
+        await self.finish_adoption()
+        self._check_device(self._make_carrier(record))
+        host_networks = await self._in_kernel(_host_networks)
+        carrier = self._make_carrier(self._space.create(record, host_networks))
+        self._carriers[record.network_id] = carrier
+        try:
+            await asyncio.shield(self._spawn(self._create(carrier)))
+        except OSError as error:
+            raise SystemFailure(f"could not set up network {record.name}: {error.strerror or error}") from error
+        return carrier.record
+
+    def _check_device(self, carrier: Carrier) -> None:
+        record = carrier.record
+        for other in (found.record for found in self._carriers.values()):
+            if other.driver is record.driver is NetworkDriver.BRIDGE and other.device == record.device:
+                raise Forbidden(
+                    f"cannot create network {record.network_id} ({record.device}): conflicts with network "
+                    f"{other.network_id} ({other.device}): networks have same bridge name"
+                )
+
+    async def _create(self, carrier: Carrier) -> None:
+        try:
+            await self._in_kernel(carrier.set_up)
+            await self._in_kernel(lambda: self._set_rule_contexts(self._rules))
+        except BaseException:
+            await self._tear_down(carrier)
+            raise
 
     async def remove(self, network_id: str) -> None:
-        """Remove a network without endpoints. Raises NotFound."""
-        raise NotFound(f"network {network_id} not found")
+        """Remove a network. Raises NotFound, Forbidden while it has endpoints, and SystemFailure."""
+        carrier = self._carrier(network_id)
+        if self.endpoints(network_id):
+            raise Forbidden(f"error while removing network: network {carrier.record.name} has active endpoints")
+        await asyncio.shield(self._spawn(self._tear_down(carrier)))
 
-    # --- sandboxes ---
+    async def _tear_down(self, carrier: Carrier) -> None:
+        """The table first: rules for a device that is gone harm nobody, a device without rules might."""
+        network_id = carrier.record.network_id
+        del self._carriers[network_id]
+        try:
+            await self._in_kernel(carrier.tear_down, self._remover)
+            await self._in_kernel(lambda: self._set_rule_contexts(self._rules))
+        except OSError as error:
+            logger.warning("removing network %s: %s", carrier.record.name, error)
+        for removal in list(self._removals.get(network_id, ())):
+            await asyncio.wait([removal])
+        self._space.remove(network_id)
+
+    # --- start and stop ---
 
     async def start(self, request: SandboxRequest) -> tuple[Endpoint, ...]:
-        """Give a container its sandbox with all its endpoints and published ports, or nothing at all. Raises EngineError.
+        """Give a container its sandbox with all its endpoints and published ports, or nothing at all.
 
-        Without endpoints the sandbox has only a loopback interface.
+        Without endpoints the sandbox has only a loopback interface. Raises InvalidParameter, NotFound, Forbidden (an address is
+        in use) and SystemFailure (a port is taken, the kernel refused).
         """
-        if not request.endpoints:
-            plain = request.plain and self._make_namespace is not None
+        for wish in request.endpoints:
+            _check_wish(wish)
+            self._carrier(wish.network_id)
+        await self.finish_adoption()
+        if request.container_id in self._places:
+            raise Conflict(f"container {request.container_id} has a network sandbox already")
+        place = self._places[request.container_id] = Place(request.container_id, request.name or short_id(request.container_id))
+        steps = self._spawn(self._start(place, request))
+        try:
+            await asyncio.shield(steps)
+        except BaseException:
+            # A thread that is in the kernel can't be interrupted, so undoing starts when it is through.
+            del self._places[request.container_id]
+            await asyncio.shield(self._dispose(place, after=steps))
+            raise
+        return place.endpoints
+
+    async def _start(self, place: Place, request: SandboxRequest) -> None:
+        for wish in request.endpoints:
+            carrier = self._carrier(wish.network_id)
+            place.attachments.append(await self._take_endpoint(place, carrier, wish, place.endpoints))
+        place.gateways = choose_gateways(place.attachments)
+        self._reserve(place, request.ports)
+        try:
+            place.sandbox = sandbox = await self._take_sandbox(
+                veth=any(attachment.carrier.uses_veth for attachment in place.attachments), plain=request.plain
+            )
+            attachments, gateways = place.attachments, place.gateways
+            await self._in_kernel(lambda: plugging.plug_all(sandbox, attachments, gateways, self._new_veth))
+        except OSError as error:
+            raise SystemFailure(f"failed to set up the network of container {place.name}: {error.strerror or error}") from error
+        await self._publish(place)
+
+    async def _take_endpoint(
+        self, place: Place, carrier: Carrier, wish: EndpointRequest, others: Sequence[Endpoint]
+    ) -> Attachment:
+        """Addresses and names; nothing in the kernel yet."""
+        record = carrier.record
+        while True:
             try:
-                self._lonely[request.container_id] = await (asyncio.to_thread(build_isolated) if plain else self._isolated.take())
-            except OSError as error:
-                raise SystemFailure(f"failed to set up the network of container {request.name}: {error}") from error
-            return ()
-        if len(request.endpoints) > 1 or request.endpoints[0].network_id != self.default_id:
-            raise Unsupported("containers can't join other networks than the default one")
-        wish = request.endpoints[0]
-        endpoint = await self._bridge.attach(
-            request.container_id,
-            ports=request.ports,
-            mac=wish.mac,
-            address=wish.address,
-            name=request.name,
-            plain=request.plain,
-            network_id=self.default_id,
+                lease = self._space.take(record.network_id, wish.address, wish.address6)
+                break
+            except EngineError:
+                if not (removals := self._removals.get(record.network_id)):
+                    raise
+                await asyncio.wait(list(removals), return_when=asyncio.FIRST_COMPLETED)
+        taken = {endpoint.interface for endpoint in others}
+        interface = wish.interface or dict(wish.options).get(_INTERFACE_OPTION, "")
+        main = lease.address or lease.address6
+        endpoint = Endpoint(
+            endpoint_id=new_id(),
+            container_id=place.container_id,
+            network=record.name,
+            address=_text(lease.address),
+            prefix_length=lease.prefix_length,
+            gateway=_text(lease.gateway),
+            mac=wish.mac.lower() if wish.mac else (mac_for(main) if main is not None else ""),
+            host_interface="",
+            network_id=record.network_id,
+            address6=_text(lease.address6),
+            prefix_length6=lease.prefix_length6,
+            gateway6=_text(lease.gateway6),
+            interface=interface or free_interface_name(record.option(_PREFIX_OPTION) or "eth", taken),
+            names=wish.names,
+            gateway_priority=wish.gateway_priority,
         )
-        self._endpoints[request.container_id] = (endpoint,)
-        return (endpoint,)
+        return Attachment(endpoint, carrier, wish.options)
 
-    async def connect(self, container_id: str, request: EndpointRequest, ports: Sequence[PortRequest]) -> tuple[Endpoint, ...]:
-        """Join a running container to one more network; gives all its endpoints. ``ports`` are all that it publishes."""
-        raise Unsupported(f"container {container_id} can't be connected to network {request.network_id}, with {len(ports)} ports")
+    def _reserve(self, place: Place, requests: Sequence[PortRequest]) -> None:
+        """Hold the host ports, if the container can be reached from outside at all. Raises EngineError."""
+        main = _carrying(place)
+        if main is None or place.publication.reservations:
+            return
+        binding = main.carrier.binding
+        if binding:
+            requests = [replace(request, host_ip=request.host_ip or binding) for request in requests]
+        try:
+            place.publication.reservations = self._ports.reserve(requests)
+        except BindFailed as error:
+            raise SystemFailure(
+                f"driver failed programming external connectivity on endpoint {place.name} ({main.endpoint.endpoint_id}): {error}"
+            ) from error
 
-    async def disconnect(self, container_id: str, network_id: str) -> tuple[Endpoint, ...]:
-        """Take a running container out of a network; gives the endpoints it has left."""
-        raise Unsupported(f"container {container_id} can't be disconnected from network {network_id}")
+    async def _publish(self, place: Place, served: Iterable[str] = ()) -> None:
+        """Lead the ports to the endpoint with the default route. Raises SystemFailure."""
+        main, publication, rules = _carrying(place), place.publication, self._rules
+        if main is not None and publication.reservations:
+            endpoint = main.endpoint
+            keys = frozenset(served)
+            try:
+                await self._in_kernel(lambda: publication.start(endpoint, rules, self._relays, keys))
+            except OSError as error:
+                raise SystemFailure(f"the ports of container {short_id(place.container_id)} can't be served: {error}") from error
+        place.note_ports()
+
+    async def _unpublish(self, place: Place) -> None:
+        publication, rules = place.publication, self._rules
+        if publication.reservations:
+            for error in await self._in_kernel(lambda: publication.stop(rules, self._relays)):
+                logger.warning("withdrawing the ports of %s: %s", short_id(place.container_id), error)
+
+    def _release_ports(self, place: Place) -> None:
+        for reservation in place.publication.reservations:
+            self._ports.release(reservation)
+        place.publication.reservations = []
 
     async def stop(self, container_id: str) -> None:
         """Free the ports, then return; interfaces and addresses follow in the background. Idempotent."""
-        lonely = self._lonely.pop(container_id, None)
-        if lonely is not None:
-            lonely.close()
-        for endpoint in self._endpoints.pop(container_id, ()):
-            await self._bridge.detach(endpoint)
+        place = self._places.pop(container_id, None)
+        if place is not None:
+            await asyncio.shield(self._dispose(place))
+
+    def _dispose(self, place: Place, after: asyncio.Task[None] | None = None) -> asyncio.Task[None]:
+        """Give everything back; the task ends when ports and, as a rule, addresses are free."""
+        withdrawn = self._spawn(self._withdraw(place, after))
+        removal = self._spawn(self._remove(place, withdrawn))
+        for attachment in place.attachments:
+            self._note_removal(attachment.endpoint.network_id, removal)
+        return withdrawn
+
+    def _note_removal(self, network_id: str, removal: asyncio.Task[None]) -> None:
+        self._removals.setdefault(network_id, set()).add(removal)
+
+        def forget(_: asyncio.Task[None]) -> None:
+            self._removals[network_id].discard(removal)
+
+        removal.add_done_callback(forget)
+
+    async def _withdraw(self, place: Place, after: asyncio.Task[None] | None) -> None:
+        if after is not None:
+            await asyncio.wait([after])
+        async with place.lock:  # whoever connects or disconnects it comes to an end first
+            await self._unpublish(place)
+            self._release_ports(place)
+            sandbox, attachments = place.sandbox, place.attachments
+            if sandbox is None or await self._in_kernel(lambda: plugging.vacate(sandbox, attachments)):
+                self._release_addresses(place)
+
+    def _release_addresses(self, place: Place) -> None:
+        for attachment in place.attachments:
+            self._release_endpoint(attachment.endpoint)
+        place.attachments = [replace_addresses(attachment) for attachment in place.attachments]
+
+    def _release_endpoint(self, endpoint: Endpoint) -> None:
+        for address in filter(None, (endpoint.address, endpoint.address6)):
+            self._space.release(endpoint.network_id, address)
+
+    async def _remove(self, place: Place, withdrawn: asyncio.Task[None]) -> None:
+        await asyncio.wait([withdrawn])
+        names = [attachment.endpoint.host_interface for attachment in place.attachments]
+        if place.sandbox is not None:
+            names.append(place.sandbox.host_interface)
+            place.sandbox.close()
+        await self._remove_interfaces(dict.fromkeys(filter(None, names)))
+        self._release_addresses(place)
+
+    async def _remove_interfaces(self, names: Iterable[str]) -> None:
+        """One after another, so that the kernel's lock is free in between."""
+        for name in names:
+            try:
+                await self._in_kernel(lambda name=name: remove_interfaces([name]), self._remover)  # type: ignore[misc]
+            except OSError as error:
+                logger.warning("removing interface %s: %s", name, error.strerror or error)
+            self._interfaces.discard(name)
+
+    async def _take_sandbox(self, *, veth: bool, plain: bool) -> Sandbox:
+        if plain and self._make_namespace is not None:
+            return await self._in_kernel(lambda: self._build_sandbox(plain=True) if veth else build_isolated())
+        return await (self._pool if veth else self._isolated).take()
+
+    def _new_veth(self) -> str:
+        name = self.names.new_veth()
+        self._interfaces.add(name)
+        return name
+
+    def _build_sandbox(self, *, plain: bool = False) -> Sandbox:
+        """Runs on a thread of the executor."""
+        name = self._new_veth()
+        try:
+            return build_sandbox(name, mtu=self._default.mtu, make_namespace=None if plain else self._make_namespace)
+        except BaseException:
+            self._interfaces.discard(name)
+            raise
+
+    # --- running containers ---
+
+    async def connect(
+        self, container_id: str, request: EndpointRequest, ports: Sequence[PortRequest] = ()
+    ) -> tuple[Endpoint, ...]:
+        """Join a running container to one more network; gives all its endpoints. ``ports`` are all that it publishes.
+
+        Raises EngineError, and leaves everything as it was then.
+        """
+        _check_wish(request)
+        place, carrier = self._place(container_id), self._carrier(request.network_id)
+        await asyncio.shield(self._spawn(self._connect(place, carrier, request, ports)))
+        return place.endpoints
+
+    async def _connect(self, place: Place, carrier: Carrier, request: EndpointRequest, ports: Sequence[PortRequest]) -> None:
+        async with place.lock:
+            sandbox = self._sandbox_in_use(place)
+            if place.attachment_in(request.network_id) is not None:
+                raise Forbidden(f"container {place.container_id} is already connected to network {carrier.record.name}")
+            attachment = await self._take_endpoint(place, carrier, request, place.endpoints)
+            try:
+                await self._in_kernel(lambda: plugging.plug(sandbox, attachment, self._new_veth))
+                place.attachments.append(attachment)
+                await self._follow_gateways(place, ports)
+            except BaseException as error:
+                if attachment in place.attachments:
+                    place.attachments.remove(attachment)
+                await self._pull_out(place, attachment)
+                await self._follow_gateways(place, ports)
+                if isinstance(error, OSError):
+                    raise SystemFailure(
+                        f"failed to connect container {place.name} to network {carrier.record.name}: {error.strerror or error}"
+                    ) from error
+                raise
+
+    async def disconnect(self, container_id: str, network_id: str) -> tuple[Endpoint, ...]:
+        """Take a running container out of a network; gives the endpoints it has left. Raises NotFound and SystemFailure."""
+        place = self._place(container_id)
+        await asyncio.shield(self._spawn(self._disconnect(place, network_id)))
+        return place.endpoints
+
+    async def _disconnect(self, place: Place, network_id: str) -> None:
+        async with place.lock:
+            self._sandbox_in_use(place)
+            attachment = place.attachment_in(network_id)
+            if attachment is None:
+                raise NotFound(f"container {place.container_id} is not connected to network {network_id}")
+            place.attachments.remove(attachment)
+            carrying = place.publication.endpoint
+            if carrying is not None and carrying.endpoint_id == attachment.endpoint.endpoint_id:
+                await self._unpublish(place)
+            await self._pull_out(place, attachment)
+            await self._follow_gateways(place, ())
+
+    def _sandbox_in_use(self, place: Place) -> Sandbox:
+        if place.sandbox is None or self._places.get(place.container_id) is not place:
+            raise Conflict(f"container {place.container_id} is not running")
+        return place.sandbox
+
+    async def _pull_out(self, place: Place, attachment: Attachment) -> None:
+        sandbox = self._sandbox_in_use(place)
+        try:
+            await self._in_kernel(lambda: plugging.pull_out(sandbox, attachment), self._remover)
+        except OSError as error:
+            logger.warning("removing interface %s of %s: %s", attachment.endpoint.interface, place.name, error)
+        self._interfaces.discard(attachment.endpoint.host_interface)
+        self._release_endpoint(attachment.endpoint)
+
+    async def _follow_gateways(self, place: Place, ports: Sequence[PortRequest]) -> None:
+        """Default routes and ports go over the endpoint that is to carry them now. Raises EngineError."""
+        sandbox = self._sandbox_in_use(place)
+        before, after = place.gateways, choose_gateways(place.attachments)
+        if before != after:
+            known = tuple(old if old in place.attachments else None for old in before)
+            try:
+                await self._in_kernel(lambda: plugging.change_routes(sandbox, (known[0], known[1]), after))
+            except OSError as error:
+                raise SystemFailure(f"the default route of container {place.name}: {error.strerror or error}") from error
+        place.gateways = after
+        main, carrying = _carrying(place), place.publication.endpoint
+        if carrying is not None and (main is None or main.endpoint.endpoint_id != carrying.endpoint_id):
+            await self._unpublish(place)
+        if main is None:
+            self._release_ports(place)
+        elif place.publication.endpoint is None:
+            self._reserve(place, ports)
+            await self._publish(place)
+        place.note_ports()
 
     async def set_links(self, container_id: str, ports: Sequence[LinkedPort]) -> None:
         """All that a container may reach by its links, instead of what it might before; matters only without icc. Idempotent.
 
         Raises Unsupported when this host can't let it through.
         """
-        if self._settings.icc or (not ports and container_id not in self._links):
+        if self.settings.icc or (not ports and container_id not in self._links):
             return
         links = frozenset(
             LinkException(
-                bridge=self._names.bridge,
+                bridge=self.names.bridge,
                 parent_interface=port.source.host_interface,
                 parent_address=port.source.address,
                 child_interface=port.target.host_interface,
@@ -182,48 +563,193 @@ class Networks:
             for port in ports
             if port.source.address and port.target.address
         )
-        gone = self._links.pop(container_id, frozenset()) - links
+        gone, rules = self._links.pop(container_id, frozenset()) - links, self._rules
         if links:
             self._links[container_id] = links
-        await self._bridge.change_links(allowed=links, forbidden=gone)
+        if rules is None:
+            if links:
+                raise Unsupported("links between containers need rules where containers may not talk to each other (--icc=false)")
+            return
+
+        def change() -> None:
+            rules.forbid_link(gone)
+            rules.allow_link(links)
+
+        try:
+            await self._in_kernel(change)
+        except OSError as error:
+            words = "links between containers can't be let through, since this kernel can't filter on bridges"
+            raise Unsupported(f"{words}: {error.strerror}") from error
 
     def rename(self, container_id: str, names: Mapping[str, tuple[str, ...]]) -> None:
         """A container is called otherwise now, by network."""
+        place = self._places.get(container_id)
+        for attachment in place.attachments if place is not None else ():
+            if (changed := names.get(attachment.endpoint.network_id)) is not None:
+                attachment.endpoint = replace(attachment.endpoint, names=changed)
 
     # --- after a restart of the engine ---
 
     async def adopt(self, container_id: str, endpoints: Sequence[Endpoint], pid: int) -> tuple[Endpoint, ...]:
         """Take over what a container that outlived the engine has; call it before the first ``start``.
 
-        Gives the endpoints that are intact. Raises NotFound when the process is gone.
+        Gives the endpoints that are intact; one whose interface or network is gone is only warned of. So is a host port that
+        somebody took meanwhile: the rules keep serving the container. Raises NotFound when the process is gone.
         """
-        adopted: list[Endpoint] = []
-        for endpoint in endpoints:
-            adopted.append(await self._bridge.adopt(endpoint, pid))
-        if adopted:
-            self._endpoints[container_id] = tuple(adopted)
-            return tuple(adopted)
+        if container_id in self._places:
+            return self._places[container_id].endpoints
         try:
-            self._lonely[container_id] = Sandbox(open_namespace_of(pid), "")
+            sandbox = Sandbox(await self._in_kernel(lambda: open_namespace_of(pid)))
         except OSError as error:
-            raise NotFound(f"the network namespace of process {pid} can't be opened: {error.strerror}") from error
-        return ()
+            raise NotFound(f"container {container_id} can't be adopted: {error.strerror or error}") from error
+        place = self._places[container_id] = Place(container_id, short_id(container_id), sandbox)
+        for endpoint in endpoints:
+            try:
+                place.attachments.append(await self._adopt_endpoint(sandbox, endpoint))
+            except (OSError, EngineError) as error:
+                reason = error.strerror if isinstance(error, OSError) else str(error)
+                logger.warning("container %s lost network %s: %s", place.name, endpoint.network, reason)
+        place.gateways = choose_gateways(place.attachments)
+        ports = [port for attachment in place.attachments for port in attachment.endpoint.ports]
+        served = {key_of(port) for port in ports} & self._kept.keys()
+        for port in ports:
+            try:
+                place.publication.reservations.append(self._ports.restore(port, self._kept.pop(key_of(port), None)))
+            except BindFailed as error:
+                logger.warning("container %s: %s", place.name, error)
+        before = place.endpoints
+        await self._publish(place, served)
+        for attachment, known in zip(place.attachments, before, strict=True):
+            attachment.endpoint = replace(attachment.endpoint, ports=known.ports)
+        return place.endpoints
+
+    async def _adopt_endpoint(self, sandbox: Sandbox, endpoint: Endpoint) -> Attachment:
+        endpoint = replace(endpoint, network_id=endpoint.network_id or self.default_id)
+        attachment = Attachment(endpoint, self._carrier(endpoint.network_id))
+        self._space.restore(endpoint.network_id, endpoint.address, endpoint.address6)
+        try:
+            await self._in_kernel(lambda: plugging.replug(attachment))
+            await self._in_kernel(lambda: plugging.find_interface(sandbox, attachment))
+        except BaseException:
+            self._release_endpoint(endpoint)
+            raise
+        if endpoint.host_interface:
+            self._interfaces.add(endpoint.host_interface)
+        return attachment
 
     async def finish_adoption(self) -> None:
-        """Put the rules of exactly what was adopted in place, and remove what belongs to no container. Raises SystemFailure."""
-        await self._bridge.finish_adoption()
+        """Put the rules of exactly what was adopted in place, in one transaction, and remove what belongs to no container.
+
+        Done once, by the first ``start`` at the latest. Raises SystemFailure.
+        """
+        if not self._is_set_up:
+            raise SystemFailure("the networks are not set up")
+        if self._adoption is None:
+            self._adoption = self._spawn(self._finish_adoption())
+        try:
+            await asyncio.shield(self._adoption)
+        except OSError as error:
+            self._adoption = None
+            raise SystemFailure(f"could not set up the rules of networks: {error.strerror}") from error
+
+    async def _finish_adoption(self) -> None:
+        rules = self._rules
+        if rules is not None:
+            elements = [element for place in self._places.values() for element in place.publication.elements]
+            await self._in_kernel(lambda: rules.replace(elements))
+        ownerless, self._kept = self._kept, {}
+        for bound in ownerless.values():
+            bound.close()
+        if ownerless:
+            await self._in_kernel(lambda: self._relays.drop(ownerless))
+        self._spawn(self._remove_strays())
+
+    async def _remove_strays(self) -> None:
+        """What a crash left: pairs without a container, bridges without a network."""
+        prefix = owner_prefix(self.names)
+
+        def ours() -> list[tuple[str, str]]:
+            with RouteSocket() as host:
+                return [
+                    (link.name, link.alias.removeprefix(prefix) if link.alias.startswith(prefix) else "")
+                    for link in host.links()
+                    if link.name.startswith(self.names.veth_prefix) or link.alias.startswith(prefix)
+                ]
+
+        # The sets are looked at after the listing: they hold every name before the interface exists.
+        for name, network_id in await self._in_kernel(ours):
+            if network_id in self._carriers if network_id else name in self._interfaces:
+                continue
+            logger.info("removing interface %s, which belongs to no %s", name, "network" if network_id else "container")
+            await self._remove_interfaces([name])
 
     # --- the end ---
 
     async def settled(self) -> None:
         """Returns when the pools are full and what was given back is gone from the kernel."""
-        await self._bridge.settled()
-        await self._isolated.filled()
+        for pool in (self._pool, self._isolated):
+            await pool.filled()
+        while self._tasks:
+            await asyncio.wait(list(self._tasks))
 
     async def close(self, *, keep: bool = False) -> None:
-        """Ends the engine's part. ``keep`` leaves all that serves running containers, else everything is removed."""
-        for sandbox in (*await self._isolated.close(), *self._lonely.values()):
+        """Ends the engine's part: its sockets and the pools. ``keep`` leaves all that serves running containers.
+
+        Without it everything that the networks made is removed from the kernel. They can't be used again.
+        """
+        spare = [*await self._pool.close(), *await self._isolated.close()]
+        places = list(self._places.values())
+        self._places.clear()
+        for place in places:
+            self._release_ports(place)
+        while self._tasks:
+            await asyncio.wait(list(self._tasks))
+        await self._in_kernel(self._relays.close if keep else self._relays.end)
+        names = [sandbox.host_interface for sandbox in spare]
+        if not keep:
+            names.extend(attachment.endpoint.host_interface for place in places for attachment in place.attachments)
+        for sandbox in (*spare, *(place.sandbox for place in places if place.sandbox is not None)):
             sandbox.close()
-        self._lonely.clear()
-        self._endpoints.clear()
-        await self._bridge.close(keep=keep)
+        await self._remove_interfaces(filter(None, names))
+        rules = self._rules
+        if rules is not None:
+            if not keep:
+                await self._in_kernel(rules.remove)
+            rules.close()
+        if not keep:
+            for carrier in self._carriers.values():
+                try:
+                    await self._in_kernel(carrier.tear_down, self._remover)
+                except OSError as error:
+                    logger.warning("removing the device of network %s: %s", carrier.record.name, error)
+        self._rules = None
+        self._is_set_up = False
+        self._kernel.shutdown(wait=False)
+        self._remover.shutdown(wait=False)
+
+
+def _check_wish(wish: EndpointRequest) -> None:
+    if wish.mac is not None and not _MAC.fullmatch(wish.mac):
+        raise InvalidParameter(f"invalid MAC address: {wish.mac}")
+
+
+def _text(address: object) -> str:
+    return "" if address is None else str(address)
+
+
+def _carrying(place: Place) -> Attachment | None:
+    """The endpoint that published ports lead to, if any can."""
+    main = place.gateways[0] or place.gateways[1]
+    return main if main is not None and main.carrier.takes_ports else None
+
+
+def replace_addresses(attachment: Attachment) -> Attachment:
+    """The same without its addresses, which are somebody else's now."""
+    return replace(attachment, endpoint=replace(attachment.endpoint, address="", address6=""))
+
+
+def _host_networks() -> list[IPv4Network | IPv6Network]:
+    """The subnets that the host routes, without default routes."""
+    with RouteSocket() as host:
+        routed = [route.destination for route in host.routes() if route.destination.prefixlen]
+        return [*routed, *(address.interface.network for address in host.addresses())]

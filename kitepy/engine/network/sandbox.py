@@ -1,8 +1,8 @@
-"""Sandboxes: network namespaces with their interface ready for a container, made before they are needed.
+"""Sandboxes: network namespaces with an interface ready for a container, made before they are needed.
 
-The costly steps (a namespace, a veth pair, its port of the bridge) happen ahead of time and off the event loop. What is
-left for the moment a container starts is its MAC, its address and its route: one round trip to the kernel. A sandbox that
-served a container is never used again, since the container may have changed anything inside.
+The costly steps (a namespace, a veth pair) happen ahead of time and off the event loop. A sandbox belongs to no network yet:
+what is left for the moment a container starts is to join the pair to a bridge and to give it MAC, address and route. A sandbox
+that served a container is never used again, since the container may have changed anything inside.
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ import asyncio
 import errno
 import logging
 import os
+import socket
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from contextlib import ExitStack
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Interface
+from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
 
 from kitepy.engine.kernel.netlink import (
     LOOPBACK_INDEX,
@@ -26,7 +27,6 @@ from kitepy.engine.kernel.netlink import (
     add_default_route,
     add_veth,
     delete_link,
-    isolate_port,
     set_link,
 )
 from kitepy.engine.kernel.netns import in_namespace, in_new_namespace, open_current_namespace
@@ -36,7 +36,7 @@ from kitepy.engine.network.bridge_link import quiet_ipv6
 
 logger = logging.getLogger(__name__)
 
-INTERFACE = "eth0"
+FIRST_INTERFACE = "eth0"
 
 # Docker's defaults: ping without a capability, and low ports for any user, since nothing else lives in the namespace.
 # IPv6 is off for interfaces made from now on; loopback exists already and keeps ::1. arp_notify announces a new MAC to
@@ -50,39 +50,55 @@ _LAST_GROUP = 2**31 - 1
 """The highest that the kernel takes for ping_group_range."""
 _LINK_GONE = (errno.ENODEV,)
 
+Resolver = tuple[socket.socket, socket.socket]
+"""The sockets, UDP and TCP, at which a sandbox's own name service is asked."""
+PrepareResolver = Callable[[], Resolver]
+"""Makes them; it runs in a thread inside the namespace."""
+
 
 @dataclass
 class Sandbox:
-    """A namespace and the host's end of its veth pair; until it is configured, a netlink socket inside it as well."""
+    """A namespace and, unless it was made without, the host's end of its veth pair; a netlink socket inside while it is new."""
 
     netns_fd: int
-    host_interface: str
+    host_interface: str = ""
+    host_index: int = 0
     interface_index: int = 0
+    """Of ``eth0`` inside."""
+    mtu: int = 0
     inside: RouteSocket | None = None
+    resolver: Resolver | None = None
 
-    def configure(self, mac: str, address: IPv4Interface, gateway: IPv4Address) -> None:
-        """The hot path: one batch. Blocks well below a millisecond unless the kernel is busy removing links."""
-        if self.inside is None:
-            raise OSError(errno.EALREADY, f"the sandbox of {self.host_interface} was configured before")
-        with self.inside as inside:
-            self.inside = None
-            inside.execute(configuration(self.interface_index, mac, address, gateway))
+    def enter(self) -> RouteSocket:
+        """A netlink socket inside, which the caller closes. Blocks for a moment."""
+        inside, self.inside = self.inside, None
+        return inside if inside is not None else in_namespace(self.netns_fd, RouteSocket)
 
     def close(self) -> None:
         """Closes the descriptors; the kernel removes the namespace after its last process. Idempotent."""
         if self.inside is not None:
             self.inside.close()
+            self.inside = None
+        for end in self.resolver or ():
+            end.close()
+        self.resolver = None
         if self.netns_fd >= 0:
             os.close(self.netns_fd)
             self.netns_fd = -1
 
 
-def configuration(index: int, mac: str, address: IPv4Interface, gateway: IPv4Address) -> list[Message]:
-    """What turns a ready sandbox into a certain container's. The MAC follows the address: its change announces both."""
-    return [add_address(index, address), set_link(index, mac=mac), add_default_route(index, gateway)]
+def addressing(index: int, mac: str, addresses: Sequence[IPv4Interface | IPv6Interface]) -> list[Message]:
+    """What gives an interface its identity. The MAC follows the addresses: its change announces both."""
+    found = [add_address(index, address) for address in addresses]
+    return [*found, set_link(index, mac=mac)] if mac else found
 
 
-def _enter() -> tuple[int, RouteSocket]:
+def default_routes(index: int, gateways: Sequence[IPv4Address | IPv6Address]) -> list[Message]:
+    """Default routes over an interface, instead of those there are."""
+    return [add_default_route(index, gateway) for gateway in gateways]
+
+
+def _enter(prepare: PrepareResolver | None) -> tuple[int, RouteSocket, Resolver | None]:
     """Runs in the thread that made the namespace."""
     with ExitStack() as undo:
         fd = open_current_namespace()
@@ -96,67 +112,74 @@ def _enter() -> tuple[int, RouteSocket]:
             except OSError as error:  # /proc/sys is read-only, or the kernel has no IPv6: conveniences, not safety
                 logger.debug("sandbox parameter %s: %s", name, error)
         inside.execute([set_link(LOOPBACK_INDEX, up=True)])
+        resolver = prepare() if prepare is not None else None
         undo.pop_all()
-    return fd, inside
+    return fd, inside, resolver
 
 
-def _make_namespace(make: Callable[[], int] | None) -> tuple[int, RouteSocket]:
+def _make_namespace(
+    make: Callable[[], int] | None, prepare: PrepareResolver | None = None
+) -> tuple[int, RouteSocket, Resolver | None]:
     if make is None:
-        return in_new_namespace(_enter)
+        return in_new_namespace(lambda: _enter(prepare))
     fd = make()
     try:
-        return in_namespace(fd, _enter)
+        return in_namespace(fd, lambda: _enter(prepare))
     finally:
         os.close(fd)
 
 
 def build_sandbox(
-    veth_name: str, *, bridge_index: int, mtu: int, isolated: bool, make_namespace: Callable[[], int] | None = None
+    veth_name: str,
+    *,
+    mtu: int,
+    make_namespace: Callable[[], int] | None = None,
+    prepare_resolver: PrepareResolver | None = None,
 ) -> Sandbox:
-    """Makes a sandbox on a bridge; ``make_namespace`` gives its network namespace where a plain one won't do.
+    """Makes a sandbox with a veth pair; ``make_namespace`` gives its network namespace where a plain one won't do.
 
     Blocks for a few milliseconds; raises OSError and leaves nothing behind then.
     """
     with ExitStack() as undo:
-        fd, inside = _make_namespace(make_namespace)
-        undo.callback(os.close, fd)
-        undo.callback(inside.close)
+        fd, inside, resolver = _make_namespace(make_namespace, prepare_resolver)
+        sandbox = Sandbox(fd, veth_name, mtu=mtu, inside=inside, resolver=resolver)
+        undo.callback(sandbox.close)
         host = undo.enter_context(RouteSocket())
-        host.execute([add_veth(veth_name, bridge_index=bridge_index, mtu=mtu, peer_name=INTERFACE, peer_netns_fd=fd)])
-        undo.callback(host.execute, [delete_link(veth_name)], tolerate=_LINK_GONE)
-        quiet_ipv6(veth_name)
-        if isolated:
-            isolate_interface(host, veth_name)
-        inner = inside.link(INTERFACE)
-        if inner is None:
-            raise OSError(errno.ENODEV, f"the inner end of {veth_name} did not appear")
+        sandbox.host_index, sandbox.interface_index = add_interface(
+            host, inside, fd, veth_name, name=FIRST_INTERFACE, mtu=mtu, undo=undo
+        )
         # Up already now: the bridge learns of a port's carrier through a work queue that is rate-limited to once a second,
         # so a link raised only when its container starts could lose the container's first packets.
-        inside.execute([set_link(inner.index, up=True)])
+        inside.execute([set_link(sandbox.interface_index, up=True)])
         undo.pop_all()
         host.close()
-    return Sandbox(fd, veth_name, inner.index, inside)
+    return sandbox
 
 
-def isolate_interface(host: RouteSocket, name: str) -> None:
-    """Keeps a container from its neighbours on the bridge."""
-    link = host.link(name)
-    if link is None:
-        raise OSError(errno.ENODEV, f"there is no interface {name}")
-    host.execute([isolate_port(link.index)])
+def add_interface(
+    host: RouteSocket, inside: RouteSocket, netns_fd: int, veth_name: str, *, name: str, mtu: int, undo: ExitStack
+) -> tuple[int, int]:
+    """A veth pair into a namespace: the indexes of the host's end, up, and of the inner one, still down. Raises OSError."""
+    host.execute([add_veth(veth_name, mtu=mtu, peer_name=name, peer_netns_fd=netns_fd)])
+    undo.callback(remove_interfaces, [veth_name])
+    quiet_ipv6(veth_name)
+    outer, inner = host.link(veth_name), inside.link(name)
+    if outer is None or inner is None:
+        raise OSError(errno.ENODEV, f"an end of {veth_name} did not appear")
+    return outer.index, inner.index
 
 
-def remove_interface(name: str) -> None:
-    """Removes the host's end of a veth pair, and with it the other; no error when it is gone. Blocks for 10 to 20 ms."""
+def remove_interfaces(names: Sequence[str]) -> None:
+    """Removes the host's ends of veth pairs, and with them the others; no error when they are gone. Blocks 10 to 20 ms each."""
     with RouteSocket() as host:
-        host.execute([delete_link(name)], tolerate=_LINK_GONE)
+        host.execute([delete_link(name) for name in names], tolerate=_LINK_GONE)
 
 
-def build_isolated(make_namespace: Callable[[], int] | None = None) -> Sandbox:
-    """A namespace with nothing but loopback, for a container without network. Blocks for about a millisecond."""
-    fd, inside = _make_namespace(make_namespace)
+def build_isolated(make_namespace: Callable[[], int] | None = None, prepare_resolver: PrepareResolver | None = None) -> Sandbox:
+    """A namespace with nothing but loopback. Blocks for about a millisecond."""
+    fd, inside, resolver = _make_namespace(make_namespace, prepare_resolver)
     inside.close()
-    return Sandbox(fd, "")
+    return Sandbox(fd, resolver=resolver)
 
 
 class SandboxPool:

@@ -1,0 +1,191 @@
+"""Interfaces of containers: plugged into networks and pulled out again, and the routes over them. Blocking kernel work.
+
+A container that starts has its first interface already, in a sandbox from the pool; all others are made when they are wanted.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from ipaddress import ip_address, ip_interface
+
+from kitepy.engine.kernel.netlink import (
+    Message,
+    RouteSocket,
+    add_default_route,
+    delete_address,
+    delete_default_route,
+    delete_link,
+    set_link,
+)
+from kitepy.engine.kernel.netns import in_namespace
+from kitepy.engine.kernel.sysctl import write_sysctl
+from kitepy.engine.model.errors import InvalidParameter
+from kitepy.engine.model.network import Endpoint
+from kitepy.engine.network.attachment import Attachment, interface_parameters
+from kitepy.engine.network.bridge_link import Interface
+from kitepy.engine.network.sandbox import FIRST_INTERFACE, Sandbox, add_interface, addressing
+
+logger = logging.getLogger(__name__)
+
+SYSCTLS_OPTION = "com.docker.network.endpoint.sysctls"
+_GONE = (errno.ENODEV, errno.EADDRNOTAVAIL, errno.ESRCH, errno.ENOENT)
+Routes = tuple[Attachment | None, Attachment | None]
+
+
+def addresses_of(endpoint: Endpoint) -> list[Interface]:
+    """What its interface has, with the subnets' prefixes."""
+    found = [(endpoint.address, endpoint.prefix_length), (endpoint.address6, endpoint.prefix_length6)]
+    return [ip_interface(f"{address}/{length}") for address, length in found if address]
+
+
+def plug_all(sandbox: Sandbox, attachments: Sequence[Attachment], gateways: Routes, new_veth: Callable[[], str]) -> None:
+    """Give a fresh sandbox all its interfaces and routes. Raises OSError and EngineError; its pieces stay with the sandbox."""
+    with RouteSocket() as host, sandbox.enter() as inside:
+        pending: list[Message] = []
+        for attachment in attachments:
+            pending.extend(_plug(host, inside, sandbox, attachment, new_veth))
+        inside.execute([*pending, *_route_messages(gateways)])
+
+
+def plug(sandbox: Sandbox, attachment: Attachment, new_veth: Callable[[], str]) -> None:
+    """Give a sandbox in use one more interface, without a default route. Raises OSError and EngineError."""
+    with RouteSocket() as host, sandbox.enter() as inside:
+        inside.execute(_plug(host, inside, sandbox, attachment, new_veth))
+
+
+def _plug(
+    host: RouteSocket, inside: RouteSocket, sandbox: Sandbox, attachment: Attachment, new_veth: Callable[[], str]
+) -> list[Message]:
+    """Make the interface and join it to its network; gives what is left to be done inside."""
+    endpoint, carrier = attachment.endpoint, attachment.carrier
+    messages: list[Message] = []
+    if not carrier.uses_veth:
+        carrier.add_interface(inside, sandbox.netns_fd, endpoint.interface, endpoint.mac)
+        link = inside.link(endpoint.interface)
+        if link is None:
+            raise OSError(errno.ENODEV, f"interface {endpoint.interface} did not appear")
+        attachment.index = link.index
+        messages.append(set_link(link.index, up=True))
+    elif sandbox.interface_index:  # the pair that the sandbox came with
+        attachment.index, sandbox.interface_index = sandbox.interface_index, 0
+        attachment.endpoint = endpoint = replace(endpoint, host_interface=sandbox.host_interface)
+        if endpoint.interface != FIRST_INTERFACE:
+            index = attachment.index
+            inside.execute([set_link(index, up=False), set_link(index, name=endpoint.interface), set_link(index, up=True)])
+        join = carrier.port_messages(sandbox.host_index)
+        if carrier.mtu != sandbox.mtu:
+            join.insert(0, set_link(sandbox.host_index, mtu=carrier.mtu))
+            messages.append(set_link(attachment.index, mtu=carrier.mtu))
+        host.execute(join)
+    else:
+        name = new_veth()
+        attachment.endpoint = endpoint = replace(endpoint, host_interface=name)
+        with ExitStack() as undo:
+            outer, attachment.index = add_interface(
+                host, inside, sandbox.netns_fd, name, name=endpoint.interface, mtu=carrier.mtu, undo=undo
+            )
+            # Up first: a port that joins with its carrier forwards at once.
+            inside.execute([set_link(attachment.index, up=True)])
+            host.execute(carrier.port_messages(outer))
+            undo.pop_all()
+    _set_parameters(sandbox, attachment)
+    return [*messages, *addressing(attachment.index, endpoint.mac, addresses_of(endpoint))]
+
+
+def _set_parameters(sandbox: Sandbox, attachment: Attachment) -> None:
+    endpoint = attachment.endpoint
+    parameters = interface_parameters(attachment.option(SYSCTLS_OPTION), endpoint.interface)
+    if not parameters and not endpoint.address6:
+        return
+
+    def write() -> None:
+        if endpoint.address6:
+            write_sysctl(f"net/ipv6/conf/{endpoint.interface}/accept_ra", "0")
+            write_sysctl(f"net/ipv6/conf/{endpoint.interface}/disable_ipv6", "0")
+        for name, value in parameters:
+            try:
+                write_sysctl(name, value)
+            except OSError as error:
+                reason = (error.strerror or str(error)).lower()
+                raise InvalidParameter(f"failed to set sysctl {name.replace('/', '.')}={value}: {reason}") from error
+
+    in_namespace(sandbox.netns_fd, write)
+
+
+def _route_messages(gateways: Routes) -> list[Message]:
+    found = []
+    for attachment, address in zip(gateways, ("gateway", "gateway6"), strict=True):
+        if attachment is not None:
+            found.append(add_default_route(attachment.index, ip_address(getattr(attachment.endpoint, address))))
+    return found
+
+
+def change_routes(sandbox: Sandbox, before: Routes, after: Routes) -> None:
+    """Lead the default routes over other endpoints. Raises OSError."""
+    messages = []
+    for version, old, new in zip((4, 6), before, after, strict=True):
+        if old is not new:
+            if old is not None:
+                messages.append(delete_default_route(old.index, version))
+            messages.extend(_route_messages((new, None) if version == 4 else (None, new)))
+    if messages:
+        with sandbox.enter() as inside:
+            inside.execute(messages, tolerate=_GONE)
+
+
+def find_interface(sandbox: Sandbox, attachment: Attachment) -> None:
+    """Note the index of an interface that a former engine made. Raises FileNotFoundError when it is gone."""
+    with sandbox.enter() as inside:
+        link = inside.link(attachment.endpoint.interface)
+    if link is None:
+        raise FileNotFoundError(errno.ENOENT, f"interface {attachment.endpoint.interface} is gone")
+    attachment.index = link.index
+
+
+def replug(attachment: Attachment) -> None:
+    """See to it that an interface that a former engine plugged in still is. Raises FileNotFoundError when it is gone."""
+    endpoint, carrier = attachment.endpoint, attachment.carrier
+    if not carrier.uses_veth:
+        return
+    with RouteSocket() as host:
+        link = host.link(endpoint.host_interface)
+        if link is None:
+            raise FileNotFoundError(errno.ENOENT, f"interface {endpoint.host_interface} is gone")
+        if not carrier.is_plugged(link.master):
+            logger.info("putting interface %s back into network %s", link.name, endpoint.network)
+            host.execute(carrier.port_messages(link.index))
+
+
+def pull_out(sandbox: Sandbox, attachment: Attachment) -> None:
+    """Remove one interface of a sandbox in use. Blocks for 10 to 20 ms. Raises OSError, but not when it is gone."""
+    endpoint = attachment.endpoint
+    if endpoint.host_interface:
+        with RouteSocket() as host:
+            host.execute([delete_link(endpoint.host_interface)], tolerate=_GONE)
+    else:
+        with sandbox.enter() as inside:
+            inside.execute([delete_link(endpoint.interface)], tolerate=_GONE)
+
+
+def vacate(sandbox: Sandbox, attachments: Sequence[Attachment]) -> bool:
+    """Take all addresses from a sandbox that is given up: others can have them before the interfaces are gone.
+
+    False when that could not be done.
+    """
+    messages = [
+        delete_address(attachment.index, address)
+        for attachment in attachments
+        if attachment.index
+        for address in addresses_of(attachment.endpoint)
+    ]
+    try:
+        with sandbox.enter() as inside:
+            inside.execute(messages, tolerate=_GONE)
+    except OSError as error:
+        logger.debug("the addresses of a sandbox that is given up: %s", error)
+        return False
+    return True
