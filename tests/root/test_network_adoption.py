@@ -16,13 +16,14 @@ from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
 
 import pytest
+from support.bridge_network import BridgeNetwork
 from support.private_netns import Place, eventually, run_in_private_netns, scratch_directory
 
 from kitepy.engine.kernel.netlink import RouteSocket
 from kitepy.engine.kernel.netns import open_namespace_of
-from kitepy.engine.model.errors import Conflict, NotFound
+from kitepy.engine.model.errors import Forbidden, NotFound
 from kitepy.engine.model.network import Endpoint, PortRequest, PublishedPort
-from kitepy.engine.network.bridge import BridgeNetwork, BridgeSettings
+from kitepy.engine.network.bridge import BridgeSettings
 from kitepy.engine.network.naming import kernel_names
 from kitepy.engine.network.relay_process import RelayProcess
 
@@ -36,7 +37,8 @@ FIRST_ENGINE = """
 import asyncio, dataclasses, json, subprocess, sys
 from pathlib import Path
 from kitepy.engine.model.network import PortRequest
-from kitepy.engine.network.bridge import BridgeNetwork, BridgeSettings
+from kitepy.engine.network.bridge import BridgeSettings
+from support.bridge_network import BridgeNetwork
 from kitepy.engine.network.relay_process import RelayProcess
 from kitepy.engine.network.naming import kernel_names
 
@@ -45,7 +47,7 @@ async def main():
     await bridge.set_up()
     for port in (8080, 8081):
         endpoint = await bridge.attach("a" * 64, ports=[PortRequest(80, host_port=(port, port))])
-        fd = bridge.netns_fd(endpoint)
+        fd = bridge.fd_of(endpoint)
         process = subprocess.Popen(
             ["nsenter", f"--net=/proc/self/fd/{fd}", "sleep", "60"],
             pass_fds=[fd], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True,
@@ -64,7 +66,7 @@ async def survivors(exec_root: Path) -> AsyncIterator[list[tuple[Endpoint, int]]
         [sys.executable, "-c", FIRST_ENGINE, str(exec_root)],
         stdout=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        env={**os.environ, "PYTHONPATH": f"{REPOSITORY}:{REPOSITORY}/tests"},
     )
     found = []
     try:
@@ -122,7 +124,7 @@ def test_published_ports_work_while_no_engine_runs_and_after_the_next_took_over(
             bridge = BridgeNetwork(NAMES, BridgeSettings(), RelayProcess(exec_root))
             await bridge.set_up()
             assert (await Place().ask("127.0.0.1", 8080)).startswith(b"web|")
-            assert await bridge.adopt(endpoint, pid) == endpoint
+            assert await bridge.adopt_endpoint(endpoint, pid) == endpoint
             await bridge.finish_adoption()
             for address in ("127.0.0.1", "::1"):
                 assert (await Place().ask(address, 8080)).startswith(b"web|")
@@ -133,7 +135,7 @@ def test_published_ports_work_while_no_engine_runs_and_after_the_next_took_over(
             await bridge.settled()
             assert len(veths()) == 1 + bridge.settings.pool_size
             assert endpoint.host_interface in veths()
-            with pytest.raises(Conflict):
+            with pytest.raises(Forbidden):
                 await bridge.attach("b" * 64, address=IPv4Address(endpoint.address))
             second = await bridge.attach("b" * 64, ports=[PortRequest(80, host_port=(8081, 8081))])
             assert second.address != endpoint.address
@@ -160,7 +162,7 @@ def test_a_port_taken_meanwhile_does_not_stop_the_adoption() -> None:
             with socket.create_server(("127.0.0.1", 8080)):
                 bridge = BridgeNetwork(NAMES, BridgeSettings(), RelayProcess(exec_root))
                 await bridge.set_up()
-                await bridge.adopt(endpoint, pid)
+                await bridge.adopt_endpoint(endpoint, pid)
                 await bridge.finish_adoption()
                 server = await serve_inside(pid)
                 assert (await Place().ask("127.0.0.1", 8080)).startswith(b"web|")
@@ -177,12 +179,11 @@ def test_what_is_gone_cannot_be_adopted_and_keeps_no_address() -> None:
         async with survivors(exec_root) as [(endpoint, pid), (other, _)]:
             bridge = BridgeNetwork(NAMES, BridgeSettings(), RelayProcess(exec_root))
             await bridge.set_up()
-            with pytest.raises(NotFound, match="kv0000-gone is gone"):
-                await bridge.adopt(replace(endpoint, host_interface="kv0000-gone"), pid)
+            assert await bridge.adopt("c" * 64, [replace(endpoint, host_interface="kv0000-gone")], pid) == ()
             with pytest.raises(NotFound):
-                await bridge.adopt(endpoint, 2**22 + 1)
+                await bridge.adopt_endpoint(endpoint, 2**22 + 1)
             # Its container ended while no engine ran: only the interface is left to remove.
-            await bridge.detach(other)
+            await bridge.finish_adoption()
             await eventually(lambda: other.host_interface not in veths(), "the interface of the dead container is removed")
             assert (await bridge.attach("b" * 64)).address == endpoint.address
             await bridge.close()
@@ -197,7 +198,7 @@ def test_an_orderly_end_can_leave_running_containers_their_network() -> None:
         async with survivors(exec_root) as [(endpoint, pid), _]:
             first = BridgeNetwork(NAMES, BridgeSettings(), RelayProcess(exec_root))
             await first.set_up()
-            await first.adopt(endpoint, pid)
+            await first.adopt_endpoint(endpoint, pid)
             await first.finish_adoption()
             await first.close(keep=True)
             server = await serve_inside(pid)
@@ -206,7 +207,7 @@ def test_an_orderly_end_can_leave_running_containers_their_network() -> None:
             second = BridgeNetwork(NAMES, BridgeSettings(), RelayProcess(exec_root))
             await second.set_up()
             assert second.gateway == IPv4Interface((endpoint.gateway, endpoint.prefix_length))
-            await second.adopt(endpoint, pid)
+            await second.adopt_endpoint(endpoint, pid)
             await second.close()
             assert nft_ruleset() == ""
             server.close()

@@ -38,7 +38,8 @@ _RTM_NEWADDR, _RTM_DELADDR, _RTM_GETADDR = 20, 21, 22
 _RTM_NEWROUTE, _RTM_DELROUTE, _RTM_GETROUTE = 24, 25, 26
 
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINK, _IFLA_MASTER, _IFLA_PROTINFO = 1, 3, 4, 5, 10, 12
-_IFLA_LINKINFO, _IFLA_IFALIAS, _IFLA_NET_NS_FD = 18, 20, 28
+_IFLA_OPERSTATE, _IFLA_LINKINFO, _IFLA_IFALIAS, _IFLA_NET_NS_FD = 16, 18, 20, 28
+_IF_OPER_UP = 6
 _IFLA_INFO_KIND, _IFLA_INFO_DATA = 1, 2
 _VETH_INFO_PEER = 1
 _IFLA_MACVLAN_MODE = 1
@@ -92,6 +93,8 @@ class Link:
     mac: str
     loopback: bool = False
     alias: str = ""
+    operational: bool = False
+    """Whether it can carry packets now."""
 
 
 @dataclass(frozen=True)
@@ -342,6 +345,7 @@ def _parse_link(body: bytes) -> Link:
         mac=values.get(_IFLA_ADDRESS, b"").hex(":"),
         loopback=bool(flags & _IFF_LOOPBACK),
         alias=values.get(_IFLA_IFALIAS, b"").rstrip(b"\0").decode(errors="replace"),
+        operational=values.get(_IFLA_OPERSTATE) == bytes([_IF_OPER_UP]),
     )
 
 
@@ -397,6 +401,8 @@ class NetlinkSocket:
         Raises OSError for the first request that failed with an error number that isn't tolerated. Requests after a
         failed one have been carried out all the same (netlink knows no transactions).
         """
+        if not messages:
+            return
         first = self._sequence + 1
         by_sequence = {first + position: message for position, message in enumerate(messages)}
         self._socket.send(b"".join(self._pack(message, _NLM_F_ACK) for message in messages))

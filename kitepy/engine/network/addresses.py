@@ -1,12 +1,12 @@
-"""Which addresses a network uses: choosing a free subnet and handing out host addresses. Pure; the kernel is asked elsewhere."""
+"""The default bridge's subnet and the MAC addresses of bridges and containers. Pure; the kernel is asked elsewhere."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address
 
-from kitepy.engine.model.errors import Conflict, InvalidParameter, SystemFailure
+from kitepy.engine.model.errors import InvalidParameter, SystemFailure
 
 
 def candidate_subnets() -> list[IPv4Network]:
@@ -44,56 +44,11 @@ def check_gateway(wanted: IPv4Interface, taken: Iterable[tuple[IPv4Network, str]
             raise InvalidParameter(f"--bip {wanted} overlaps {other}, which interface {interface} already uses")
 
 
-def mac_for(address: IPv4Address) -> str:
+def mac_for(address: IPv4Address | IPv6Address) -> str:
     """Docker's classic scheme, 02:42 and the address: one address always has one MAC, so neighbours' caches stay true."""
-    return "02:42:" + address.packed.hex(":")
+    return "02:42:" + address.packed[-4:].hex(":")
 
 
 def bridge_mac(bridge: str) -> str:
     """A stable, locally administered MAC; without one a bridge changes its own whenever a port comes or goes."""
     return "02:" + hashlib.sha256(bridge.encode()).digest()[:5].hex(":")
-
-
-class AddressPool:
-    """The host addresses of one subnet; the lowest free one is given out."""
-
-    def __init__(self, gateway: IPv4Interface) -> None:
-        self.gateway = gateway
-        self._network = gateway.network
-        self._taken = {self._network.network_address, gateway.ip, self._network.broadcast_address}
-        self._reserved = frozenset(self._taken)
-        # No address below this one is free: keeps allocation from walking over a thousand taken ones.
-        self._lowest = self._network.network_address + 1
-
-    def __len__(self) -> int:
-        """How many addresses are given out."""
-        return len(self._taken) - len(self._reserved)
-
-    def is_taken(self, address: IPv4Address) -> bool:
-        """Whether the address can't be given out now."""
-        return address in self._taken
-
-    def allocate(self) -> IPv4Address:
-        """Takes the lowest free address. Raises SystemFailure when there is none."""
-        candidate = self._lowest
-        while candidate in self._taken:
-            if candidate == self._network.broadcast_address:
-                raise SystemFailure(f"no available IPv4 addresses on this network's address pools: {self._network}")
-            candidate += 1
-        self._taken.add(candidate)
-        self._lowest = candidate
-        return candidate
-
-    def reserve(self, address: IPv4Address) -> None:
-        """Takes a certain address. Raises InvalidParameter outside the subnet, Conflict when it is in use."""
-        if address not in self._network:
-            raise InvalidParameter(f"invalid address {address}: it does not belong to subnet {self._network}")
-        if address in self._taken:
-            raise Conflict(f"Address already in use: {address}")
-        self._taken.add(address)
-
-    def release(self, address: IPv4Address) -> None:
-        """Gives an address back; unknown ones are ignored."""
-        if address in self._taken and address not in self._reserved:
-            self._taken.discard(address)
-            self._lowest = min(self._lowest, address)

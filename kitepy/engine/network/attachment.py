@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address
 
 from kitepy.engine.kernel.conntrack import ConntrackSocket, forget_flows
-from kitepy.engine.model.network import Endpoint
+from kitepy.engine.model.network import Endpoint, PublishedPort
 from kitepy.engine.network.bridge import Carrier
 from kitepy.engine.network.ports import Reservation
 from kitepy.engine.network.relay_process import RelayProcess, key_of
@@ -35,7 +35,9 @@ class Attachment:
 class Publication:
     """Ports of a container and where they lead now."""
 
+    ports: tuple[PublishedPort, ...] = ()
     reservations: list[Reservation] = field(default_factory=list)
+    """What holds the ports; one that somebody took while no engine ran is served by rules alone."""
     endpoint: Endpoint | None = None
 
     @property
@@ -43,8 +45,7 @@ class Publication:
         """The entries of the port maps."""
         if self.endpoint is None:
             return []
-        ports = [reservation.port for reservation in self.reservations]
-        return port_elements(self.endpoint.address, ports, self.endpoint.address6)
+        return port_elements(self.endpoint.address, self.ports, self.endpoint.address6)
 
     def start(self, endpoint: Endpoint, rules: RuleSet | None, relays: RelayProcess, served: Collection[str] = ()) -> None:
         """Lead the ports to an endpoint. Keys that are ``served`` have a relay already, whose connections go on.
@@ -52,7 +53,7 @@ class Publication:
         Blocks. Raises OSError.
         """
         self.endpoint = endpoint
-        if rules is not None and self.reservations:
+        if rules is not None and self.ports:
             rules.publish(self.elements)
         for reservation in self.reservations:
             target = relay_target(reservation.port, endpoint.address, endpoint.address6)
@@ -63,7 +64,7 @@ class Publication:
         """Lead them nowhere; the ports stay ours. Blocks. Idempotent. Gives what went wrong, as the rest is done all the same."""
         failures: list[OSError] = []
         endpoint = self.endpoint
-        if endpoint is None or not self.reservations:
+        if endpoint is None or not self.ports:
             return failures
         keys = [key_of(reservation.port) for reservation in self.reservations if reservation.socket is not None]
         try:
@@ -73,7 +74,7 @@ class Publication:
         try:
             if rules is not None:
                 rules.withdraw(self.elements)
-            if endpoint.address and any(reservation.port.protocol == "udp" for reservation in self.reservations):
+            if endpoint.address and any(port.protocol == "udp" for port in self.ports):
                 with ConntrackSocket() as conntrack:
                     conntrack.execute([forget_flows(IPv4Address(endpoint.address))])
         except OSError as error:
@@ -108,10 +109,9 @@ class Place:
     def note_ports(self) -> None:
         """The ports are on the endpoint that carries them, and on no other."""
         carrying = self.publication.endpoint
-        ports = tuple(reservation.port for reservation in self.publication.reservations)
         for attachment in self.attachments:
             mine = carrying is not None and attachment.endpoint.endpoint_id == carrying.endpoint_id
-            attachment.endpoint = replace(attachment.endpoint, ports=ports if mine else ())
+            attachment.endpoint = replace(attachment.endpoint, ports=self.publication.ports if mine else ())
 
 
 def choose_gateways(attachments: Iterable[Attachment]) -> tuple[Attachment | None, Attachment | None]:

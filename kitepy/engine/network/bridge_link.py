@@ -46,11 +46,6 @@ class BridgePlan:
     missing_addresses: tuple[Interface, ...]
     stale_addresses: tuple[Interface, ...]
 
-    @property
-    def gateway(self) -> IPv4Interface:
-        """The IPv4 address. Raises StopIteration without one."""
-        return next(address for address in self.addresses if isinstance(address, IPv4Interface))
-
 
 @dataclass(frozen=True)
 class BridgeState:

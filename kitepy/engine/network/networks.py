@@ -298,7 +298,8 @@ class Networks:
                 veth=any(attachment.carrier.uses_veth for attachment in place.attachments), plain=request.plain
             )
             attachments, gateways = place.attachments, place.gateways
-            await self._in_kernel(lambda: plugging.plug_all(sandbox, attachments, gateways, self._new_veth))
+            if attachments:
+                await self._in_kernel(lambda: plugging.plug_all(sandbox, attachments, gateways, self._new_veth))
         except OSError as error:
             raise SystemFailure(f"failed to set up the network of container {place.name}: {error.strerror or error}") from error
         await self._publish(place)
@@ -341,22 +342,23 @@ class Networks:
     def _reserve(self, place: Place, requests: Sequence[PortRequest]) -> None:
         """Hold the host ports, if the container can be reached from outside at all. Raises EngineError."""
         main = _carrying(place)
-        if main is None or place.publication.reservations:
+        if main is None or place.publication.ports:
             return
         binding = main.carrier.binding
         if binding:
             requests = [replace(request, host_ip=request.host_ip or binding) for request in requests]
         try:
-            place.publication.reservations = self._ports.reserve(requests)
+            place.publication.reservations = reservations = self._ports.reserve(requests)
         except BindFailed as error:
             raise SystemFailure(
                 f"driver failed programming external connectivity on endpoint {place.name} ({main.endpoint.endpoint_id}): {error}"
             ) from error
+        place.publication.ports = tuple(reservation.port for reservation in reservations)
 
     async def _publish(self, place: Place, served: Iterable[str] = ()) -> None:
         """Lead the ports to the endpoint with the default route. Raises SystemFailure."""
         main, publication, rules = _carrying(place), place.publication, self._rules
-        if main is not None and publication.reservations:
+        if main is not None and publication.ports:
             endpoint = main.endpoint
             keys = frozenset(served)
             try:
@@ -367,14 +369,14 @@ class Networks:
 
     async def _unpublish(self, place: Place) -> None:
         publication, rules = place.publication, self._rules
-        if publication.reservations:
+        if publication.ports:
             for error in await self._in_kernel(lambda: publication.stop(rules, self._relays)):
                 logger.warning("withdrawing the ports of %s: %s", short_id(place.container_id), error)
 
     def _release_ports(self, place: Place) -> None:
         for reservation in place.publication.reservations:
             self._ports.release(reservation)
-        place.publication.reservations = []
+        place.publication.reservations, place.publication.ports = [], ()
 
     async def stop(self, container_id: str) -> None:
         """Free the ports, then return; interfaces and addresses follow in the background. Idempotent."""
@@ -610,17 +612,15 @@ class Networks:
                 reason = error.strerror if isinstance(error, OSError) else str(error)
                 logger.warning("container %s lost network %s: %s", place.name, endpoint.network, reason)
         place.gateways = choose_gateways(place.attachments)
-        ports = [port for attachment in place.attachments for port in attachment.endpoint.ports]
+        ports = tuple(port for attachment in place.attachments for port in attachment.endpoint.ports)
+        place.publication.ports = ports
         served = {key_of(port) for port in ports} & self._kept.keys()
         for port in ports:
             try:
                 place.publication.reservations.append(self._ports.restore(port, self._kept.pop(key_of(port), None)))
             except BindFailed as error:
                 logger.warning("container %s: %s", place.name, error)
-        before = place.endpoints
         await self._publish(place, served)
-        for attachment, known in zip(place.attachments, before, strict=True):
-            attachment.endpoint = replace(attachment.endpoint, ports=known.ports)
         return place.endpoints
 
     async def _adopt_endpoint(self, sandbox: Sandbox, endpoint: Endpoint) -> Attachment:

@@ -27,7 +27,7 @@ from kitepy.engine.model.errors import InvalidParameter
 from kitepy.engine.model.network import Endpoint
 from kitepy.engine.network.attachment import Attachment, interface_parameters
 from kitepy.engine.network.bridge_link import Interface
-from kitepy.engine.network.sandbox import FIRST_INTERFACE, Sandbox, add_interface, addressing
+from kitepy.engine.network.sandbox import FIRST_INTERFACE, Sandbox, add_interface, addressing, raise_link
 
 logger = logging.getLogger(__name__)
 
@@ -75,7 +75,8 @@ def _plug(
         attachment.endpoint = endpoint = replace(endpoint, host_interface=sandbox.host_interface)
         if endpoint.interface != FIRST_INTERFACE:
             index = attachment.index
-            inside.execute([set_link(index, up=False), set_link(index, name=endpoint.interface), set_link(index, up=True)])
+            inside.execute([set_link(index, up=False), set_link(index, name=endpoint.interface)])
+            raise_link(host, inside, sandbox.host_interface, index)
         join = carrier.port_messages(sandbox.host_index)
         if carrier.mtu != sandbox.mtu:
             join.insert(0, set_link(sandbox.host_index, mtu=carrier.mtu))
@@ -88,8 +89,7 @@ def _plug(
             outer, attachment.index = add_interface(
                 host, inside, sandbox.netns_fd, name, name=endpoint.interface, mtu=carrier.mtu, undo=undo
             )
-            # Up first: a port that joins with its carrier forwards at once.
-            inside.execute([set_link(attachment.index, up=True)])
+            raise_link(host, inside, name, attachment.index)
             host.execute(carrier.port_messages(outer))
             undo.pop_all()
     _set_parameters(sandbox, attachment)

@@ -12,19 +12,19 @@ import errno
 import logging
 import os
 import socket
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from contextlib import ExitStack
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
+from ipaddress import IPv4Interface, IPv6Interface
 
 from kitepy.engine.kernel.netlink import (
     LOOPBACK_INDEX,
     Message,
     RouteSocket,
     add_address,
-    add_default_route,
     add_veth,
     delete_link,
     set_link,
@@ -49,6 +49,8 @@ SANDBOX_SYSCTLS = (
 _LAST_GROUP = 2**31 - 1
 """The highest that the kernel takes for ping_group_range."""
 _LINK_GONE = (errno.ENODEV,)
+_CARRIER_PATIENCE_S = 1.5
+_CARRIER_POLL_S = 0.002
 
 Resolver = tuple[socket.socket, socket.socket]
 """The sockets, UDP and TCP, at which a sandbox's own name service is asked."""
@@ -91,11 +93,6 @@ def addressing(index: int, mac: str, addresses: Sequence[IPv4Interface | IPv6Int
     """What gives an interface its identity. The MAC follows the addresses: its change announces both."""
     found = [add_address(index, address) for address in addresses]
     return [*found, set_link(index, mac=mac)] if mac else found
-
-
-def default_routes(index: int, gateways: Sequence[IPv4Address | IPv6Address]) -> list[Message]:
-    """Default routes over an interface, instead of those there are."""
-    return [add_default_route(index, gateway) for gateway in gateways]
 
 
 def _enter(prepare: PrepareResolver | None) -> tuple[int, RouteSocket, Resolver | None]:
@@ -148,9 +145,7 @@ def build_sandbox(
         sandbox.host_index, sandbox.interface_index = add_interface(
             host, inside, fd, veth_name, name=FIRST_INTERFACE, mtu=mtu, undo=undo
         )
-        # Up already now: the bridge learns of a port's carrier through a work queue that is rate-limited to once a second,
-        # so a link raised only when its container starts could lose the container's first packets.
-        inside.execute([set_link(sandbox.interface_index, up=True)])
+        raise_link(host, inside, veth_name, sandbox.interface_index)
         undo.pop_all()
         host.close()
     return sandbox
@@ -167,6 +162,20 @@ def add_interface(
     if outer is None or inner is None:
         raise OSError(errno.ENODEV, f"an end of {veth_name} did not appear")
     return outer.index, inner.index
+
+
+def raise_link(host: RouteSocket, inside: RouteSocket, veth_name: str, index: int) -> None:
+    """Bring the inner end up, and wait until the outer one carries packets. Raises OSError.
+
+    The kernel tells that through a work queue; a bridge that a pair joins before loses the container's first packets.
+    """
+    inside.execute([set_link(index, up=True)])
+    deadline = time.monotonic() + _CARRIER_PATIENCE_S
+    while (link := host.link(veth_name)) is not None and not link.operational:
+        if time.monotonic() > deadline:
+            logger.debug("interface %s gets no carrier", veth_name)
+            return
+        time.sleep(_CARRIER_POLL_S)
 
 
 def remove_interfaces(names: Sequence[str]) -> None:

@@ -6,7 +6,7 @@ import struct
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
 
 from kitepy.engine.kernel.netlink import add_address, add_bridge, add_default_route, set_link
-from kitepy.engine.network.sandbox import configuration
+from kitepy.engine.network.sandbox import addressing
 
 
 def test_attributes_are_padded_to_four_bytes() -> None:
@@ -31,15 +31,8 @@ def test_default_routes_are_of_their_gateways_family() -> None:
     assert add_default_route(3, IPv4Address("10.0.0.1")).body[0] == 2
 
 
-def test_a_sandbox_is_configured_by_address_mac_and_route_in_this_order() -> None:
-    address, gateway = IPv4Interface("172.17.0.2/16"), IPv4Address("172.17.0.1")
-    assert configuration(3, "02:42:ac:11:00:02", address, gateway) == [
-        add_address(3, address),
-        set_link(3, mac="02:42:ac:11:00:02"),
-        add_default_route(3, gateway),
-    ]
-    assert [message.what for message in configuration(3, "02:42:ac:11:00:02", address, gateway)] == [
-        "add address 172.17.0.2/16 to link 3",
-        "set link 3",
-        "add default route via 172.17.0.1",
-    ]
+def test_an_interface_gets_its_addresses_and_then_its_mac() -> None:
+    address, address6 = IPv4Interface("172.17.0.2/16"), IPv6Interface("fd00::2/64")
+    messages = addressing(3, "02:42:ac:11:00:02", [address, address6])
+    assert messages == [add_address(3, address), add_address(3, address6), set_link(3, mac="02:42:ac:11:00:02")]
+    assert [message.what for message in messages[1:]] == ["add address fd00::2/64 to link 3", "set link 3"]

@@ -1,16 +1,13 @@
-"""Choosing subnets and handing out addresses."""
+"""Choosing the default bridge's subnet."""
 
 from __future__ import annotations
 
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from kitepy.engine.model.errors import Conflict, InvalidParameter, SystemFailure
+from kitepy.engine.model.errors import InvalidParameter, SystemFailure
 from kitepy.engine.network.addresses import (
-    AddressPool,
     bridge_mac,
     candidate_subnets,
     check_gateway,
@@ -63,45 +60,3 @@ def test_a_mac_follows_its_address() -> None:
 def test_a_bridges_mac_is_stable_local_and_unicast() -> None:
     assert bridge_mac("kitepy0") == bridge_mac("kitepy0") != bridge_mac("kitepy-abcde")
     assert int(bridge_mac("kitepy0")[:2], 16) & 0b11 == 0b10
-
-
-def test_the_gateway_and_the_subnets_ends_are_never_given_out() -> None:
-    pool = AddressPool(IPv4Interface("10.0.0.2/29"))
-    given = [str(pool.allocate()) for _ in range(5)]
-    assert given == ["10.0.0.1", "10.0.0.3", "10.0.0.4", "10.0.0.5", "10.0.0.6"]
-    with pytest.raises(SystemFailure, match="no available IPv4 addresses"):
-        pool.allocate()
-    pool.release(IPv4Address("10.0.0.2"))
-    assert pool.is_taken(IPv4Address("10.0.0.2"))
-
-
-def test_certain_addresses_can_be_reserved_once() -> None:
-    pool = AddressPool(IPv4Interface("10.0.0.1/24"))
-    pool.reserve(IPv4Address("10.0.0.2"))
-    assert pool.allocate() == IPv4Address("10.0.0.3")
-    with pytest.raises(Conflict):
-        pool.reserve(IPv4Address("10.0.0.3"))
-    with pytest.raises(InvalidParameter):
-        pool.reserve(IPv4Address("10.0.1.3"))
-
-
-@given(st.lists(st.one_of(st.none(), st.integers(min_value=0, max_value=20)), max_size=80))
-def test_no_address_is_held_twice_and_the_lowest_free_one_is_chosen(steps: list[int | None]) -> None:
-    pool = AddressPool(IPv4Interface("10.0.0.1/24"))
-    held: set[IPv4Address] = set()
-    for step in steps:
-        if step is None:
-            address = pool.allocate()
-            assert address not in held
-            free = min(
-                candidate
-                for candidate in IPv4Network("10.0.0.0/24").hosts()
-                if candidate not in held and str(candidate) != "10.0.0.1"
-            )
-            assert address == free
-            held.add(address)
-        elif held:
-            gone = sorted(held)[step % len(held)]
-            pool.release(gone)
-            held.discard(gone)
-        assert len(pool) == len(held)
