@@ -18,10 +18,11 @@ from kitepy.engine.model.container_config import ContainerCreateBody, HostConfig
 from kitepy.engine.model.errors import InvalidParameter, NotFound
 from kitepy.engine.model.ids import new_id, short_id
 from kitepy.engine.model.image import Image
+from kitepy.engine.model.launch import OverlayRoot
 from kitepy.engine.model.oci import ImageConfig
 from kitepy.engine.services import container_request as request_rules
 from kitepy.engine.services.container_index import ContainerIndex, name_conflict
-from kitepy.engine.services.container_mounts import WantedMount, inherited_mounts, wanted_mounts
+from kitepy.engine.services.container_mounts import WantedMount, check_source, inherited_mounts, inherits_read_only, wanted_mounts
 from kitepy.engine.services.container_names import check_name, suggest_name
 from kitepy.engine.services.images import ImageService
 from kitepy.engine.services.links import links_of_request
@@ -32,7 +33,7 @@ from kitepy.engine.services.request_networking import check_network_combination,
 from kitepy.engine.services.request_platform import parse_platform
 from kitepy.engine.services.security_options import NO_DEFAULTS, SecurityDefaults
 from kitepy.engine.services.signals import parse_signal
-from kitepy.engine.services.volumes import VolumeService
+from kitepy.engine.services.volumes import VolumeService, check_driver
 from kitepy.engine.storage.layers import LayerStore
 from kitepy.engine.storage.overlay import OverlayStore
 
@@ -90,7 +91,10 @@ class ContainerCreation:
         # As with dockerd: on a user-defined network the endpoint's links count, and these don't.
         named = parse_network_mode(host.network_mode).kind == "named"
         links = links_of_request(() if named else host.links or (), self._index.resolve)
-        wanted = wanted_mounts(config, host, self._inherited(host.volumes_from or ()))
+        wanted = [
+            self._checked_bind(mount) if mount.point.kind is MountKind.BIND else mount
+            for mount in wanted_mounts(config, host, self._inherited(host.volumes_from or ()))
+        ]
         if config.stop_signal:
             parse_signal(config.stop_signal)
         container_id = new_id()
@@ -114,9 +118,9 @@ class ContainerCreation:
         top_layer = image.top_layer if image is not None else None
         with self.claimed_name(wanted_name) as chosen, self._layers.hold(top_layer):
             record = replace(record, name=chosen)
-            await asyncio.to_thread(self._overlays.create_for_container, container_id, top_layer)
+            root = await asyncio.to_thread(self._overlays.create_for_container, container_id, top_layer)
             try:
-                mounts = [await self._prepare_mount(mount) for mount in wanted]
+                mounts = [await self._prepare_mount(mount, root) for mount in wanted]
                 if flat_read_only:
                     mounts = [replace(mount, flat_read_only=True) for mount in mounts]
                 record = replace(record, mounts=tuple(mounts))
@@ -162,47 +166,46 @@ class ContainerCreation:
             ref, _, mode = source.partition(":")
             if not source:
                 raise InvalidParameter("volumes-from specification cannot be an empty string")
-            if not set(mode.split(",")) <= {"", "ro", "rw", "z", "Z", "nocopy"}:
-                raise InvalidParameter(f"invalid mode: {mode}")
+            read_only = inherits_read_only(mode)
             if not ref:
                 raise InvalidParameter('invalid name or ID supplied: ""')
             try:
-                points += inherited_mounts(self._index.resolve(ref).mounts, "ro" if "ro" in mode.split(",") else "")
+                points += inherited_mounts(self._index.resolve(ref).mounts, read_only=read_only)
             except NotFound as error:
                 raise InvalidParameter(str(error)) from None
         return points
 
-    async def _prepare_mount(self, wanted: WantedMount) -> MountPoint:
-        """Make the volume or host directory behind a mount."""
+    async def _prepare_mount(self, wanted: WantedMount, root: OverlayRoot) -> MountPoint:
+        """Make the volume behind a mount. As with Docker it is filled now: what is in it at the start is the user's matter."""
         point = wanted.point
-        if point.kind is MountKind.VOLUME and wanted.driver not in ("", "local"):
-            name = point.volume or new_id()
-            plugin = wanted.driver
-            raise NotFound(f'create {name}: error looking up volume plugin {plugin}: plugin "{plugin}" not found')
-        if point.kind is MountKind.BIND:
-            return self._checked_bind(wanted)
-        if point.kind is MountKind.VOLUME and not point.volume:
-            return replace(point, volume=await self._volumes.create_anonymous())
-        if point.kind is MountKind.VOLUME:
-            await self._volumes.ensure(point.volume, wanted.volume_labels)
+        if point.kind is not MountKind.VOLUME:
+            return point
+        check_driver(point.volume or new_id(), wanted.driver)
+        if point.volume:
+            await self._volumes.ensure(point.volume, wanted.volume_labels, wanted.driver_options)
+        else:
+            name = await self._volumes.create_anonymous(wanted.volume_labels, wanted.driver_options)
+            point = replace(point, volume=name)
+        if point.copy_up:
+            await self._volumes.populate(point.volume, root, point.destination)
         return point
 
-    def _checked_bind(self, wanted: WantedMount) -> MountPoint:
+    def _checked_bind(self, wanted: WantedMount) -> WantedMount:
         point = wanted.point
-        if not point.create_source and not os.path.lexists(point.source):
-            raise InvalidParameter(f'invalid mount config for type "bind": bind source path does not exist: {point.source}')
+        if not point.create_source:
+            check_source(point.source)
         if not self._data_root.is_relative_to(point.source):
-            return point
+            return wanted
         # As with dockerd: the engine's own mounts come and go below it, and must not be kept alive by the container.
         if wanted.default_propagation:
-            return replace(point, propagation="rslave")
+            return replace(wanted, point=replace(point, propagation="rslave"))
         if point.propagation not in ("rslave", "rshared"):
             raise InvalidParameter(
                 'invalid mount config: must use either propagation mode "rslave" or "rshared" when mount source is within the '
                 f'daemon root, daemon root: "{self._data_root}", bind mount source: "{point.source}", '
                 f'propagation: "{point.propagation}"'
             )
-        return point
+        return wanted
 
 
 def check_platform(image: Image, reference: str, platform: str | None) -> None:

@@ -5,6 +5,8 @@ Creating directories and volumes is for the containers service.
 
 from __future__ import annotations
 
+import errno
+import os
 import posixpath
 import re
 from collections.abc import Iterable, Mapping
@@ -18,6 +20,7 @@ VOLUME_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
 _PROPAGATION = frozenset({"private", "rprivate", "shared", "rshared", "slave", "rslave"})
 _LABELS = frozenset({"z", "Z"})
 _CONSISTENCY = frozenset({"consistent", "cached", "delegated"})
+_INHERITED_MODES = (frozenset({"ro", "rw"}), _LABELS, _CONSISTENCY)
 _TMPFS_FLAGS = frozenset(
     {"ro", "rw", "exec", "noexec", "suid", "nosuid", "dev", "nodev", "sync", "async", "dirsync", "atime", "noatime", "relatime"}
     | {"norelatime", "strictatime", "nostrictatime", "diratime", "nodiratime"}
@@ -35,6 +38,7 @@ class WantedMount:
     volume_labels: Mapping[str, str] | None = None
     driver: str = ""
     """Who is to make the volume."""
+    driver_options: Mapping[str, str] | None = None
     default_propagation: bool = False
     """Whether the user left the propagation to the engine."""
 
@@ -219,11 +223,6 @@ def _parse_volume_mount(mount: Mount, destination: str) -> WantedMount:
         raise _InvalidMount("must not set ReadOnly mode when using anonymous volumes")
     _check_subpath(subpath)
     driver = options.driver_config if options else None
-    if driver is not None and driver.options and driver.name in ("", "local"):
-        unknown = next((name for name in driver.options if name not in ("type", "o", "device", "size")), None)
-        if unknown is not None:
-            raise InvalidParameter(f'create {mount.source}: invalid option: "{unknown}"')
-        raise Unsupported("Options of the local volume driver are not supported by this version of Kitepy")
     if mount.source:
         check_volume_name(mount.source)
     point = MountPoint(
@@ -236,7 +235,12 @@ def _parse_volume_mount(mount: Mount, destination: str) -> WantedMount:
         anonymous=not mount.source,
         subpath=subpath,
     )
-    return WantedMount(point, volume_labels=options.labels if options else None, driver=driver.name if driver else "")
+    return WantedMount(
+        point,
+        volume_labels=options.labels if options else None,
+        driver=driver.name if driver else "",
+        driver_options=driver.options if driver else None,
+    )
 
 
 def _check_subpath(subpath: str) -> None:
@@ -322,12 +326,32 @@ def parse_tmpfs(path: str, options: str) -> WantedMount:
     return WantedMount(point)
 
 
-def inherited_mounts(points: Iterable[MountPoint], mode: str) -> list[MountPoint]:
-    """The mounts that ``--volumes-from container[:ro|rw]`` takes over; they keep their destination and volume."""
-    taken = []
-    for point in points:
-        if point.kind is MountKind.TMPFS:
-            continue
-        read_only = point.read_only or mode == "ro"
-        taken.append(replace(point, read_only=read_only, copy_up=False))
-    return taken
+def inherits_read_only(mode: str) -> bool:
+    """Whether the mode of ``--volumes-from container:mode`` makes everything read-only; raises InvalidParameter."""
+    words = mode.split(",") if mode else []
+    groups = [next((group for group in _INHERITED_MODES if word in group), None) for word in words]
+    if None in groups or len(set(groups)) < len(groups):
+        raise InvalidParameter(f"invalid mode: {mode}")
+    return "ro" in words
+
+
+def inherited_mounts(points: Iterable[MountPoint], *, read_only: bool) -> list[MountPoint]:
+    """The mounts that ``--volumes-from`` takes over; they keep their destination and volume."""
+    return [
+        replace(point, read_only=point.read_only or read_only, copy_up=False)
+        for point in points
+        if point.kind is not MountKind.TMPFS
+    ]
+
+
+def check_source(path: str) -> None:
+    """Raise InvalidParameter unless a bind's source is there."""
+    try:
+        os.stat(path)
+    except FileNotFoundError:
+        if os.path.islink(path):
+            return  # into nothing: the start says so
+        raise InvalidParameter(f'invalid mount config for type "bind": bind source path does not exist: {path}') from None
+    except OSError as error:
+        reason = os.strerror(error.errno or errno.EIO).lower()
+        raise InvalidParameter(f'invalid mount config for type "bind": stat {path}: {reason}') from None

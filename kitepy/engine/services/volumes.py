@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
-import time
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
-from kitepy.engine.model.errors import Conflict, InvalidParameter, NotFound
+from kitepy.engine.model.errors import Conflict, InvalidParameter, NotFound, SystemFailure
 from kitepy.engine.model.filters import Filters
 from kitepy.engine.model.launch import OverlayRoot
-from kitepy.engine.model.timestamps import format_time, parse_time
+from kitepy.engine.model.timestamps import format_time
 from kitepy.engine.storage.directory_sizes import directory_size
 from kitepy.engine.volume.store import Volume, VolumeStore
+
+log = logging.getLogger(__name__)
 
 ANONYMOUS_LABEL = "com.docker.volume.anonymous"
 DRIVER = "local"
 _LIST_FILTERS = ("dangling", "driver", "label", "name")
-_PRUNE_FILTERS = ("all", "label", "label!", "until")
+_PRUNE_FILTERS = ("all", "label", "label!")
+_FILLING = "filling"
+_DANGLING = {"1": True, "true": True, "0": False, "false": False}
 
 Emit = Callable[[str, str, str, Mapping[str, str]], None]
 References = Callable[[str], Sequence[str]]
@@ -34,7 +40,9 @@ class VolumeService:
         self._store = store
         self._emit = emit
         self._references = references
-        self._busy: dict[str, asyncio.Lock] = {}
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._holders: defaultdict[str, set[str]] = defaultdict(set)
+        """Who uses a volume that has to be mounted for it: ids of containers, and words of who looks into them."""
 
     # For other services
 
@@ -42,32 +50,86 @@ class VolumeService:
         """The directory to mount."""
         return self._store.path(name)
 
-    async def ensure(self, name: str, labels: Mapping[str, str] | None = None) -> Volume:
-        """The volume with this name, made when it does not exist; raises ``InvalidParameter`` for a malformed name."""
+    async def ensure(
+        self, name: str, labels: Mapping[str, str] | None = None, options: Mapping[str, str] | None = None
+    ) -> Volume:
+        """The volume with this name, made when it does not exist; raises ``InvalidParameter`` for a malformed name or options."""
         existing = self._store.find(name)
         if existing is not None:
             self._store.ensure_directory(name)
             return existing
-        volume = self._store.create(name, labels=labels or {}, options={}, anonymous=False)
+        volume = self._store.create(name, labels=labels, options=options)
         self._emit("volume", "create", name, {"driver": DRIVER})
         return volume
 
-    async def create_anonymous(self) -> str:
+    async def create_anonymous(
+        self, labels: Mapping[str, str] | None = None, options: Mapping[str, str] | None = None
+    ) -> str:
         """Make a volume that goes with its container (``rm -v``) and by prune; gives its name."""
         name = secrets.token_hex(32)
-        self._store.create(name, labels={ANONYMOUS_LABEL: ""}, options={}, anonymous=True)
+        self._store.create(name, labels={**(labels or {}), ANONYMOUS_LABEL: ""}, options=options, anonymous=True)
         self._emit("volume", "create", name, {"driver": DRIVER})
         return name
 
     async def populate(self, name: str, root: OverlayRoot, path: str) -> None:
-        """Fill an empty volume, once, with what the root file system has at ``path``, owner and mode included."""
-        lock = self._busy.setdefault(name, asyncio.Lock())
+        """Fill a volume that is empty with what the root file system has at ``path``, owner and mode included."""
+        volume = self._store.get(name)
+        if volume.options:  # else it may be mounted for nothing, or in vain
+            if not await self._store.is_directory(root, path):
+                return
+            await self.acquire(name, _FILLING)
         try:
-            async with lock:
-                await self._store.populate(self._store.get(name), root, path)
+            async with self._lock(name):
+                await self._store.populate(name, root, path)
         finally:
-            if not lock.locked():
-                self._busy.pop(name, None)
+            if volume.options:
+                await self.release(name, _FILLING)
+
+    async def acquire(self, name: str, holder: str) -> None:
+        """Have the volume's content in its directory until ``release``; raises NotFound and SystemFailure.
+
+        Nothing is to be done for most volumes: only those with driver options are mounted at the first use.
+        """
+        volume = self._store.get(name)
+        if not volume.options:
+            return
+        async with self._lock(name):
+            await self._store.mount(volume)
+            self._holders[name].add(holder)
+
+    async def release(self, name: str, holder: str) -> None:
+        """Undo ``acquire``; the last one unmounts the volume. Safe to call twice."""
+        if name not in self._holders:
+            return
+        async with self._lock(name):
+            holders = self._holders.get(name)
+            if holders is None or holder not in holders:
+                return
+            holders.discard(holder)
+            if not holders:
+                del self._holders[name]
+                await self._unmount(name)
+
+    async def adopt(self, running: Mapping[str, Sequence[str]]) -> None:
+        """Take over what an engine before has mounted: ``running`` has the names of volumes by id of container that runs."""
+        for container_id, names in running.items():
+            for name in names:
+                volume = self._store.find(name)
+                if volume is not None and volume.options:
+                    self._holders[name].add(container_id)
+        for name in await asyncio.to_thread(self._store.mounted):
+            if name not in self._holders:
+                await self._unmount(name)
+
+    def _lock(self, name: str) -> asyncio.Lock:
+        """One at a time mounts, unmounts, fills or removes a volume."""
+        return self._locks.setdefault(name, asyncio.Lock())
+
+    async def _unmount(self, name: str) -> None:
+        try:
+            await self._store.unmount(name)
+        except SystemFailure as error:
+            log.warning("volume %s: %s", name, error)
 
     async def remove_if_unused(self, name: str) -> None:
         """Remove a volume unless it is gone or somebody mounts it."""
@@ -76,19 +138,19 @@ class VolumeService:
 
     # The API
 
-    async def create(self, name: str, driver: str, options: Mapping[str, str], labels: Mapping[str, str]) -> dict[str, Any]:
+    async def create(
+        self, name: str, driver: str, options: Mapping[str, str] | None, labels: Mapping[str, str] | None
+    ) -> dict[str, Any]:
         """``POST /volumes/create``; an existing volume is given back as it is."""
-        if driver not in ("", DRIVER):
-            raise NotFound(f'error looking up volume plugin {driver}: plugin "{driver}" not found')
-        if options:
-            raise InvalidParameter(f'create {name}: invalid option: "{next(iter(options))}" (the local driver takes none here)')
-        if not name:
-            name = secrets.token_hex(32)
-            labels = {**labels, ANONYMOUS_LABEL: ""}
+        anonymous = not name
+        name = name or secrets.token_hex(32)
+        check_driver(name, driver)
         existing = self._store.find(name)
         if existing is not None:
             return self._document(existing)
-        volume = self._store.create(name, labels=labels, options=options, anonymous=ANONYMOUS_LABEL in labels)
+        if anonymous:
+            labels = {**(labels or {}), ANONYMOUS_LABEL: ""}
+        volume = self._store.create(name, labels=labels, options=options, anonymous=ANONYMOUS_LABEL in (labels or {}))
         self._emit("volume", "create", name, {"driver": DRIVER})
         return self._document(volume)
 
@@ -96,7 +158,7 @@ class VolumeService:
         """The VolumeListResponse document."""
         filters = filters or Filters()
         filters.require_known(_LIST_FILTERS)
-        dangling = filters.flag("dangling", False) if "dangling" in filters else None
+        dangling = _dangling(filters)
         volumes = [
             self._document(volume)
             for volume in self._store.all()
@@ -109,7 +171,8 @@ class VolumeService:
 
     async def usage(self) -> Sequence[dict[str, Any]]:
         """The Volume documents with what each takes on the disk and how many containers refer to it."""
-        volumes = self._store.all()
+        # As with Docker what is mounted from elsewhere isn't counted: it isn't the engine's.
+        volumes = [volume for volume in self._store.all() if not volume.options]
         paths = [self._store.path(volume.name) for volume in volumes]
         sizes = await asyncio.to_thread(lambda: [directory_size(path) for path in paths])
         return [
@@ -133,18 +196,16 @@ class VolumeService:
         await self._remove(name)
 
     async def prune(self, filters: Filters | None = None) -> dict[str, Any]:
-        """Remove unused anonymous volumes; with the filter ``all=true`` named ones, too."""
+        """Remove unused anonymous volumes; with the filter ``all=true`` named ones, too. Those with driver options stay."""
         filters = filters or Filters()
         filters.require_known(_PRUNE_FILTERS)
         everything = filters.flag("all", False)
-        until = filters.single("until")
-        newest = parse_time(until, now_ns=time.time_ns()) if until else None
         removed: Names = []
         reclaimed = 0
         for volume in self._store.all():
             if (
                 (not everything and not volume.anonymous)
-                or (newest is not None and volume.created_ns >= newest)
+                or volume.options
                 or not filters.labels(volume.labels)
                 or not filters.without_labels(volume.labels)
                 or self._references(volume.name)
@@ -160,16 +221,34 @@ class VolumeService:
         return {"VolumesDeleted": removed, "SpaceReclaimed": reclaimed}
 
     async def _remove(self, name: str) -> None:
-        await self._store.remove(name)
+        async with self._lock(name):
+            await self._store.remove(name)
         self._emit("volume", "destroy", name, {"driver": DRIVER})
 
     def _document(self, volume: Volume) -> dict[str, Any]:
         return {
             "CreatedAt": format_time(volume.created_ns - volume.created_ns % 1_000_000_000),
             "Driver": DRIVER,
-            "Labels": dict(volume.labels) or None,
+            "Labels": volume.labels,
             "Mountpoint": str(self._store.path(volume.name)),
             "Name": volume.name,
-            "Options": dict(volume.options) or None,
+            "Options": volume.options,
             "Scope": "local",
         }
+
+
+def check_driver(name: str, driver: str) -> None:
+    """Raise NotFound unless volumes of this driver can be made; ``name`` is the volume's, for the message."""
+    if driver not in ("", DRIVER):
+        raise NotFound(f'create {name}: error looking up volume plugin {driver}: plugin "{driver}" not found')
+
+
+def _dangling(filters: Filters) -> bool | None:
+    if "dangling" not in filters.values:
+        return None
+    wanted = sorted(filters.get("dangling"))
+    if not wanted:
+        raise InvalidParameter("invalid filter 'dangling'")
+    if len(wanted) > 1 or wanted[0] not in _DANGLING:
+        raise InvalidParameter(f"invalid filter 'dangling=[{' '.join(wanted)}]'")
+    return _DANGLING[wanted[0]]

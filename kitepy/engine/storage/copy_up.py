@@ -13,6 +13,7 @@ from typing import Any
 
 from kitepy.engine.kernel import overlay
 from kitepy.engine.kernel.paths import open_in_root
+from kitepy.engine.model.errors import SystemFailure
 from kitepy.engine.storage import confinement
 from kitepy.engine.storage.archive_out import pack_directory
 from kitepy.engine.storage.extract import ExtractOptions, extract
@@ -20,7 +21,10 @@ from kitepy.engine.storage.zygote import JobContext
 
 
 def populate_volume(context: JobContext, params: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG001 - a job's signature
-    """params: ``base``, ``lower`` (topmost first, relative to base), ``path``, ``volume``, ``flavour``. Gives ``found``."""
+    """params: ``base``, ``lower`` (topmost first, relative to base), ``path``, ``volume``, ``flavour``. Gives ``found``.
+
+    Without a ``volume`` nothing is copied. What isn't a directory can't become one: raises SystemFailure, worded as dockerd does.
+    """
     lower = list(params["lower"])
     stage = os.path.join(params["base"], "tmp")
     confinement.mount_tmpfs(stage)
@@ -31,16 +35,30 @@ def populate_volume(context: JobContext, params: dict[str, Any]) -> dict[str, An
         confinement.bind_mount(os.path.join(params["base"], lower[0]), image)
     else:
         overlay.mount_layers(image, params["base"], lower, flavour=params["flavour"])
-    confinement.bind_mount(params["volume"], volume)
+    if params["volume"] is not None:
+        confinement.bind_mount(params["volume"], volume)
     confinement.chroot_into(stage)
     image_fd = os.open("/image", os.O_PATH | os.O_DIRECTORY)
     try:
         source_fd = open_in_root(image_fd, params["path"], os.O_RDONLY | os.O_DIRECTORY)
-    except (FileNotFoundError, NotADirectoryError):
+    except FileNotFoundError:
         return {"found": False}
-    os.fchdir(source_fd)
-    _copy()
+    except NotADirectoryError:
+        if _exists(image_fd, params["path"]):
+            raise SystemFailure(f"source {params['path']} is not directory") from None
+        return {"found": False}
+    if params["volume"] is not None:
+        os.fchdir(source_fd)
+        _copy()
     return {"found": True}
+
+
+def _exists(root_fd: int, path: str) -> bool:
+    try:
+        os.close(open_in_root(root_fd, path))
+    except OSError:
+        return False
+    return True
 
 
 def _copy() -> None:

@@ -28,7 +28,7 @@ from typing import Any
 from kitepy.engine.model.errors import EngineError, InvalidParameter, StartFailed
 from kitepy.engine.storage import confinement
 
-ALLOWED_PACKAGES = ("kitepy.engine.storage.", "kitepy.engine.builder.")
+ALLOWED_PACKAGES = ("kitepy.engine.storage.", "kitepy.engine.builder.", "kitepy.engine.volume.")
 PRELOADED = ("kitepy.engine.storage.jobs", "kitepy.engine.storage.copy_up", "kitepy.engine.storage.container_jobs")
 MAX_FDS = 32
 

@@ -2,7 +2,7 @@
 
 ::
 
-    volumes/<name>/_data    the volume's content
+    volumes/<name>/_data    the volume's content, or where it is mounted while somebody uses it (``local_driver.py``)
     tmp/volume-<random>     a removed volume whose files are still being deleted
 
 A volume vanishes by one rename(2), so it is there with all its content or not at all. Directories without a row are never
@@ -11,6 +11,7 @@ deleted: they may be all that is left of somebody's data, so ``reconcile`` takes
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import logging
@@ -20,18 +21,23 @@ import secrets
 import sqlite3
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from kitepy.engine.model.errors import InvalidParameter, NotFound
+from kitepy.engine.kernel.mount_table import mount_points
+from kitepy.engine.model.errors import InvalidParameter, NotFound, SystemFailure
 from kitepy.engine.model.launch import OverlayRoot
 from kitepy.engine.storage.database import Database
 from kitepy.engine.storage.worker import WorkerPool
+from kitepy.engine.volume.local_driver import check_options, volume_mount
 
 log = logging.getLogger(__name__)
 
-_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
+VOLUME_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
+MOUNT_PATIENCE_S = 120
+"""How long a file server may take to answer."""
+_JOBS = "kitepy.engine.volume.mount_jobs:"
 _ANONYMOUS = re.compile(r"[0-9a-f]{64}")
 
 
@@ -41,11 +47,10 @@ class Volume:
 
     name: str
     created_ns: int
-    labels: Mapping[str, str] = field(default_factory=dict)
-    options: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] | None = None
+    options: Mapping[str, str] | None = None
+    """As they were given: that there are none differs from nothing said, for who asks."""
     anonymous: bool = False
-    populated: bool = False
-    """Whether it was filled from an image: that happens once."""
 
 
 class VolumeStore:
@@ -80,10 +85,18 @@ class VolumeStore:
         """Every volume, by name."""
         return [_volume(row) for row in self._database.query("SELECT * FROM volumes ORDER BY name")]
 
-    def create(self, name: str, *, labels: Mapping[str, str], options: Mapping[str, str], anonymous: bool) -> Volume:
-        """Make a volume that does not exist yet; raises ``InvalidParameter`` for a malformed name."""
+    def create(
+        self,
+        name: str,
+        *,
+        labels: Mapping[str, str] | None = None,
+        options: Mapping[str, str] | None = None,
+        anonymous: bool = False,
+    ) -> Volume:
+        """Make a volume that does not exist yet; raises ``InvalidParameter`` for a malformed name or options."""
         check_volume_name(name)
-        volume = Volume(name, time.time_ns(), dict(labels), dict(options), anonymous)
+        check_options(name, options or {})
+        volume = Volume(name, time.time_ns(), labels, options, anonymous)
         self._save(volume)
         self.ensure_directory(name)
         return volume
@@ -97,7 +110,12 @@ class VolumeStore:
             directory.chmod(0o755)
 
     async def remove(self, name: str) -> None:
-        """Remove a volume with all its content. It is gone at once; waiting is for the disk space."""
+        """Remove a volume with all its content. It is gone at once; waiting is for the disk space.
+
+        What is mounted on its directory isn't its content, and is taken away before.
+        """
+        if self.is_mounted(name):
+            await self.unmount(name)
         trash = f"volume-{secrets.token_hex(8)}"
         with self._database.transaction() as connection:
             connection.execute("DELETE FROM volumes WHERE name = ?", (name,))
@@ -105,27 +123,73 @@ class VolumeStore:
                 os.rename(self._root / name, self._trash / trash)
         await self._workers.run("kitepy.engine.storage.jobs:remove_trees", {"base": str(self._trash), "names": [trash]})
 
-    async def populate(self, volume: Volume, root: OverlayRoot, path: str) -> None:
-        """Copy what the root has at ``path``, with the directory's owner and mode, into the volume if that is still empty."""
-        directory = self.path(volume.name)
-        if volume.populated or any(directory.iterdir()):
+    # Mounts by driver options
+
+    async def mount(self, volume: Volume) -> None:
+        """Mount what the volume's options say on its directory, if there are any and it isn't; raises SystemFailure."""
+        wanted = volume_mount(volume.options)
+        if wanted is None or self.is_mounted(volume.name):
             return
+        params = {**asdict(wanted), "target": str(self.path(volume.name))}
+        try:
+            async with asyncio.timeout(MOUNT_PATIENCE_S):
+                await self._workers.run(_JOBS + "mount_volume", params, [_own_mount_namespace()], paced=True)
+        except TimeoutError:
+            raise SystemFailure(
+                f"error while mounting volume '{params['target']}': {wanted.device} didn't answer within {MOUNT_PATIENCE_S} seconds"
+            ) from None
+
+    async def unmount(self, name: str) -> None:
+        """Take away all that is mounted on the volume's directory."""
+        await self._workers.run(_JOBS + "unmount_volume", {"target": str(self.path(name))}, [_own_mount_namespace()])
+
+    def is_mounted(self, name: str) -> bool:
+        """Whether something is mounted on the volume's directory now, whichever engine did it."""
+        return str(self.path(name)) in mount_points()
+
+    def mounted(self) -> list[str]:
+        """Names of the volumes on whose directory something is mounted."""
+        points = mount_points()
+        return [volume.name for volume in self.all() if str(self.path(volume.name)) in points]
+
+    # Content
+
+    async def populate(self, name: str, root: OverlayRoot, path: str) -> None:
+        """Copy what the root has at ``path``, with the directory's owner and mode, into the volume if that is empty."""
+        directory = self.path(name)
+        if any(directory.iterdir()):
+            return
+        await self._copy_up(root, path, directory)
+
+    async def is_directory(self, root: OverlayRoot, path: str) -> bool:
+        """Whether the root has a directory at ``path``; raises SystemFailure when it is something else."""
+        return await self._copy_up(root, path, None)
+
+    async def _copy_up(self, root: OverlayRoot, path: str, directory: Path | None) -> bool:
         lower = list(root.lower)
         if root.upper is not None and any((root.base / root.upper).iterdir()):
             lower.insert(0, root.upper)
-        params = {"base": str(root.base), "lower": lower, "path": path, "volume": str(directory), "flavour": root.flavour.value}
+        first = path.strip("/").partition("/")[0]
+        if not any(os.path.lexists(root.base / layer / first) for layer in lower):
+            return False  # most often; it saves the worker's start
+        params = {
+            "base": str(root.base),
+            "lower": lower,
+            "path": path,
+            "volume": None if directory is None else str(directory),
+            "flavour": root.flavour.value,
+        }
         result = await self._workers.run("kitepy.engine.storage.copy_up:populate_volume", params)
-        if result["found"]:
-            self._save(replace(volume, populated=True))
+        return bool(result["found"])
 
     def reconcile(self) -> None:
         """Make rows and directories agree after a crash; for start-up only."""
         known = {volume.name for volume in self.all()}
         found = {entry.name for entry in self._root.iterdir() if (entry / "_data").is_dir()}
         for name in sorted(found - known):
-            if _NAME.fullmatch(name):
+            if VOLUME_NAME.fullmatch(name):
                 log.warning("volume %s was not in the database; it is taken in again", name)
-                self._save(Volume(name, time.time_ns(), anonymous=_ANONYMOUS.fullmatch(name) is not None, populated=True))
+                self._save(Volume(name, time.time_ns(), anonymous=_ANONYMOUS.fullmatch(name) is not None))
         with self._database.transaction() as connection:
             # Renamed away by a removal, or never completely made.
             connection.executemany("DELETE FROM volumes WHERE name = ?", [(name,) for name in known - found])
@@ -133,10 +197,9 @@ class VolumeStore:
     def _save(self, volume: Volume) -> None:
         record: dict[str, Any] = {
             "created_ns": volume.created_ns,
-            "labels": dict(volume.labels),
-            "options": dict(volume.options),
+            "labels": None if volume.labels is None else dict(volume.labels),
+            "options": None if volume.options is None else dict(volume.options),
             "anonymous": volume.anonymous,
-            "populated": volume.populated,
         }
         with self._database.transaction() as connection:
             connection.execute("INSERT OR REPLACE INTO volumes VALUES (?, ?)", (volume.name, json.dumps(record).encode()))
@@ -145,11 +208,11 @@ class VolumeStore:
 def check_volume_name(name: str) -> None:
     """Raise ``InvalidParameter`` unless the name can be a volume's."""
     if len(name) == 1:
-        raise InvalidParameter("volume name is too short, names should be at least two alphanumeric characters")
-    if not _NAME.fullmatch(name) or len(name) > 255:
+        raise InvalidParameter(f"create {name}: volume name is too short, names should be at least two alphanumeric characters")
+    if not VOLUME_NAME.fullmatch(name) or len(name) > 255:
         raise InvalidParameter(
-            f'create {name}: "{name}" includes invalid characters for a local volume name, only "[a-zA-Z0-9][a-zA-Z0-9_.-]" are '
-            "allowed. If you intended to pass a host directory, use absolute path"
+            f"create {name}: {json.dumps(name, ensure_ascii=False)} includes invalid characters for a local volume name, only "
+            '"[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed. If you intended to pass a host directory, use absolute path'
         )
 
 
@@ -161,5 +224,8 @@ def _volume(row: sqlite3.Row) -> Volume:
         labels=record["labels"],
         options=record["options"],
         anonymous=record["anonymous"],
-        populated=record["populated"],
     )
+
+
+def _own_mount_namespace() -> int:
+    return os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)

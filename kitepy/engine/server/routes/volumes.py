@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from aiohttp import web
 from msgspec import Struct
 
 from kitepy.engine.model.errors import Unavailable
+from kitepy.engine.model.filters import Filters
+from kitepy.engine.server.api_version import ApiVersion
 from kitepy.engine.server.call import Call, Route
 from kitepy.engine.server.responses import empty_response, json_response
+
+_ANONYMOUS_ONLY = ApiVersion(1, 42)
+"""Since when pruning spares volumes that have a name."""
 
 
 class VolumeCreateBody(Struct, frozen=True, kw_only=True, rename="pascal"):
@@ -17,6 +24,7 @@ class VolumeCreateBody(Struct, frozen=True, kw_only=True, rename="pascal"):
     driver: str = ""
     driver_opts: dict[str, str] | None = None
     labels: dict[str, str] | None = None
+    cluster_volume_spec: dict[str, Any] | None = None
 
 
 async def list_volumes(call: Call) -> web.Response:
@@ -27,7 +35,12 @@ async def list_volumes(call: Call) -> web.Response:
 async def create(call: Call) -> web.Response:
     """POST /volumes/create."""
     body = await call.body(VolumeCreateBody)
-    return json_response(await call.volumes.create(body.name, body.driver, body.driver_opts or {}, body.labels or {}), 201)
+    if body.cluster_volume_spec is not None:
+        raise Unavailable(
+            'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm and '
+            "try again."
+        )
+    return json_response(await call.volumes.create(body.name, body.driver, body.driver_opts, body.labels), 201)
 
 
 async def inspect(call: Call) -> web.Response:
@@ -48,7 +61,10 @@ async def remove(call: Call) -> web.Response:
 
 async def prune(call: Call) -> web.Response:
     """POST /volumes/prune."""
-    return json_response(await call.volumes.prune(call.query.filters()))
+    filters = call.query.filters()
+    if call.version < _ANONYMOUS_ONLY:
+        filters = Filters({**filters.values, "all": ("true",)})
+    return json_response(await call.volumes.prune(filters))
 
 
 ROUTES = (
