@@ -347,6 +347,7 @@ async def _compose(
     await connections.set_up(())
     stack.push_async_callback(_close_networks, connections, index, session)
     await adoption.adopt_all()
+    await volumes.adopt({record.id: [point.volume for point in record.mounts] for record in index if record.state.pid})
     stack.push_async_callback(adoption.shut_down, keep=config.live_restore, timeout_s=config.shutdown_timeout_s)
     await containers.finish_removals()
     await overlays.reconcile()

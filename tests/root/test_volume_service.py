@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from support.storage import Storage, docker_archive, entry, load, make_tar, with_storage
 
-from kitepy.engine.model.errors import Conflict, InvalidParameter, NotFound
+from kitepy.engine.model.errors import Conflict, InvalidParameter, NotFound, SystemFailure
 from kitepy.engine.model.filters import Filters
 from kitepy.engine.model.launch import OverlayRoot
-from kitepy.engine.services.volumes import ANONYMOUS_LABEL
+from kitepy.engine.services.volumes import ANONYMOUS_LABEL, VolumeService
 
 DIR, SYM = tarfile.DIRTYPE, tarfile.SYMTYPE
 
@@ -127,10 +127,9 @@ def test_an_empty_volume_is_filled_once_with_owner_and_mode(data_root: Path) -> 
         file = (volume / "f").stat()
         assert (file.st_uid, stat.S_IMODE(file.st_mode), file.st_mtime, file.st_nlink) == (70, 0o640, 1e9, 2)
         assert os.readlink(volume / "link") == "/etc/passwd"
-        for name in os.listdir(volume):
-            os.unlink(volume / name)
+        (volume / "f").unlink()
         await storage.volumes.populate("data", root, "/data")
-        assert os.listdir(volume) == []
+        assert sorted(os.listdir(volume)) == ["hard", "link"]
 
     with_storage(data_root, story)
 
@@ -166,13 +165,53 @@ def test_links_in_the_image_lead_nowhere_outside_of_it(data_root: Path, tmp_path
     with_storage(data_root, story)
 
 
-@pytest.mark.parametrize("path", ["/missing", "/file", "/file/x"])
-def test_where_the_image_has_no_directory_the_volume_stays_empty(data_root: Path, path: str) -> None:
+@pytest.mark.parametrize("path", ["/missing", "/file/x"])
+def test_where_the_image_has_nothing_the_volume_stays_empty(data_root: Path, path: str) -> None:
     async def story(storage: Storage) -> None:
         root = await image_root(storage, (entry("file"), b""))
         await storage.volumes.ensure("data")
         await storage.volumes.populate("data", root, path)
         assert os.listdir(storage.volumes.path("data")) == []
+
+    with_storage(data_root, story)
+
+
+def test_a_volume_is_not_filled_from_a_file(data_root: Path) -> None:
+    async def story(storage: Storage) -> None:
+        root = await image_root(storage, (entry("file"), b""))
+        await storage.volumes.ensure("data")
+        with pytest.raises(SystemFailure, match="source /file is not directory"):
+            await storage.volumes.populate("data", root, "/file")
+
+    with_storage(data_root, story)
+
+
+def test_a_volume_is_mounted_while_somebody_uses_it(data_root: Path, tmp_path: Path) -> None:
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "precious").touch()
+
+    async def story(storage: Storage) -> None:
+        options = {"type": "none", "o": "bind", "device": str(tmp_path / "source")}
+        await storage.volumes.create("bound", "", options, None)
+        path = storage.volumes.path("bound")
+        await storage.volumes.acquire("bound", "one")
+        await storage.volumes.acquire("bound", "two")
+        await storage.volumes.release("bound", "one")
+        await storage.volumes.release("bound", "one")
+        assert os.listdir(path) == ["precious"]
+        await storage.volumes.adopt({"two": ["bound"]})
+        assert os.listdir(path) == ["precious"]
+        await storage.volumes.release("bound", "two")
+        assert os.listdir(path) == []
+        # What an engine before had mounted for nobody who still runs, and what is removed while it is mounted.
+        await storage.volumes.acquire("bound", "three")
+        storage.volumes = VolumeService(storage.volume_store, emit=storage.emit, references=lambda _: ())
+        await storage.volumes.adopt({})
+        assert os.listdir(path) == []
+        await storage.volumes.acquire("bound", "four")
+        await storage.volumes.remove("bound")
+        assert not path.exists()
+        assert (tmp_path / "source" / "precious").exists()
 
     with_storage(data_root, story)
 

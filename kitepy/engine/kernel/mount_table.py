@@ -33,9 +33,9 @@ def mount_above(path: str) -> MountEntry | None:
     """The mount that a path lies on; the path is taken as it is, without following links."""
     found = None
     for entry in mount_table():
-        if path == entry.point or path.startswith(entry.point.rstrip("/") + "/"):
-            if found is None or len(entry.point) >= len(found.point):
-                found = entry
+        holds = path == entry.point or path.startswith(entry.point.rstrip("/") + "/")
+        if holds and (found is None or len(entry.point) >= len(found.point)):
+            found = entry
     return found
 
 

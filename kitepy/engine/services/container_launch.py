@@ -14,11 +14,12 @@ from pathlib import Path
 import msgspec
 
 from kitepy.engine.kernel.id_limits import own_id_limits
+from kitepy.engine.kernel.mount_table import mount_above
 from kitepy.engine.kernel.syscalls import RESOLVE_BENEATH, openat2
 from kitepy.engine.kernel.user_namespaces import own_gid_map
 from kitepy.engine.model.container import ContainerRecord, MountKind
 from kitepy.engine.model.container_config import HostConfig
-from kitepy.engine.model.errors import InvalidParameter, NotFound, StartFailed
+from kitepy.engine.model.errors import InvalidParameter, NotFound, StartFailed, SystemFailure
 from kitepy.engine.model.ids import short_id
 from kitepy.engine.model.launch import LaunchRequest, LogTarget, OverlayRoot
 from kitepy.engine.model.network import Endpoint, EndpointRequest, SandboxRequest
@@ -31,6 +32,7 @@ from kitepy.engine.services.container_files import (
     write_identity_files,
 )
 from kitepy.engine.services.container_links import ContainerLinks
+from kitepy.engine.services.container_mounts import check_source
 from kitepy.engine.services.devices import block_limits_for, devices_for, refuse_device_requests
 from kitepy.engine.services.host_network import HostNetwork
 from kitepy.engine.services.links import endpoint_links
@@ -197,18 +199,23 @@ class ContainerLauncher:
         return self._remapping is not None
 
     async def prepare_volumes(self, record: ContainerRecord) -> None:
-        """Fill new volumes from the image; check that host directories are there."""
+        """See to it that what is to be mounted is there; ``release_volumes`` undoes it, even after a failure."""
         for point in record.mounts:
             if point.kind is MountKind.VOLUME:
                 await self._volumes.ensure(point.volume)
+                await self._volumes.acquire(point.volume, record.id)
                 if point.subpath:
                     await asyncio.to_thread(check_part, self._volumes.path(point.volume), point.subpath)
-                if point.copy_up:
-                    await self._volumes.populate(point.volume, self.root(record), point.destination)
-            elif point.kind is MountKind.BIND and point.create_source:
-                await asyncio.to_thread(make_source, point.source)
-            elif point.kind is MountKind.BIND and not os.path.lexists(point.source):
-                raise InvalidParameter(f'invalid mount config for type "bind": bind source path does not exist: {point.source}')
+            elif point.kind is MountKind.BIND:
+                await asyncio.to_thread(make_source if point.create_source else check_source, point.source)
+                if not self._data_root.is_relative_to(point.source):  # there the engine chose it
+                    await asyncio.to_thread(check_propagation, point.source, point.propagation)
+
+    async def release_volumes(self, record: ContainerRecord) -> None:
+        """The container doesn't use its volumes any more; safe to call twice."""
+        for point in record.mounts:
+            if point.kind is MountKind.VOLUME:
+                await self._volumes.release(point.volume, record.id)
 
     def request(
         self,
@@ -363,6 +370,17 @@ def make_source(path: str) -> None:
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise InvalidParameter(f"error while creating mount source path '{path}': mkdir {error.filename}: {reason}") from None
+
+
+def check_propagation(source: str, propagation: str) -> None:
+    """A bind can follow or share only mounts that are shared themselves; raises SystemFailure, worded as dockerd does."""
+    wanted = {"shared": {"shared"}, "slave": {"shared", "master"}}.get(propagation.removeprefix("r"))
+    if wanted is None:
+        return
+    above = mount_above(os.path.realpath(source))
+    if above is not None and not above.propagation & wanted:
+        kind = "shared or slave" if "master" in wanted else "shared"
+        raise SystemFailure(f"path {source} is mounted on {above.point} but it is not a {kind} mount")
 
 
 def check_part(base: Path, part: str) -> None:

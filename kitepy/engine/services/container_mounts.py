@@ -55,8 +55,8 @@ def wanted_mounts(config: ContainerConfig, host: HostConfig, inherited: Iterable
         _claim(chosen, parse_mount(mount))
     for destination, options in (host.tmpfs or {}).items():
         _claim(chosen, parse_tmpfs(destination, options))
-    for point in inherited:
-        chosen.setdefault(point.destination, WantedMount(point))
+    taken_over = {point.destination: WantedMount(point) for point in inherited}  # of several containers the last one's
+    chosen = {**taken_over, **chosen}
     for path in config.volumes or ():
         destination = volume_destination(path)
         if destination not in chosen:
@@ -338,7 +338,7 @@ def inherits_read_only(mode: str) -> bool:
 def inherited_mounts(points: Iterable[MountPoint], *, read_only: bool) -> list[MountPoint]:
     """The mounts that ``--volumes-from`` takes over; they keep their destination and volume."""
     return [
-        replace(point, read_only=point.read_only or read_only, copy_up=False)
+        replace(point, read_only=point.read_only or read_only, mode="", copy_up=False)
         for point in points
         if point.kind is not MountKind.TMPFS
     ]

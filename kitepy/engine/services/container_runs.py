@@ -50,6 +50,8 @@ class Live:
     running: RunningContainer | None = None
     shared_netns: int | None = None
     """The namespace of another container, which this one joined."""
+    mounted: bool = False
+    """Whether it was told that the volumes are mounted."""
     pending_attach: list[PendingAttach] = field(default_factory=list)
     restart_attempts: int = 0
     restart_timer: asyncio.Task[None] | None = None
@@ -198,6 +200,9 @@ class ContainerRuns:
         self._index.save(replace(current, state=state, endpoints=()))
         self._emit_network(current, "disconnect")
         live = self._live[record.id]
+        if live.mounted:
+            live.mounted = False
+            self._emit_unmounts(current)
         for pending in live.pending_attach:
             if not pending.stream.done():
                 pending.stream.set_result(None)
@@ -214,9 +219,10 @@ class ContainerRuns:
             record = replace(record, endpoints=sandbox.endpoints)
             undo.push_async_callback(self._launcher.links.left, record)
             await self._launcher.links.joined(record)
+            undo.push_async_callback(self._launcher.release_volumes, record)
             await self._launcher.prepare_volumes(record)
             self._emit_mounts(record)
-            undo.callback(self._emit_unmounts, record)
+            live.mounted = True
             request = self._launcher.request(record, sandbox.netns_fd, self.pid_of, peer=self._network_peer(record))
             running = await self._runtime.start(request, wishes)
             undo.pop_all()
@@ -341,6 +347,8 @@ class ContainerRuns:
         if status.oom_killed and not told:
             self.emit(record, "oom")
         await self._leave_networks(record, live)
+        await self._launcher.release_volumes(record)
+        live.mounted = False
         self._emit_unmounts(record)
         # In the order in which dockerd mostly sends them: it has still to write its files when who stops knows already.
         for _ in range(live.stopping):

@@ -62,9 +62,7 @@ class VolumeService:
         self._emit("volume", "create", name, {"driver": DRIVER})
         return volume
 
-    async def create_anonymous(
-        self, labels: Mapping[str, str] | None = None, options: Mapping[str, str] | None = None
-    ) -> str:
+    async def create_anonymous(self, labels: Mapping[str, str] | None = None, options: Mapping[str, str] | None = None) -> str:
         """Make a volume that goes with its container (``rm -v``) and by prune; gives its name."""
         name = secrets.token_hex(32)
         self._store.create(name, labels={**(labels or {}), ANONYMOUS_LABEL: ""}, options=options, anonymous=True)

@@ -6,6 +6,7 @@ a tmpfs, another directory (``o=bind``), a share of a file server. As with Docke
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -13,7 +14,8 @@ from kitepy.engine.kernel import mounts
 from kitepy.engine.model.errors import InvalidParameter
 
 _KNOWN = ("type", "o", "device", "size")
-_NEEDED_TOGETHER = ("type", "device")
+_NEEDS = {"type": ("device",), "device": ("type",), "o": ("device", "type")}
+_SIZE = re.compile(r"\d+(\.\d+)? ?([kmgtp]i?)?b?", re.IGNORECASE)
 
 _MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_SYNCHRONOUS = 0x2, 0x4, 0x8, 0x10
 _MS_DIRSYNC, _MS_NOATIME, _MS_NODIRATIME, _MS_RELATIME, _MS_STRICTATIME = 0x80, 0x400, 0x800, 0x200000, 0x1000000
@@ -75,10 +77,13 @@ def check_options(name: str, options: Mapping[str, str]) -> None:
     if unknown is not None:
         raise InvalidParameter(f'create {name}: invalid option: "{unknown}"')
     if "size" in options:
+        if not _SIZE.fullmatch(options["size"]):
+            raise InvalidParameter(f"create {name}: invalid size: '{options['size']}'")
         raise InvalidParameter(f"create {name}: quota size requested but no quota support")
-    for option in _NEEDED_TOGETHER:
-        if option not in options:
-            raise InvalidParameter(f'create {name}: missing required option: "{option}"')
+    for option in options:
+        for needed in _NEEDS[option]:
+            if needed not in options:
+                raise InvalidParameter(f'create {name}: missing required option: "{needed}"')
 
 
 def volume_mount(options: Mapping[str, str] | None) -> VolumeMount | None:

@@ -1,7 +1,7 @@
 """The worker jobs that mount a volume with driver options on its directory, and take it away again.
 
-Jobs of their own, because a file server that doesn't answer holds up whoever mounts it: such a process can be given up. They enter
-the mount namespace that comes as their descriptor: the engine's, where the binds of containers find what is mounted.
+Jobs of their own, because a file server that doesn't answer holds up whoever mounts it: such a process can be given up. They
+enter the mount namespace that comes as their descriptor: the engine's, where the binds of containers find what is mounted.
 """
 
 from __future__ import annotations

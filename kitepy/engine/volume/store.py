@@ -135,9 +135,8 @@ class VolumeStore:
             async with asyncio.timeout(MOUNT_PATIENCE_S):
                 await self._workers.run(_JOBS + "mount_volume", params, [_own_mount_namespace()], paced=True)
         except TimeoutError:
-            raise SystemFailure(
-                f"error while mounting volume '{params['target']}': {wanted.device} didn't answer within {MOUNT_PATIENCE_S} seconds"
-            ) from None
+            reason = f"{wanted.device} didn't answer within {MOUNT_PATIENCE_S} seconds"
+            raise SystemFailure(f"error while mounting volume '{params['target']}': {reason}") from None
 
     async def unmount(self, name: str) -> None:
         """Take away all that is mounted on the volume's directory."""

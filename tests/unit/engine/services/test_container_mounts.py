@@ -20,7 +20,14 @@ from kitepy.engine.model.container_config import (
     VolumeOptions,
 )
 from kitepy.engine.model.errors import InvalidParameter, Unsupported
-from kitepy.engine.services.container_mounts import inherited_mounts, parse_bind, parse_mount, parse_tmpfs, wanted_mounts
+from kitepy.engine.services.container_mounts import (
+    inherited_mounts,
+    inherits_read_only,
+    parse_bind,
+    parse_mount,
+    parse_tmpfs,
+    wanted_mounts,
+)
 
 PATHS = st.text(alphabet="/.ab:,\0 é=", max_size=20) | st.text(max_size=20)
 
@@ -246,16 +253,15 @@ def test_malformed_long_forms_are_refused(mount: Mount, words: str) -> None:
     assert str(raised.value).startswith("invalid mount config for type")
 
 
-@pytest.mark.parametrize(
-    "mount",
-    [
-        Mount(type="volume", target="/b", volume_options=VolumeOptions(driver_config=DriverConfig(options={"type": "nfs"}))),
-        Mount(type="image", source="a", target="/b"),
-    ],
-)
-def test_what_cannot_be_honoured_is_refused(mount: Mount) -> None:
+def test_driver_options_are_handed_on() -> None:
+    options = VolumeOptions(labels={"a": "b"}, driver_config=DriverConfig(name="local", options={"type": "nfs"}))
+    wanted = parse_mount(Mount(type="volume", target="/b", volume_options=options))
+    assert (wanted.driver, wanted.driver_options, wanted.volume_labels) == ("local", {"type": "nfs"}, {"a": "b"})
+
+
+def test_image_mounts_are_refused() -> None:
     with pytest.raises(Unsupported):
-        parse_mount(mount)
+        parse_mount(Mount(type="image", source="a", target="/b"))
 
 
 @pytest.mark.parametrize("options", ["what", "size", "exec=1", "size=1m,bind"])
@@ -297,7 +303,25 @@ def test_inherited_mounts_can_be_made_read_only_but_not_writable() -> None:
         MountPoint(MountKind.BIND, "/b", source="/b", read_only=True),
         MountPoint(MountKind.TMPFS, "/c"),
     ]
-    assert [(point.destination, point.read_only) for point in inherited_mounts(points, "")] == [("/a", False), ("/b", True)]
-    assert all(point.read_only for point in inherited_mounts(points, "ro"))
-    assert [point.read_only for point in inherited_mounts(points, "rw")] == [False, True]
-    assert not any(point.copy_up for point in inherited_mounts(points, ""))
+    taken = inherited_mounts(points, read_only=False)
+    assert [(point.destination, point.read_only) for point in taken] == [("/a", False), ("/b", True)]
+    assert all(point.read_only for point in inherited_mounts(points, read_only=True))
+    assert not any(point.copy_up for point in taken)
+
+
+@pytest.mark.parametrize(
+    ("mode", "read_only"), [("", False), ("rw", False), ("ro", True), ("z,ro", True), ("cached", False), ("Z,ro,cached", True)]
+)
+def test_modes_of_inherited_mounts(mode: str, read_only: bool) -> None:
+    assert inherits_read_only(mode) is read_only
+
+
+@pytest.mark.parametrize("mode", ["foo", "ro,rw", "ro,ro", "nocopy", "rshared", "ro,", "z,Z", "RO"])
+def test_other_modes_of_inherited_mounts_are_refused(mode: str) -> None:
+    with pytest.raises(InvalidParameter, match=f"^invalid mode: {mode}$"):
+        inherits_read_only(mode)
+
+
+def test_of_several_containers_the_last_ones_mount_is_inherited() -> None:
+    points = [MountPoint(MountKind.VOLUME, "/a", volume=name) for name in ("one", "two")]
+    assert [wanted.point.volume for wanted in wanted_mounts(ContainerConfig(), HostConfig(), points)] == ["two"]
