@@ -36,7 +36,7 @@ STATUSES: dict[Operation, set[int]] = {
     ("POST", "/images/prune"): {409},
     ("POST", "/volumes/prune"): {409},
     ("POST", "/networks/prune"): {409},
-    ("POST", "/volumes/create"): {404, 409},
+    ("POST", "/volumes/create"): {404, 409, 503},
     ("POST", "/auth"): {400},  # an address that is none
 }
 """What dockerd answers besides the documented statuses."""

@@ -187,7 +187,7 @@ class ContainerCreation:
             name = await self._volumes.create_anonymous(wanted.volume_labels, wanted.driver_options)
             point = replace(point, volume=name)
         if point.copy_up:
-            await self._volumes.populate(point.volume, root, point.destination)
+            await self._volumes.populate(point.volume, root, point.destination, point.subpath)
         return point
 
     def _checked_bind(self, wanted: WantedMount) -> WantedMount:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import os
 import shutil
 from collections.abc import Callable
@@ -15,11 +14,10 @@ import msgspec
 
 from kitepy.engine.kernel.id_limits import own_id_limits
 from kitepy.engine.kernel.mount_table import mount_above
-from kitepy.engine.kernel.syscalls import RESOLVE_BENEATH, openat2
 from kitepy.engine.kernel.user_namespaces import own_gid_map
 from kitepy.engine.model.container import ContainerRecord, MountKind
 from kitepy.engine.model.container_config import HostConfig
-from kitepy.engine.model.errors import InvalidParameter, NotFound, StartFailed, SystemFailure
+from kitepy.engine.model.errors import InvalidParameter, StartFailed, SystemFailure
 from kitepy.engine.model.ids import short_id
 from kitepy.engine.model.launch import LaunchRequest, LogTarget, OverlayRoot
 from kitepy.engine.model.network import Endpoint, EndpointRequest, SandboxRequest
@@ -52,6 +50,7 @@ from kitepy.engine.services.root_files import read_root_file
 from kitepy.engine.services.seccomp_profiles import SeccompProfiles
 from kitepy.engine.services.security_options import NO_DEFAULTS, SecurityDefaults, parse_security_options
 from kitepy.engine.services.volumes import VolumeService
+from kitepy.engine.storage.copy_up import open_part
 from kitepy.engine.storage.overlay import OverlayStore
 
 KNOWN_NETWORKS = frozenset({"bridge", "host", "none"})
@@ -387,12 +386,7 @@ def check_part(base: Path, part: str) -> None:
     """A part of a volume that is to be mounted must be there, and inside; raises NotFound and InvalidParameter."""
     base_fd = os.open(base, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        os.close(openat2(base_fd, part, os.O_PATH | os.O_CLOEXEC, RESOLVE_BENEATH))
-    except OSError as error:
-        if error.errno == errno.EXDEV:
-            raise InvalidParameter(f"path concatenation escapes the base directory, base: {base}, subpath: {part}") from None
-        reason = os.strerror(error.errno or errno.EIO).lower()
-        raise NotFound(f"cannot access path {base / part}: lstat {base / part}: {reason}") from None
+        os.close(open_part(base_fd, str(base), part))
     finally:
         os.close(base_fd)
 

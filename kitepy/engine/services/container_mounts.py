@@ -231,7 +231,7 @@ def _parse_volume_mount(mount: Mount, destination: str) -> WantedMount:
         volume=mount.source,
         mode="z",
         read_only=mount.read_only,
-        copy_up=not (options and options.no_copy) and not subpath,
+        copy_up=not (options and options.no_copy),
         anonymous=not mount.source,
         subpath=subpath,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import secrets
 from collections import defaultdict
@@ -69,8 +70,12 @@ class VolumeService:
         self._emit("volume", "create", name, {"driver": DRIVER})
         return name
 
-    async def populate(self, name: str, root: OverlayRoot, path: str) -> None:
-        """Fill a volume that is empty with what the root file system has at ``path``, owner and mode included."""
+    async def populate(self, name: str, root: OverlayRoot, path: str, part: str = "") -> None:
+        """Fill a volume (or a part of it) that is empty with what the root file system has at ``path``, owner and mode included.
+
+        Nothing happens when the part is missing, which the start will say. Raises SystemFailure where the root has a file, and
+        InvalidParameter for a part that leads out of the volume.
+        """
         volume = self._store.get(name)
         if volume.options:  # else it may be mounted for nothing, or in vain
             if not await self._store.is_directory(root, path):
@@ -78,7 +83,8 @@ class VolumeService:
             await self.acquire(name, _FILLING)
         try:
             async with self._lock(name):
-                await self._store.populate(name, root, path)
+                with contextlib.suppress(NotFound):
+                    await self._store.populate(name, root, path, part)
         finally:
             if volume.options:
                 await self.release(name, _FILLING)

@@ -153,18 +153,17 @@ class VolumeStore:
 
     # Content
 
-    async def populate(self, name: str, root: OverlayRoot, path: str) -> None:
-        """Copy what the root has at ``path``, with the directory's owner and mode, into the volume if that is empty."""
+    async def populate(self, name: str, root: OverlayRoot, path: str, part: str = "") -> None:
+        """Copy what the root has at ``path``, with the directory's owner and mode, into the volume, or a part, that is empty."""
         directory = self.path(name)
-        if any(directory.iterdir()):
-            return
-        await self._copy_up(root, path, directory)
+        if part or not any(directory.iterdir()):
+            await self._copy_up(root, path, directory, part)
 
     async def is_directory(self, root: OverlayRoot, path: str) -> bool:
         """Whether the root has a directory at ``path``; raises SystemFailure when it is something else."""
         return await self._copy_up(root, path, None)
 
-    async def _copy_up(self, root: OverlayRoot, path: str, directory: Path | None) -> bool:
+    async def _copy_up(self, root: OverlayRoot, path: str, directory: Path | None, part: str = "") -> bool:
         lower = list(root.lower)
         if root.upper is not None and any((root.base / root.upper).iterdir()):
             lower.insert(0, root.upper)
@@ -176,6 +175,7 @@ class VolumeStore:
             "lower": lower,
             "path": path,
             "volume": None if directory is None else str(directory),
+            "part": part,
             "flavour": root.flavour.value,
         }
         result = await self._workers.run("kitepy.engine.storage.copy_up:populate_volume", params)

@@ -171,9 +171,9 @@ def test_the_long_form_of_a_volume_brings_labels_and_nocopy() -> None:
     assert parse_mount(Mount(type="volume", target="/b")).point.anonymous
 
 
-def test_a_part_of_a_volume_is_not_filled_from_the_image() -> None:
+def test_a_part_of_a_volume_is_filled_from_the_image_too() -> None:
     point = parse_mount(_volume_mount("data", "x/y")).point
-    assert (point.subpath, point.copy_up) == ("x/y", False)
+    assert (point.subpath, point.copy_up) == ("x/y", True)
 
 
 def test_a_bind_is_read_only_all_the_way_down_unless_it_is_not_to_be() -> None:
