@@ -6,7 +6,9 @@ lead out, mounts that spread. Each test looks whether the host is untouched, and
 
 from __future__ import annotations
 
+import contextlib
 import io
+import subprocess
 import sys
 import tarfile
 import threading
@@ -18,6 +20,7 @@ import pytest
 from docker.errors import APIError, NotFound
 from docker.models.containers import Container
 from docker.types import Mount
+from support.engine import ROOTLESS
 from support.tarballs import entry, link, members, tarball
 
 Import = Callable[[dict[str, str | bytes]], str]
@@ -195,16 +198,31 @@ def test_what_is_mounted_for_copying_does_not_spread_into_the_container(
     client: docker.DockerClient, image: Import, tmp_path: Path
 ) -> None:
     volume = client.volumes.create()
-    mounts = [Mount("/v", volume.name), Mount("/spread", str(tmp_path), type="bind", propagation="rslave")]
-    container = client.containers.run(image({}), ["sh", "-c", f"echo up; {LOOP}"], mounts=mounts, detach=True)
-    until_logged(container, b"up")
-    before = container.exec_run("cat /proc/self/mountinfo").output
-    assert store(container, "/v", tarball(entry("x", b"")))
-    fetch(container, "/v")
-    fetch(container, "/spread")
-    assert container.exec_run("cat /proc/self/mountinfo").output == before
-    container.remove(force=True)
+    with _shared_mount(tmp_path) as propagation:
+        mounts = [Mount("/v", volume.name), Mount("/spread", str(tmp_path), type="bind", propagation=propagation)]
+        container = client.containers.run(image({}), ["sh", "-c", f"echo up; {LOOP}"], mounts=mounts, detach=True)
+        until_logged(container, b"up")
+        before = container.exec_run("cat /proc/self/mountinfo").output
+        assert store(container, "/v", tarball(entry("x", b"")))
+        fetch(container, "/v")
+        fetch(container, "/spread")
+        assert container.exec_run("cat /proc/self/mountinfo").output == before
+        container.remove(force=True)
     volume.remove()
+
+
+@contextlib.contextmanager
+def _shared_mount(directory: Path) -> Iterator[str]:
+    """Make a directory a mount that others can follow; gives how they do. An ordinary user's engine does not see such mounts."""
+    if ROOTLESS:
+        yield "rprivate"
+        return
+    subprocess.run(["mount", "--bind", str(directory), str(directory)], check=True)
+    try:
+        subprocess.run(["mount", "--make-shared", str(directory)], check=True)
+        yield "rslave"
+    finally:
+        subprocess.run(["umount", "-l", str(directory)], check=True)
 
 
 def test_a_tree_that_is_torn_down_meanwhile_gives_an_archive_that_can_be_read(client: docker.DockerClient, image: Import) -> None:
