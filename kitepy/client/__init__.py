@@ -20,8 +20,10 @@ from kitepy.client.paths import EnginePaths
 from kitepy.client.plans import ContainerPlan, PublishedPort
 from kitepy.client.preferences import EngineMode, prefer, preferred_mode
 from kitepy.client.stream import PumpedStream
+from kitepy.client.volumes import HELPER_LABEL, Transfer
 
 __all__ = [
+    "HELPER_LABEL",
     "BuildDone",
     "BuildEvent",
     "BuildFailed",
@@ -50,6 +52,7 @@ __all__ = [
     "PumpedStream",
     "ServerFailure",
     "Severity",
+    "Transfer",
     "Unsupported",
     "prefer",
     "preferred_mode",

@@ -6,33 +6,27 @@ credentials come later: they will be other ways to make ``transport.open_api``'s
 
 from __future__ import annotations
 
-import asyncio
 import json
 import struct
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 from kitepy.client import context as build_context
-from kitepy.client import starter
+from kitepy.client import replacement, starter
 from kitepy.client.build_events import BuildEvent, BuildParser, BuildUpload
-from kitepy.client.errors import ClientError, EngineUnreachable, NotFound, ServerFailure, kind_of_status
+from kitepy.client.connection import chunks, messages, open_response
+from kitepy.client.errors import ClientError, EngineUnreachable, NotFound, ServerFailure
 from kitepy.client.lifeline import Lifeline
+from kitepy.client.networks import NetworkCalls
 from kitepy.client.plans import ContainerPlan
 from kitepy.client.stream import Emit, PumpedStream
+from kitepy.client.volumes import VolumeCalls
 
-T = TypeVar("T")
-
-_THREADS = 8
 _MULTIPLEXED = "application/vnd.docker.multiplexed-stream"
 _RAW = "application/vnd.docker.raw-stream"
 _FRAME_HEADER = struct.Struct(">BxxxL")
-_READ_BYTES = 65536
-# Reads of a stream wait as long as it is silent; the connection itself must come up soon.
-_STREAM_TIMEOUT: tuple[float, float | None] = (10, None)
 
 
 @dataclass(frozen=True)
@@ -43,17 +37,11 @@ class LogChunk:
     data: bytes
 
 
-class EngineClient:
+class EngineClient(VolumeCalls, NetworkCalls):
     """One engine behind a unix socket. Methods raise `ClientError`; close it when done.
 
     Streams are asynchronous iterators and context managers; cancelling their reader closes the connection.
     """
-
-    def __init__(self, socket_path: Path) -> None:
-        self._socket_path = socket_path
-        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="kitepy-client")
-        self._open_lock = threading.Lock()
-        self._opened: Any = None
 
     # --- the engine --------------------------------------------------------------------------------------------------
 
@@ -80,8 +68,8 @@ class EngineClient:
             parameters: dict[str, Any] = {} if since is None else {"since": f"{since:.9f}"}
             if query:
                 parameters["filters"] = json.dumps(query)
-            with _open(api, "get", "/events", params=parameters) as response:
-                for message in _messages(response):
+            with open_response(api, "get", "/events", params=parameters) as response:
+                for message in messages(response):
                     emit(message)
 
         return PumpedStream(produce, name="kitepy-events")
@@ -149,12 +137,16 @@ class EngineClient:
         """Remove it; ``volumes`` takes its anonymous volumes along."""
         await self._call(lambda api: api.remove_container(container_id, force=force, v=volumes))
 
+    async def move_port(self, container_id: str, protocol: str, old: int, new: int) -> str:
+        """Make a stopped container anew with another port of the host, start it and give its id."""
+        return await self._call(lambda api: replacement.move_port(api, container_id, protocol, old, new))
+
     async def wait(self, container_id: str) -> int:
         """Wait for its end and give the exit code. A stream in disguise: cancelling it closes the connection."""
 
         def produce(lifeline: Lifeline, emit: Emit[int]) -> None:
             api = self._stream_api(lifeline)
-            with _open(api, "post", f"/containers/{container_id}/wait") as response:
+            with open_response(api, "post", f"/containers/{container_id}/wait") as response:
                 emit(int(response.json()["StatusCode"]))
 
         async with PumpedStream(produce, name="kitepy-wait") as stream:
@@ -183,12 +175,12 @@ class EngineClient:
 
         def produce(lifeline: Lifeline, emit: Emit[LogChunk]) -> None:
             api = self._stream_api(lifeline)
-            with _open(api, "get", f"/containers/{container_id}/logs", params=parameters) as response:
+            with open_response(api, "get", f"/containers/{container_id}/logs", params=parameters) as response:
                 if _is_multiplexed(response, lambda: bool(api.inspect_container(container_id)["Config"]["Tty"])):
                     for kind, data in _frames(response):
                         emit(LogChunk("stderr" if kind == 2 else "stdout", data))
                 else:
-                    for data in _chunks(response):
+                    for data in chunks(response):
                         emit(LogChunk("stdout", data))
 
         return PumpedStream(produce, name="kitepy-logs")
@@ -246,45 +238,12 @@ class EngineClient:
                 if build_args:
                     parameters["buildargs"] = json.dumps(dict(build_args))
                 headers = {"Content-Type": "application/x-tar"}
-                with _open(api, "post", "/build", params=parameters, data=body, headers=headers) as response:
+                with open_response(api, "post", "/build", params=parameters, data=body, headers=headers) as response:
                     _follow_build(response, emit)
 
         return PumpedStream(produce, name="kitepy-build")
 
-    async def close(self) -> None:
-        """Give the threads back. Streams end by themselves when they are closed."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
-        if self._opened is not None:
-            self._opened.close()
-
     # --- inside ------------------------------------------------------------------------------------------------------
-
-    async def _call(self, ask: Callable[[Any], T]) -> T:
-        """Run a short call of docker-py in the pool and translate its errors."""
-
-        def work() -> T:
-            from kitepy.client.translation import TRANSLATED, translate  # here, because docker-py is slow to import
-
-            try:
-                return ask(self._api())
-            except TRANSLATED as error:
-                raise translate(error) from error
-
-        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
-
-    def _api(self) -> Any:
-        """docker-py's client, made at the first call: only then the engine has to be there."""
-        from kitepy.client.transport import open_api
-
-        with self._open_lock:
-            if self._opened is None:
-                self._opened = open_api(self._socket_path)
-            return self._opened
-
-    def _stream_api(self, lifeline: Lifeline) -> Any:
-        from kitepy.client.transport import open_stream_api
-
-        return open_stream_api(self._socket_path, self._api().api_version, lifeline)
 
     def _ensure_base_image(self, directory: Path, dockerfile: str) -> None:
         path = directory / dockerfile
@@ -309,10 +268,10 @@ def _ensure_starter(api: Any) -> str:
         "message": starter.MESSAGE,
         "changes": list(starter.CHANGES),
     }
-    with _open(
+    with open_response(
         api, "post", "/images/create", params=parameters, data=archive, headers={"Content-Type": "application/x-tar"}
     ) as response:
-        for message in _messages(response):
+        for message in messages(response):
             if "error" in message:
                 raise ServerFailure(f"the starter image could not be made: {message['error']}")
     return str(api.inspect_image(name)["Id"])
@@ -320,29 +279,11 @@ def _ensure_starter(api: Any) -> str:
 
 def _follow_build(response: Any, emit: Emit[BuildEvent]) -> None:
     parser = BuildParser()
-    for message in _messages(response):
+    for message in messages(response):
         for event in parser.feed(message):
             emit(event)
     for event in parser.finish():
         emit(event)
-
-
-def _open(api: Any, method: str, path: str, **options: Any) -> Any:
-    """Send a request whose answer is a stream. ``APIClient`` is a requests session, which this uses directly, because its
-    own methods neither keep stdout and stderr apart nor leave the connection in reach."""
-    options.setdefault("timeout", _STREAM_TIMEOUT)
-    response = getattr(api, method)(f"{api.base_url}/v{api.api_version}{path}", stream=True, **options)
-    if response.status_code >= 400:
-        with response:
-            raise kind_of_status(response.status_code)(_message_of(response))
-    return response
-
-
-def _message_of(response: Any) -> str:
-    try:
-        return str(response.json()["message"])
-    except (ValueError, KeyError, TypeError):
-        return str(response.text).strip() or f"the engine answered {response.status_code}"
 
 
 def _is_multiplexed(response: Any, has_terminal: Callable[[], bool]) -> bool:
@@ -353,26 +294,10 @@ def _is_multiplexed(response: Any, has_terminal: Callable[[], bool]) -> bool:
     return not has_terminal()
 
 
-def _chunks(response: Any) -> Iterator[bytes]:
-    """The body as it arrives: each read gives what is there instead of filling a block."""
-    while data := response.raw.read1(_READ_BYTES):
-        yield data
-
-
-def _messages(response: Any) -> Iterator[dict[str, Any]]:
-    """JSON documents, one a line, however they are cut into chunks."""
-    rest = b""
-    for data in _chunks(response):
-        *lines, rest = (rest + data).split(b"\n")
-        yield from (json.loads(line) for line in lines if line.strip())
-    if rest.strip():
-        yield json.loads(rest)
-
-
 def _frames(response: Any) -> Iterator[tuple[int, bytes]]:
     """Docker's stream format: a kind byte, three zero bytes, the length, the data (Engine API, ContainerAttach)."""
     buffer = bytearray()
-    for data in _chunks(response):
+    for data in chunks(response):
         buffer += data
         while len(buffer) >= _FRAME_HEADER.size:
             kind, length = _FRAME_HEADER.unpack_from(buffer)

@@ -6,7 +6,7 @@ from PySide6.QtCore import QObject, Qt
 from PySide6.QtGui import QAction, QActionGroup, QKeySequence
 from PySide6.QtWidgets import QMenu, QWidget
 
-from kitepy.gui.models.state import DISCOVER, IMAGES
+from kitepy.gui.models.state import DISCOVER, IMAGES, NETWORKS, PORTS, VOLUMES
 from kitepy.gui.theme import ThemeChoice
 from kitepy.gui.views.intents import Intents
 
@@ -23,7 +23,12 @@ class Actions(QObject):
         self.build_dockerfile = self._make("Build a Dockerfile…", "Ctrl+Shift+B")
         self.build_dockerfile.triggered.connect(intents.choose_dockerfile)
         self.images = self._make("Images", "Ctrl+I")
-        self.images.triggered.connect(lambda: intents.navigate.emit(IMAGES))
+        self.volumes = self._make("Volumes", "Ctrl+Shift+V")
+        self.networks = self._make("Networks", "Ctrl+Shift+N")
+        self.ports = self._make("Ports", "Ctrl+Shift+P")
+        self.places = [self.images, self.volumes, self.networks, self.ports]
+        for action, route in zip(self.places, (IMAGES, VOLUMES, NETWORKS, PORTS), strict=True):
+            action.triggered.connect(lambda _checked=False, route=route: intents.navigate.emit(route))
         self.doctor = self._make("System check…", "")
         self.doctor.triggered.connect(intents.show_window)
         self.doctor.triggered.connect(intents.open_doctor)
@@ -51,14 +56,16 @@ class Actions(QObject):
 
     def attach(self, window: QWidget) -> None:
         """Makes the shortcuts work anywhere in the window."""
-        window.addActions([self.new, self.build_folder, self.build_dockerfile, self.images, self.refresh, self.find, self.quit])
+        window.addActions([self.new, self.build_folder, self.build_dockerfile, *self.places, self.refresh, self.find, self.quit])
 
     def app_menu(self) -> QMenu:
         """The menu behind the sidebar's three dots."""
         menu = QMenu()
         menu.addActions([self.new, self.build_folder, self.build_dockerfile])
         menu.addSeparator()
-        menu.addActions([self.images, self.find, self.refresh])
+        menu.addActions(self.places)
+        menu.addSeparator()
+        menu.addActions([self.find, self.refresh])
         menu.addSeparator()
         appearance = menu.addMenu("Appearance")
         appearance.addActions(self.themes)

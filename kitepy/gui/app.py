@@ -22,6 +22,7 @@ from kitepy.gui import icons
 from kitepy.gui.actions import Actions
 from kitepy.gui.models.log import LogStore
 from kitepy.gui.models.state import Navigated, Store
+from kitepy.gui.models.volume import JobPhase
 from kitepy.gui.settings import Settings
 from kitepy.gui.single_instance import SingleInstance, socket_path
 from kitepy.gui.theme import Theme, ThemeChoice
@@ -133,7 +134,10 @@ class Session:
         from kitepy.gui.controllers.container_page import ContainerPageController
         from kitepy.gui.controllers.containers import ContainersController
         from kitepy.gui.controllers.engine import EngineController
+        from kitepy.gui.controllers.networks import NetworksController
+        from kitepy.gui.controllers.ports import PortsController
         from kitepy.gui.controllers.system import SystemController
+        from kitepy.gui.controllers.volumes import VolumesController
         from kitepy.gui.tasks import Tasks
 
         self._desk = desk
@@ -147,6 +151,9 @@ class Session:
         self.builds = desk.builds = BuildsController(desk.store, gateway, self.tasks, self.engine, desk.presenter)
         self.system = SystemController(desk.store, gateway, self.tasks, self.engine, desk.presenter)
         self.page = ContainerPageController(desk.store, gateway, self.tasks, desk.window.container)
+        self.volumes = VolumesController(desk.store, gateway, self.tasks, self.engine, desk.presenter)
+        self.networks = NetworksController(desk.store, gateway, self.tasks, self.engine, desk.presenter)
+        self.ports = PortsController(desk.store, gateway, self.tasks, self.containers, desk.presenter)
         intents.act.connect(self.containers.act)
         intents.run_image.connect(self.containers.run_image)
         intents.remove_image.connect(self.containers.remove_image)
@@ -154,6 +161,22 @@ class Session:
         intents.cancel_build.connect(self.builds.cancel)
         intents.repeat_build.connect(self.builds.repeat)
         intents.dismiss_build.connect(self.builds.dismiss)
+        intents.create_volume.connect(self.volumes.create)
+        intents.remove_volume.connect(self.volumes.remove)
+        intents.prune_volumes.connect(self.volumes.prune)
+        intents.back_up_volume.connect(self.volumes.back_up)
+        intents.restore_volume.connect(self.volumes.restore)
+        intents.open_folder.connect(self.volumes.open_folder)
+        intents.preview_file.connect(self.volumes.preview)
+        intents.save_file.connect(self.volumes.save)
+        intents.cancel_job.connect(self.volumes.cancel)
+        intents.dismiss_job.connect(self.volumes.dismiss)
+        intents.create_network.connect(self.networks.create)
+        intents.remove_network.connect(self.networks.remove)
+        intents.connect_container.connect(self.networks.connect)
+        intents.disconnect_container.connect(self.networks.disconnect)
+        intents.check_port.connect(self.ports.check)
+        intents.free_port.connect(self.ports.free)
         intents.retry_engine.connect(self.engine.start)
         intents.open_doctor.connect(self.system.open)
         intents.check_system.connect(self.system.check)
@@ -162,7 +185,9 @@ class Session:
         intents.refresh_preview.connect(self.page.refresh_preview)
         intents.quit.connect(self.quit)
         desk.window.closed.connect(self._window_closed)
-        desk.window.visibility_changed.connect(self.page.set_visible)
+        for follower in (self.page, self.volumes, self.ports):
+            desk.window.visibility_changed.connect(follower.set_visible)
+        desk.window.looked_at.connect(self.ports.refresh)
 
     def start(self) -> None:
         self.engine.start()
@@ -173,10 +198,14 @@ class Session:
 
     def quit(self) -> None:
         """Containers and the engine stay; a build in hand would be lost, so that is asked about."""
-        building = [build.name for build in self._desk.store.state.builds.values() if build.phase.active]
-        if building:
-            text = f"The build of {', '.join(building)} is cancelled. Running containers keep running."
-            self._desk.presenter.confirm("Quit while building?", text, "Quit", self.end)
+        state = self._desk.store.state
+        building = [build.name for build in state.builds.values() if build.phase.active]
+        copying = [job.title for job in state.jobs.values() if job.phase is JobPhase.RUNNING]
+        if building or copying:
+            lost = [f"The build of {', '.join(building)} is cancelled."] if building else []
+            lost += [f"{title} is cancelled." for title in copying]
+            text = f"{' '.join(lost)} Running containers keep running."
+            self._desk.presenter.confirm("Quit while building?" if building else "Quit while copying?", text, "Quit", self.end)
         else:
             self.end()
 
@@ -194,6 +223,8 @@ class Session:
     def _refresh(self) -> None:
         self.engine.refresh()
         self.page.refresh_preview()
+        self.volumes.refresh()
+        self.ports.refresh()
 
     def _window_closed(self) -> None:
         if not self._desk.tray.available:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
+from pathlib import Path
 
 from PySide6.QtCore import QObject, Qt, Signal
 from PySide6.QtGui import QColor, QFont, QFontDatabase, QPalette
 from PySide6.QtWidgets import QApplication, QStyleFactory
+
+_RESOURCES = Path(__file__).parent / "resources"
 
 
 @dataclass(frozen=True)
@@ -198,6 +201,7 @@ def style_sheet(look: Tokens, base_pt: float) -> str:
     """Rules by role (a dynamic property), not by object name: names are for tests and stay free of looks."""
     title, heading, small = base_pt * 1.75, base_pt * 1.2, base_pt * 0.92
     disabled = look.strong_border if look.dark else "#a3adbc"
+    check = (_RESOURCES / f"check-{'dark' if look.dark else 'light'}.svg").as_posix()
     return f"""
 QToolTip {{ background: {look.raised}; color: {look.text}; border: 1px solid {look.strong_border}; padding: 4px 6px; }}
 QLabel {{ background: transparent; }}
@@ -262,11 +266,32 @@ QPlainTextEdit {{ background: {look.log}; border: 1px solid {look.border}; borde
   selection-background-color: {look.accent}; selection-color: {look.on_accent}; }}
 QPlainTextEdit:focus {{ border: 2px solid {look.accent}; padding: 5px; }}
 
+QPlainTextEdit[wrong="true"] {{ border: 2px solid {look.danger}; padding: 5px; }}
+QComboBox {{ background: {look.surface}; border: 1px solid {look.strong_border}; border-radius: 8px; padding: 6px 10px; }}
+QComboBox:focus {{ border: 2px solid {look.accent}; padding: 5px 9px; }}
+QComboBox:disabled {{ color: {disabled}; }}
+QComboBox::drop-down {{ border: none; width: 22px; }}
+QComboBox QAbstractItemView {{ background: {look.raised}; border: 1px solid {look.strong_border}; outline: none; padding: 4px;
+  selection-background-color: {look.selected}; selection-color: {look.text}; }}
+
 QCheckBox {{ spacing: 8px; background: transparent; }}
+QCheckBox::indicator, QListView::indicator {{ width: 14px; height: 14px; border: 1px solid {look.muted}; border-radius: 4px;
+  background: {look.surface}; }}
+QCheckBox::indicator:checked, QListView::indicator:checked {{ background: {look.accent}; border-color: {look.accent};
+  image: url("{check}"); }}
+QCheckBox::indicator:focus {{ border: 2px solid {look.accent}; }}
+QCheckBox::indicator:disabled {{ border-color: {look.border}; }}
+QListView[role="well"] {{ background: {look.surface}; border: 1px solid {look.border}; border-radius: 8px; padding: 4px; }}
+QListView[role="well"]::item {{ padding: 4px; }}
 QListView {{ background: transparent; border: none; outline: none; }}
 QTreeView {{ background: {look.surface}; border: 1px solid {look.border}; border-radius: 8px; outline: none; }}
 QTreeView::item {{ padding: 3px 2px; }}
 QTreeView::item:selected {{ background: {look.selected}; color: {look.text}; }}
+QTreeView[role="table"] {{ background: transparent; border: none; border-radius: 0; }}
+QTreeView[role="table"]::item {{ padding: 7px 6px; border-bottom: 1px solid {look.border}; }}
+QTreeView[role="table"]::item:hover {{ background: {look.hover}; }}
+QTreeView[role="table"]::item:selected {{ background: {look.selected}; }}
+QTreeView[role="table"] QHeaderView::section {{ background: transparent; font-weight: 600; padding: 8px 9px; }}
 QHeaderView::section {{ background: {look.window}; color: {look.muted}; border: none; border-bottom: 1px solid {look.border};
   padding: 6px 8px; }}
 QScrollArea, QScrollArea > QWidget > QWidget {{ background: transparent; border: none; }}

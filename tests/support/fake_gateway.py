@@ -6,11 +6,19 @@ import asyncio
 import hashlib
 import itertools
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from kitepy.gui.gateway.port import Disconnected, EngineStarted, EngineUnavailable, LogChunk, OperationFailed
+from kitepy.gui.gateway.port import (
+    BindResult,
+    Disconnected,
+    EngineStarted,
+    EngineUnavailable,
+    LogChunk,
+    OperationFailed,
+    Progress,
+)
 from kitepy.gui.gateway.review import read_review
 from kitepy.gui.models.build import (
     BuildEvent,
@@ -22,11 +30,14 @@ from kitepy.gui.models.build import (
     OutputWritten,
     StepStarted,
 )
-from kitepy.gui.models.container import Container, ContainerDetails, Port, Status
+from kitepy.gui.models.container import Attachment, Container, ContainerDetails, Port, Status
 from kitepy.gui.models.image import Image
+from kitepy.gui.models.network import Network, NetworkPlan, Subnet
+from kitepy.gui.models.ports import Listener
 from kitepy.gui.models.preview import Preview
 from kitepy.gui.models.state import EngineEvent
 from kitepy.gui.models.system_check import Finding, Severity, SystemCheck
+from kitepy.gui.models.volume import FileEntry, FilePreview, Folder, RestorePlan, Volume, preview_of
 
 
 def stamp(offset_s: float = 0.0) -> str:
@@ -51,6 +62,19 @@ class FakeGateway:
     log_lines: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
     calls: list[tuple[str, ...]] = field(default_factory=list)
     closed: bool = False
+    volumes_by_name: dict[str, Volume] = field(default_factory=dict)
+    sizes: dict[str, int] = field(default_factory=dict)
+    files: dict[str, bytes] = field(default_factory=dict)
+    """Content by path, the same in every volume."""
+    file_failure: str = ""
+    hold_copy: asyncio.Event | None = None
+    """A copy waits for it half way."""
+    copy_failure: str = ""
+    networks_by_id: dict[str, Network] = field(default_factory=dict)
+    listeners: list[Listener] = field(default_factory=list)
+    listeners_failure: str = ""
+    start_failures: dict[str, str] = field(default_factory=dict)
+    """Why containers can't be started, by id."""
     _numbers: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
     _listeners: list[asyncio.Queue[EngineEvent | None]] = field(default_factory=list)
     _log_listeners: dict[str, list[asyncio.Queue[tuple[str, str] | None]]] = field(default_factory=dict)
@@ -74,6 +98,22 @@ class FakeGateway:
         image = Image(f"sha256:{digest}", tags, size_bytes, time.time() - age_s, containers)
         self.images_by_id[image.id] = image
         return image
+
+    def __post_init__(self) -> None:
+        for name, driver in (("bridge", "bridge"), ("host", "host"), ("none", "null")):
+            self.add_network(name, driver, *([Subnet("172.17.0.0/16", "172.17.0.1")] if name == "bridge" else []))
+
+    def add_volume(self, name: str, size_bytes: int = 0, **more: object) -> Volume:
+        volume = replace(Volume(name, created_at=stamp(-3600), mountpoint=f"/var/lib/kitepy/volumes/{name}/_data"), **more)  # type: ignore[arg-type]  # names are checked by replace
+        self.volumes_by_name[name] = volume
+        self.sizes[name] = size_bytes
+        return volume
+
+    def add_network(self, name: str, driver: str = "bridge", *subnets: Subnet, **more: object) -> Network:
+        network = Network(hashlib.sha256(f"n{name}".encode()).hexdigest(), name, driver, created_at=stamp(-7200), subnets=subnets)
+        network = replace(network, **more)  # type: ignore[arg-type]  # names are checked by replace
+        self.networks_by_id[network.id] = network
+        return network
 
     def write_log(self, container_id: str, text: str, stream: str = "stdout") -> None:
         line = (stream, f"{stamp()} {text}\n")
@@ -141,6 +181,8 @@ class FakeGateway:
 
     async def start(self, container_id: str) -> None:
         await self._operate("start", container_id)
+        if container_id in self.start_failures:
+            raise OperationFailed(self.start_failures[container_id])
         number = 49152 + next(self._numbers)
         self._change(container_id, status=Status.RUNNING, exit_code=None, ports=(Port(8080, "tcp", "0.0.0.0", number),))
         self.emit("container", "start", container_id)
@@ -253,6 +295,120 @@ class FakeGateway:
         if self.page is not None:
             return replace(self.page, url=url, final_url=url)
         return Preview(url, error="Nothing listens on this port yet.")
+
+    async def volumes(self) -> tuple[Volume, ...]:
+        await asyncio.sleep(0)
+        return tuple(self.volumes_by_name.values())
+
+    async def volume_sizes(self) -> Mapping[str, int]:
+        self.calls.append(("volume_sizes",))
+        await asyncio.sleep(0)
+        return dict(self.sizes)
+
+    async def create_volume(self, name: str, labels: Mapping[str, str], options: Mapping[str, str]) -> str:
+        await self._operate("create_volume", name, *(f"{key}={value}" for key, value in {**labels, **options}.items()))
+        made = self.add_volume(name or hashlib.sha256(str(next(self._numbers)).encode()).hexdigest(), labels=dict(labels))
+        self.emit("volume", "create", made.name)
+        return made.name
+
+    async def remove_volume(self, name: str) -> None:
+        await self._operate("remove_volume", name)
+        if any(mount.source == name for container in self.containers_by_id.values() for mount in container.mounts):
+            raise OperationFailed(f"Remove {name}: volume is in use.")
+        self.volumes_by_name.pop(name)
+        self.emit("volume", "destroy", name)
+
+    async def list_folder(self, volume: str, path: str) -> Folder:
+        await self._operate("list_folder", volume, path)
+        if self.file_failure:
+            raise OperationFailed(self.file_failure)
+        base = path.rstrip("/") + "/"
+        found: dict[str, FileEntry] = {}
+        for name, content in self.files.items():
+            first, slash, _ = name.removeprefix(base).partition("/")
+            if name.startswith(base) and first:
+                kind, mode = ("directory", 0o755) if slash else ("file", 0o644)
+                found.setdefault(first, FileEntry(first, kind, len(content), mode, 999, 999, stamp(-500)))
+        return Folder(tuple(sorted(found.values(), key=lambda entry: (not entry.is_folder, entry.name))))
+
+    async def preview_file(self, volume: str, path: str, size_bytes: int) -> FilePreview:
+        await self._operate("preview_file", volume, path)
+        return preview_of(path, self.files[path][:4096], size_bytes)
+
+    async def save_file(self, volume: str, path: str, target: Path) -> AsyncIterator[Progress]:
+        async for progress in self._copy("save_file", volume, path, str(target)):
+            yield progress
+        target.write_bytes(self.files.get(path, b""))
+
+    async def back_up(self, volume: str, target: Path) -> AsyncIterator[Progress]:
+        async for progress in self._copy("back_up", volume, str(target)):
+            yield progress
+
+    async def restore(self, plan: RestorePlan, source: Path) -> AsyncIterator[Progress]:
+        if plan.create:
+            self.add_volume(plan.volume)
+        try:
+            async for progress in self._copy("restore", plan.volume, str(source), "create" if plan.create else ""):
+                yield progress
+        except BaseException:
+            if plan.create:
+                del self.volumes_by_name[plan.volume]
+            raise
+
+    async def _copy(self, *call: str) -> AsyncIterator[Progress]:
+        await self._operate(*call)
+        yield Progress(50_000_000, 100_000_000)
+        if self.hold_copy is not None:
+            await self.hold_copy.wait()
+        if self.copy_failure:
+            raise OperationFailed(self.copy_failure)
+        yield Progress(100_000_000, 100_000_000)
+
+    async def networks(self) -> tuple[Network, ...]:
+        await asyncio.sleep(0)
+        return tuple(self.networks_by_id.values())
+
+    async def create_network(self, plan: NetworkPlan) -> str:
+        await self._operate("create_network", plan.name, plan.subnet)
+        subnets = (Subnet(plan.subnet or "172.18.0.0/16", plan.gateway or "172.18.0.1"),)
+        made = self.add_network(plan.name, plan.driver, *subnets, internal=plan.internal, ipv6=plan.ipv6)
+        self.emit("network", "create", made.id)
+        return made.id
+
+    async def remove_network(self, network_id: str) -> None:
+        await self._operate("remove_network", network_id)
+        del self.networks_by_id[network_id]
+        self.emit("network", "destroy", network_id)
+
+    async def connect_container(self, network_id: str, container_id: str, address: str) -> None:
+        await self._operate("connect", network_id, container_id, address)
+        network, container = self.networks_by_id[network_id], self._container(container_id)
+        attachment = Attachment(network_id, network.name, address or "172.18.0.2", "", "02:42:ac:12:00:02")
+        self._change(container_id, networks=(*container.networks, attachment))
+        self.emit("network", "connect", network_id, container=container_id)
+
+    async def disconnect_container(self, network_id: str, container_id: str) -> None:
+        await self._operate("disconnect", network_id, container_id)
+        rest = tuple(each for each in self._container(container_id).networks if each.network_id != network_id)
+        self._change(container_id, networks=rest)
+        self.emit("network", "disconnect", network_id, container=container_id)
+
+    async def host_ports(self) -> tuple[Listener, ...]:
+        self.calls.append(("host_ports",))
+        await asyncio.sleep(0)
+        if self.listeners_failure:
+            raise OperationFailed(self.listeners_failure)
+        return tuple(self.listeners)
+
+    async def try_port(self, port: int, protocol: str) -> BindResult:
+        self.calls.append(("try_port", str(port), protocol))
+        await asyncio.sleep(0)
+        return BindResult(any((each.port, each.protocol) == (port, protocol) for each in self.listeners))
+
+    async def move_port(self, container_id: str, protocol: str, old: int, new: int) -> str:
+        await self._operate("move_port", container_id, protocol, str(old), str(new))
+        before = self.containers_by_id.pop(container_id)
+        return self.add_container(before.name, before.image, ports=(Port(80, protocol, "0.0.0.0", new),)).id
 
     async def close(self) -> None:
         self.closed = True

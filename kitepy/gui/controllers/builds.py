@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from kitepy.gui.controllers.engine import EngineController
+from kitepy.gui.controllers.port_conflicts import PortConflicts
 from kitepy.gui.controllers.presenter import Presenter
 from kitepy.gui.gateway.port import Gateway, GatewayError
 from kitepy.gui.models.build import (
@@ -58,6 +59,7 @@ class BuildsController:
         self._engine = engine
         self._presenter = presenter
         self._clock = clock
+        self._conflicts = PortConflicts(store, gateway, tasks, engine, presenter)
         self._waiting: deque[Path] = deque()
         self._reviewing = False
         self._running: dict[str, asyncio.Task[None]] = {}
@@ -146,7 +148,7 @@ class BuildsController:
             build = cancel(build, self._clock())
             raise
         except GatewayError as error:
-            build = fail(build, str(error), self._clock())
+            build = fail(build, await self._conflicts.named(str(error)), self._clock())
         finally:
             if build.phase.active:
                 build = fail(build, "The build was given up because of an error inside of Kitepy.", self._clock())

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from kitepy.gui.controllers.engine import EngineController
+from kitepy.gui.controllers.engine import EngineController, Lists
+from kitepy.gui.controllers.port_conflicts import PortConflicts
 from kitepy.gui.controllers.presenter import Presenter
-from kitepy.gui.gateway.port import Gateway
+from kitepy.gui.gateway.port import Gateway, OperationFailed
 from kitepy.gui.models.actions import ContainerAction, available, loss_of_removal
 from kitepy.gui.models.container import Container, free_name
 from kitepy.gui.models.image import name_from_reference
@@ -19,6 +20,7 @@ class ContainersController:
         self._tasks = tasks
         self._engine = engine
         self._presenter = presenter
+        self._conflicts = PortConflicts(store, gateway, tasks, engine, presenter)
 
     def act(self, action: ContainerAction, container_id: str) -> None:
         container = self._store.state.containers.get(container_id)
@@ -81,14 +83,19 @@ class ContainersController:
                     await self._gateway.remove(container.id, force=container.status.alive)
             # Read before the mark goes, so that the old state doesn't flash up in between.
             self._store.dispatch(ContainersListed(await self._gateway.containers()))
+        except OperationFailed as error:
+            if not await self._conflicts.offer_way_out(container, str(error)):
+                raise
         finally:
             self._store.dispatch(ActivityEnded(container.id))
-            self._engine.refresh(images=False)
+            self._engine.refresh(Lists.CONTAINERS)
 
     async def _run_image(self, reference: str) -> None:
         taken = {container.name for container in self._store.state.containers.values()}
         try:
             container_id = await self._gateway.run_image(reference, free_name(name_from_reference(reference), taken))
+        except OperationFailed as error:
+            raise OperationFailed(await self._conflicts.named(str(error))) from error
         finally:
             self._engine.refresh()
         self._store.dispatch(ContainersListed(await self._gateway.containers()))
@@ -98,4 +105,4 @@ class ContainersController:
         try:
             await self._gateway.remove_image(reference, force=False)
         finally:
-            self._engine.refresh(containers=False)
+            self._engine.refresh(Lists.IMAGES)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import enum
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 from kitepy.gui.gateway.port import EngineUnavailable, Gateway, GatewayError
 from kitepy.gui.models.state import (
@@ -14,16 +16,32 @@ from kitepy.gui.models.state import (
     EngineEvent,
     EnginePhase,
     EngineState,
+    Event,
     ImagesListed,
     ImagesUnreadable,
+    NetworksListed,
+    NetworksUnreadable,
     Store,
     SystemChecked,
+    VolumesListed,
+    VolumesUnreadable,
 )
 from kitepy.gui.tasks import Tasks
 
 # Events come in bursts (create, connect, start): one reading serves them all.
 _GATHER_S = 0.04
 _RETRY_S = (0.1, 0.3, 1.0, 3.0)
+
+
+class Lists(enum.Flag):
+    """What is read from the engine at once and kept in step with it."""
+
+    CONTAINERS = enum.auto()
+    IMAGES = enum.auto()
+    VOLUMES = enum.auto()
+    NETWORKS = enum.auto()
+    ALL = CONTAINERS | IMAGES | VOLUMES | NETWORKS
+
 
 _CHANGES_CONTAINERS = {
     "create",
@@ -40,6 +58,27 @@ _CHANGES_CONTAINERS = {
     "update",
 }
 _CHANGES_IMAGES = {"tag", "untag", "delete", "load", "pull", "import", "create", "prune"}
+_CHANGES_VOLUMES = {"create", "destroy", "prune"}
+_CHANGES_NETWORKS = {"create", "destroy", "remove", "update", "prune"}
+
+
+def lists_changed_by(event: EngineEvent) -> Lists:
+    """What has to be read again after an event."""
+    match event.kind:
+        case "container" if event.action in _CHANGES_CONTAINERS:
+            # A container comes and goes with its anonymous volumes, and an image tells how many use it.
+            more = Lists.IMAGES | Lists.VOLUMES if event.action in ("create", "destroy") else Lists(0)
+            return Lists.CONTAINERS | more
+        case "image" if event.action in _CHANGES_IMAGES:
+            return Lists.IMAGES
+        case "volume" if event.action in _CHANGES_VOLUMES:
+            return Lists.VOLUMES
+        case "network" if event.action in _CHANGES_NETWORKS:
+            return Lists.NETWORKS
+        case "network" if event.action in ("connect", "disconnect"):
+            return Lists.CONTAINERS
+        case _:
+            return Lists(0)
 
 
 class EngineController:
@@ -49,7 +88,7 @@ class EngineController:
         self._tasks = tasks
         self._clock = clock
         self._run: asyncio.Task[None] | None = None
-        self._containers_due = self._images_due = False
+        self._due = Lists(0)
         self._reading: asyncio.Task[None] | None = None
         self._ready = asyncio.Event()
 
@@ -69,10 +108,9 @@ class EngineController:
         """Waits until the engine answers."""
         await self._ready.wait()
 
-    def refresh(self, *, containers: bool = True, images: bool = True) -> None:
-        """Re-reads the lists soon; many calls make one reading."""
-        self._containers_due |= containers
-        self._images_due |= images
+    def refresh(self, lists: Lists = Lists.ALL) -> None:
+        """Re-reads them soon; many calls make one reading."""
+        self._due |= lists
         if self._store.state.engine.phase is EnginePhase.READY and (self._reading is None or self._reading.done()):
             self._reading = self._tasks.spawn(self._read_lists(), name="lists")
 
@@ -115,23 +153,28 @@ class EngineController:
 
     def _take(self, event: EngineEvent) -> None:
         self._store.dispatch(event)
-        if event.kind == "container" and event.action in _CHANGES_CONTAINERS:
-            self.refresh(images=event.action in ("create", "destroy"))
-        elif event.kind == "image" and event.action in _CHANGES_IMAGES:
-            self.refresh(containers=False)
+        if changed := lists_changed_by(event):
+            self.refresh(changed)
 
     async def _read_lists(self) -> None:
-        while self._containers_due or self._images_due:
+        while self._due:
             await asyncio.sleep(_GATHER_S)
-            containers, images = self._containers_due, self._images_due
-            self._containers_due = self._images_due = False
-            if containers:
-                try:
-                    self._store.dispatch(ContainersListed(await self._gateway.containers()))
-                except GatewayError as error:
-                    self._store.dispatch(ContainersUnreadable(str(error)))
-            if images:
-                try:
-                    self._store.dispatch(ImagesListed(await self._gateway.images()))
-                except GatewayError as error:
-                    self._store.dispatch(ImagesUnreadable(str(error)))
+            due, self._due = self._due, Lists(0)
+            if Lists.CONTAINERS in due:
+                await self._read(self._gateway.containers, ContainersListed, ContainersUnreadable)
+            if Lists.IMAGES in due:
+                await self._read(self._gateway.images, ImagesListed, ImagesUnreadable)
+            if Lists.VOLUMES in due:
+                await self._read(self._gateway.volumes, VolumesListed, VolumesUnreadable)
+            if Lists.NETWORKS in due:
+                await self._read(self._gateway.networks, NetworksListed, NetworksUnreadable)
+
+    async def _read(
+        self, ask: Callable[[], Awaitable[Any]], listed: Callable[[Any], Event], failed: Callable[[str], Event]
+    ) -> None:
+        try:
+            answer = await ask()
+        except GatewayError as error:
+            self._store.dispatch(failed(str(error)))
+        else:
+            self._store.dispatch(listed(answer))

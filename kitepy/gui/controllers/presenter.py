@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Protocol
 
 from kitepy.gui.models.build import BuildRequest, BuildReview
+from kitepy.gui.models.container import Container
+from kitepy.gui.models.network import Network, NetworkPlan
+from kitepy.gui.models.volume import RestorePlan, VolumeRow
 
 
 class Presenter(Protocol):
@@ -19,4 +23,32 @@ class Presenter(Protocol):
 
     def confirm(self, title: str, text: str, action: str, go: Callable[[], None]) -> None: ...
 
+    def choose(self, title: str, text: str, choices: Sequence[tuple[str, Callable[[], None]]]) -> None:
+        """A question with several answers beside "no"; none of them loses anything without saying so."""
+        ...
+
     def ask_name(self, name: str, taken: set[str], go: Callable[[str], None]) -> None: ...
+
+    def ask_save_path(self, title: str, suggestion: str, go: Callable[[Path], None]) -> None: ...
+
+    def ask_archive(self, title: str, go: Callable[[Path], None]) -> None:
+        """A file to read."""
+        ...
+
+    def ask_new_volume(self, taken: set[str], go: Callable[[str, Mapping[str, str]], None]) -> None:
+        """A name, which may be empty, and labels."""
+        ...
+
+    def ask_prune(self, rows: Sequence[VolumeRow], go: Callable[[Sequence[str]], None]) -> None:
+        """`rows` are the unused volumes; gives the names of those that are to go."""
+        ...
+
+    def ask_restore(self, source: Path, rows: Sequence[VolumeRow], volume: str, go: Callable[[RestorePlan], None]) -> None:
+        """Into which volume: `volume`, or when that is empty a new one."""
+        ...
+
+    def ask_new_network(self, networks: Sequence[Network], go: Callable[[NetworkPlan], None]) -> None: ...
+
+    def ask_connection(self, network: Network, candidates: Sequence[Container], go: Callable[[str, str], None]) -> None:
+        """Which container's id, and an address or an empty text."""
+        ...

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from kitepy.client import (
+    HELPER_LABEL,
     BundledEngine,
     ClientError,
     EngineClient,
@@ -17,30 +18,48 @@ from kitepy.client import (
     EngineStartError,
     EngineUnreachable,
     Finding,
+    PumpedStream,
+    Transfer,
     prefer,
 )
 from kitepy.client.elevation import WHY
 from kitepy.gui.gateway import translate
-from kitepy.gui.gateway.port import Disconnected, EngineStarted, EngineUnavailable, LogChunk, OperationFailed
+from kitepy.gui.gateway.port import (
+    BindResult,
+    Disconnected,
+    EngineStarted,
+    EngineUnavailable,
+    LogChunk,
+    OperationFailed,
+    Progress,
+)
 from kitepy.gui.gateway.web import fetch_preview
 from kitepy.gui.models.build import BuildEvent, BuildRequest, BuildReview
 from kitepy.gui.models.container import Container, ContainerDetails
 from kitepy.gui.models.image import Image
+from kitepy.gui.models.network import Network, NetworkPlan
+from kitepy.gui.models.ports import Listener
 from kitepy.gui.models.preview import Preview
 from kitepy.gui.models.state import EngineEvent
 from kitepy.gui.models.system_check import SystemCheck
+from kitepy.gui.models.volume import PREVIEW_LIMIT_BYTES, FilePreview, Folder, RestorePlan, Volume, preview_of
 
 
 class EngineGateway:
     def __init__(self, paths: EnginePaths) -> None:
         self._bundled = BundledEngine(paths)
         self._client = EngineClient(paths.socket)
+        self._swept = False
 
     async def start_engine(self) -> EngineStarted:
         try:
             info = await self._bundled.ensure_running()
             with _told():
                 await self._client.ping()
+                if not self._swept:
+                    # Later ones may be of a backup that goes on meanwhile.
+                    self._swept = True
+                    await self._client.remove_stale_helpers()
         except EngineStartError as error:
             check = self._as_check(error.findings) if error.findings else None
             raise EngineUnavailable(error.reason, error.hint, error.log_tail, check) from error
@@ -73,7 +92,8 @@ class EngineGateway:
 
     async def containers(self) -> tuple[Container, ...]:
         with _told():
-            return tuple(translate.container_from_list(entry) for entry in await self._client.containers(all=True))
+            listed = [translate.container_from_list(entry) for entry in await self._client.containers(all=True)]
+            return tuple(container for container in listed if HELPER_LABEL not in container.labels)
 
     async def container(self, container_id: str) -> ContainerDetails:
         with _told():
@@ -125,7 +145,9 @@ class EngineGateway:
         with _told():
             async with self._client.events(since=since_s) as stream:
                 async for message in stream:
-                    yield translate.event_from_message(message)
+                    event = translate.event_from_message(message)
+                    if HELPER_LABEL not in event.attributes:
+                        yield event
 
     async def make_starter_image(self) -> None:
         with _told():
@@ -147,8 +169,82 @@ class EngineGateway:
     async def preview(self, url: str) -> Preview:
         return await fetch_preview(url)
 
+    async def volumes(self) -> tuple[Volume, ...]:
+        with _told():
+            return tuple(translate.volume_from_list(entry) for entry in await self._client.volumes())
+
+    async def volume_sizes(self) -> Mapping[str, int]:
+        with _told():
+            return await self._client.volume_sizes()
+
+    async def create_volume(self, name: str, labels: Mapping[str, str], options: Mapping[str, str]) -> str:
+        with _told():
+            return await self._client.create_volume(name, labels, options)
+
+    async def remove_volume(self, name: str) -> None:
+        with _told():
+            await self._client.remove_volume(name)
+
+    async def list_folder(self, volume: str, path: str) -> Folder:
+        with _told():
+            return translate.folder_from_listing(await self._client.volume_folder(volume, path))
+
+    async def preview_file(self, volume: str, path: str, size_bytes: int) -> FilePreview:
+        with _told():
+            return preview_of(path, await self._client.volume_file(volume, path, PREVIEW_LIMIT_BYTES), size_bytes)
+
+    def save_file(self, volume: str, path: str, target: Path) -> AsyncIterator[Progress]:
+        return _progress(self._client.save_volume_path(volume, path, target))
+
+    def back_up(self, volume: str, target: Path) -> AsyncIterator[Progress]:
+        return _progress(self._client.back_up_volume(volume, target))
+
+    def restore(self, plan: RestorePlan, source: Path) -> AsyncIterator[Progress]:
+        return _progress(self._client.restore_volume(plan.volume, source, create=plan.create))
+
+    async def networks(self) -> tuple[Network, ...]:
+        with _told():
+            return tuple(translate.network_from_list(entry) for entry in await self._client.networks())
+
+    async def create_network(self, plan: NetworkPlan) -> str:
+        with _told():
+            return await self._client.create_network(translate.network_to_create(plan))
+
+    async def remove_network(self, network_id: str) -> None:
+        with _told():
+            await self._client.remove_network(network_id)
+
+    async def connect_container(self, network_id: str, container_id: str, address: str) -> None:
+        with _told():
+            await self._client.connect(network_id, container_id, address)
+
+    async def disconnect_container(self, network_id: str, container_id: str) -> None:
+        with _told():
+            await self._client.disconnect(network_id, container_id)
+
+    async def host_ports(self) -> tuple[Listener, ...]:
+        from kitepy.gui.gateway.host_ports import read_listeners
+
+        return await asyncio.to_thread(read_listeners)
+
+    async def try_port(self, port: int, protocol: str) -> BindResult:
+        from kitepy.gui.gateway.host_ports import try_bind
+
+        return await asyncio.to_thread(try_bind, port, protocol)
+
+    async def move_port(self, container_id: str, protocol: str, old: int, new: int) -> str:
+        with _told():
+            return await self._client.move_port(container_id, protocol, old, new)
+
     async def close(self) -> None:
         await self._client.close()
+
+
+async def _progress(copy: PumpedStream[Transfer]) -> AsyncIterator[Progress]:
+    with _told():
+        async with copy as stream:
+            async for transfer in stream:
+                yield Progress(transfer.done_bytes, transfer.total_bytes)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ GatewayError                 the world's fault: shown to the user as it is
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -16,9 +16,12 @@ from typing import Protocol
 from kitepy.gui.models.build import BuildEvent, BuildRequest, BuildReview
 from kitepy.gui.models.container import Container, ContainerDetails
 from kitepy.gui.models.image import Image
+from kitepy.gui.models.network import Network, NetworkPlan
+from kitepy.gui.models.ports import Listener
 from kitepy.gui.models.preview import Preview
 from kitepy.gui.models.state import EngineEvent
 from kitepy.gui.models.system_check import SystemCheck
+from kitepy.gui.models.volume import FilePreview, Folder, RestorePlan, Volume
 
 
 class GatewayError(Exception):
@@ -55,6 +58,22 @@ class EngineStarted:
 class LogChunk:
     stream: str
     data: bytes
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a copy is; `total_bytes` is 0 while it isn't known."""
+
+    done_bytes: int
+    total_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class BindResult:
+    """What came of binding a port for a moment."""
+
+    taken: bool
+    reason: str = ""
 
 
 class Gateway(Protocol):
@@ -122,5 +141,53 @@ class Gateway(Protocol):
         ...
 
     async def preview(self, url: str) -> Preview: ...
+
+    async def volumes(self) -> tuple[Volume, ...]: ...
+
+    async def volume_sizes(self) -> Mapping[str, int]:
+        """Bytes by volume; the engine looks at every file."""
+        ...
+
+    async def create_volume(self, name: str, labels: Mapping[str, str], options: Mapping[str, str]) -> str:
+        """Gives its name, which the engine chooses for an empty one."""
+        ...
+
+    async def remove_volume(self, name: str) -> None: ...
+
+    async def list_folder(self, volume: str, path: str) -> Folder: ...
+
+    async def preview_file(self, volume: str, path: str, size_bytes: int) -> FilePreview: ...
+
+    def save_file(self, volume: str, path: str, target: Path) -> AsyncIterator[Progress]:
+        """Writes a file, or a folder as a tar archive; nothing stays of a copy that is cancelled."""
+        ...
+
+    def back_up(self, volume: str, target: Path) -> AsyncIterator[Progress]: ...
+
+    def restore(self, plan: RestorePlan, source: Path) -> AsyncIterator[Progress]: ...
+
+    async def networks(self) -> tuple[Network, ...]: ...
+
+    async def create_network(self, plan: NetworkPlan) -> str:
+        """Gives its id."""
+        ...
+
+    async def remove_network(self, network_id: str) -> None: ...
+
+    async def connect_container(self, network_id: str, container_id: str, address: str) -> None: ...
+
+    async def disconnect_container(self, network_id: str, container_id: str) -> None: ...
+
+    async def host_ports(self) -> tuple[Listener, ...]:
+        """Every socket of this machine that listens. Raises OperationFailed."""
+        ...
+
+    async def try_port(self, port: int, protocol: str) -> BindResult:
+        """Binds it on all addresses and lets go of it at once."""
+        ...
+
+    async def move_port(self, container_id: str, protocol: str, old: int, new: int) -> str:
+        """Makes the container anew with another port of the host, starts it, and gives its id."""
+        ...
 
     async def close(self) -> None: ...

@@ -9,10 +9,12 @@ from typing import Any
 from kitepy.client import BuildDone, BuildEvent, BuildFailed, BuildOutput, BuildStep, BuildUpload, Finding
 from kitepy.gui.models import build as model
 from kitepy.gui.models import system_check as checks
-from kitepy.gui.models.container import Container, ContainerDetails, Mount, Port, Status
+from kitepy.gui.models.container import Attachment, Container, ContainerDetails, Mount, Port, Status
 from kitepy.gui.models.image import Image
+from kitepy.gui.models.network import Network, NetworkPlan, Subnet
 from kitepy.gui.models.state import EngineEvent
 from kitepy.gui.models.system_check import SystemCheck
+from kitepy.gui.models.volume import FileEntry, Folder, Volume
 
 Json = Mapping[str, Any]
 
@@ -28,7 +30,9 @@ def container_from_list(entry: Json) -> Container:
         ports=tuple(_listed_port(port) for port in entry.get("Ports") or ()),
         created_s=float(entry.get("Created") or 0),
         exit_code=_exit_code(str(entry.get("Status", ""))),
-        labels={str(key): str(value) for key, value in (entry.get("Labels") or {}).items()},
+        labels=_texts(entry.get("Labels")),
+        mounts=tuple(_mount(mount) for mount in entry.get("Mounts") or ()),
+        networks=_attachments((entry.get("NetworkSettings") or {}).get("Networks") or {}),
     )
 
 
@@ -45,6 +49,8 @@ def details_from_inspect(document: Json) -> ContainerDetails:
         ports=_inspected_ports(network.get("Ports") or {}, config.get("ExposedPorts") or {}),
         exit_code=int(state.get("ExitCode") or 0) if status in (Status.EXITED, Status.DEAD) else None,
         labels=config.get("Labels") or {},
+        mounts=tuple(_mount(mount) for mount in document.get("Mounts") or ()),
+        networks=_attachments(network.get("Networks") or {}),
     )
     command = [str(document.get("Path") or ""), *(str(word) for word in document.get("Args") or ())]
     return ContainerDetails(
@@ -66,6 +72,75 @@ def image_from_list(entry: Json) -> Image:
     tags = tuple(str(tag) for tag in entry.get("RepoTags") or () if tag != "<none>:<none>")
     containers = int(entry.get("Containers") or 0)
     return Image(str(entry["Id"]), tags, int(entry.get("Size") or 0), float(entry.get("Created") or 0), max(0, containers))
+
+
+def volume_from_list(entry: Json) -> Volume:
+    """One entry of `GET /volumes`."""
+    return Volume(
+        str(entry["Name"]),
+        str(entry.get("Driver") or "local"),
+        str(entry.get("CreatedAt") or ""),
+        str(entry.get("Mountpoint") or ""),
+        _texts(entry.get("Labels")),
+        _texts(entry.get("Options")),
+    )
+
+
+def folder_from_listing(document: Json) -> Folder:
+    """`GET /kitepy/volumes/{name}/files`."""
+    return Folder(
+        tuple(
+            FileEntry(
+                str(entry.get("Name", "")),
+                str(entry.get("Type", "file")),
+                int(entry.get("Size") or 0),
+                int(entry.get("Mode") or 0),
+                int(entry.get("Uid") or 0),
+                int(entry.get("Gid") or 0),
+                str(entry.get("ModifiedAt") or ""),
+                str(entry.get("LinkTarget") or ""),
+            )
+            for entry in document.get("Entries") or ()
+        ),
+        truncated=bool(document.get("Truncated")),
+    )
+
+
+def network_from_list(entry: Json) -> Network:
+    """One entry of `GET /networks`."""
+    return Network(
+        str(entry["Id"]),
+        str(entry.get("Name", "")),
+        str(entry.get("Driver", "")),
+        str(entry.get("Scope", "")),
+        str(entry.get("Created") or ""),
+        tuple(
+            Subnet(str(subnet.get("Subnet") or ""), str(subnet.get("Gateway") or ""), str(subnet.get("IPRange") or ""))
+            for subnet in (entry.get("IPAM") or {}).get("Config") or ()
+        ),
+        bool(entry.get("Internal")),
+        bool(entry.get("EnableIPv6")),
+        bool(entry.get("Attachable")),
+        _texts(entry.get("Labels")),
+        _texts(entry.get("Options")),
+    )
+
+
+def network_to_create(plan: NetworkPlan) -> dict[str, Any]:
+    """The body of `POST /networks/create`."""
+    pools = []
+    if plan.subnet:
+        pools.append({"Subnet": plan.subnet, **({"Gateway": plan.gateway} if plan.gateway else {})})
+    if plan.subnet6 and plan.ipv6:
+        pools.append({"Subnet": plan.subnet6})
+    return {
+        "Name": plan.name,
+        "Driver": plan.driver,
+        "Internal": plan.internal,
+        "EnableIPv6": plan.ipv6,
+        "IPAM": {"Driver": "default", "Config": pools},
+        "Options": {"parent": plan.parent} if plan.parent else {},
+    }
 
 
 def event_from_message(message: Json) -> EngineEvent:
@@ -142,6 +217,23 @@ def _inspected_ports(bindings: Json, exposed: Json) -> tuple[Port, ...]:
             host = binding.get("HostPort")
             ports.append(Port(int(number), protocol or "tcp", str(binding.get("HostIp") or ""), int(host) if host else None))
     return tuple(ports)
+
+
+def _attachments(networks: Json) -> tuple[Attachment, ...]:
+    return tuple(
+        Attachment(
+            str((endpoint or {}).get("NetworkID") or ""),
+            str(name),
+            str((endpoint or {}).get("IPAddress") or ""),
+            str((endpoint or {}).get("GlobalIPv6Address") or ""),
+            str((endpoint or {}).get("MacAddress") or ""),
+        )
+        for name, endpoint in networks.items()
+    )
+
+
+def _texts(pairs: Json | None) -> dict[str, str]:
+    return {str(key): str(value) for key, value in (pairs or {}).items()}
 
 
 def _address(network: Json) -> str:

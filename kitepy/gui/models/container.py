@@ -56,6 +56,26 @@ class Port:
 
 
 @dataclass(frozen=True)
+class Mount:
+    kind: str
+    source: str
+    """A volume's name, or a path of the host."""
+    destination: str
+    read_only: bool
+
+
+@dataclass(frozen=True)
+class Attachment:
+    """A container on a network; addresses are empty while it doesn't run."""
+
+    network_id: str
+    network: str
+    address: str = ""
+    address6: str = ""
+    mac: str = ""
+
+
+@dataclass(frozen=True)
 class Container:
     """A row of the container list."""
 
@@ -67,18 +87,12 @@ class Container:
     created_s: float = 0.0
     exit_code: int | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
+    mounts: tuple[Mount, ...] = ()
+    networks: tuple[Attachment, ...] = ()
 
     @property
     def short_id(self) -> str:
         return self.id[:12]
-
-
-@dataclass(frozen=True)
-class Mount:
-    kind: str
-    source: str
-    destination: str
-    read_only: bool
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,10 @@ from dataclasses import dataclass, field, replace
 from kitepy.gui.models.build import Build
 from kitepy.gui.models.container import Container, Status
 from kitepy.gui.models.image import Image
+from kitepy.gui.models.network import Network
+from kitepy.gui.models.ports import Listener, PortAnswer
 from kitepy.gui.models.system_check import SystemCheck
+from kitepy.gui.models.volume import Browsing, FilePreview, Folder, Job, Volume, with_folder
 
 
 class EnginePhase(enum.Enum):
@@ -46,6 +49,11 @@ class Page(enum.Enum):
     CONTAINER = "container"
     BUILD = "build"
     DOCTOR = "doctor"
+    VOLUMES = "volumes"
+    """With a key, the volume of that name."""
+    NETWORKS = "networks"
+    """With a key, the network with that id."""
+    PORTS = "ports"
 
 
 @dataclass(frozen=True)
@@ -57,6 +65,9 @@ class Route:
 DISCOVER = Route(Page.DISCOVER)
 IMAGES = Route(Page.IMAGES)
 DOCTOR = Route(Page.DOCTOR)
+VOLUMES = Route(Page.VOLUMES)
+NETWORKS = Route(Page.NETWORKS)
+PORTS = Route(Page.PORTS)
 
 
 @dataclass(frozen=True)
@@ -73,6 +84,18 @@ class AppState:
     system: SystemCheck | None = None
     """What was found about this machine the last time; None before."""
     checking_system: bool = False
+    volumes: tuple[Volume, ...] = ()
+    volumes_list: Listing = Listing()
+    volume_sizes: Mapping[str, int] = field(default_factory=dict)
+    """Measured while the volumes are looked at."""
+    browsing: Browsing = field(default_factory=Browsing)
+    jobs: Mapping[str, Job] = field(default_factory=dict)
+    networks: tuple[Network, ...] = ()
+    networks_list: Listing = Listing()
+    listeners: tuple[Listener, ...] = ()
+    listeners_list: Listing = Listing()
+    port_answer: PortAnswer | None = None
+    """To the last question whether a port is free."""
 
 
 # Everything that can happen to the state.
@@ -148,6 +171,74 @@ class SystemChecked:
     """None when this machine couldn't be checked."""
 
 
+@dataclass(frozen=True)
+class VolumesListed:
+    volumes: tuple[Volume, ...]
+
+
+@dataclass(frozen=True)
+class VolumesUnreadable:
+    message: str
+
+
+@dataclass(frozen=True)
+class VolumesMeasured:
+    sizes: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class BrowsingBegan:
+    volume: str
+
+
+@dataclass(frozen=True)
+class FolderRead:
+    volume: str
+    path: str
+    folder: Folder
+
+
+@dataclass(frozen=True)
+class FilePreviewed:
+    volume: str
+    preview: FilePreview | None
+
+
+@dataclass(frozen=True)
+class JobChanged:
+    job: Job
+
+
+@dataclass(frozen=True)
+class JobForgotten:
+    job_id: str
+
+
+@dataclass(frozen=True)
+class NetworksListed:
+    networks: tuple[Network, ...]
+
+
+@dataclass(frozen=True)
+class NetworksUnreadable:
+    message: str
+
+
+@dataclass(frozen=True)
+class ListenersRead:
+    listeners: tuple[Listener, ...]
+
+
+@dataclass(frozen=True)
+class ListenersUnreadable:
+    message: str
+
+
+@dataclass(frozen=True)
+class PortAnswered:
+    answer: PortAnswer | None
+
+
 Event = (
     EngineChanged
     | ContainersListed
@@ -162,6 +253,19 @@ Event = (
     | Navigated
     | SystemCheckStarted
     | SystemChecked
+    | VolumesListed
+    | VolumesUnreadable
+    | VolumesMeasured
+    | BrowsingBegan
+    | FolderRead
+    | FilePreviewed
+    | JobChanged
+    | JobForgotten
+    | NetworksListed
+    | NetworksUnreadable
+    | ListenersRead
+    | ListenersUnreadable
+    | PortAnswered
 )
 
 _STATUS_AFTER = {
@@ -205,6 +309,52 @@ def reduce(state: AppState, event: Event) -> AppState:
             return replace(state, checking_system=True)
         case SystemChecked(system):
             return replace(state, system=system, checking_system=False)
+        case _:
+            return _reduce_resources(state, event)
+
+
+def _reduce_resources(state: AppState, event: Event) -> AppState:
+    """Volumes, networks and ports."""
+    match event:
+        case VolumesListed(volumes):
+            known = {volume.name for volume in volumes}
+            if state.route.page is Page.VOLUMES and state.route.key and state.route.key not in known:
+                state = _leave_if_known(state, VOLUMES, {volume.name for volume in state.volumes})
+            return replace(state, volumes=volumes, volumes_list=Listing(loaded=True))
+        case VolumesUnreadable(message):
+            return replace(state, volumes_list=replace(state.volumes_list, error=message))
+        case VolumesMeasured(sizes):
+            return replace(state, volume_sizes=sizes)
+        case BrowsingBegan(volume):
+            return replace(state, browsing=Browsing(volume))
+        case FolderRead(volume, path, folder) if volume == state.browsing.volume:
+            return replace(state, browsing=with_folder(state.browsing, path, folder))
+        case FilePreviewed(volume, preview) if volume == state.browsing.volume:
+            return replace(state, browsing=replace(state.browsing, preview=preview))
+        case JobChanged(job):
+            return replace(state, jobs={**state.jobs, job.id: job})
+        case JobForgotten(job_id):
+            return replace(state, jobs={key: job for key, job in state.jobs.items() if key != job_id})
+        case NetworksListed(networks):
+            ids = {network.id for network in networks}
+            if state.route.page is Page.NETWORKS and state.route.key and state.route.key not in ids:
+                state = _leave_if_known(state, NETWORKS, {network.id for network in state.networks})
+            return replace(state, networks=networks, networks_list=Listing(loaded=True))
+        case NetworksUnreadable(message):
+            return replace(state, networks_list=replace(state.networks_list, error=message))
+        case ListenersRead(listeners):
+            return replace(state, listeners=listeners, listeners_list=Listing(loaded=True))
+        case ListenersUnreadable(message):
+            return replace(state, listeners_list=replace(state.listeners_list, error=message))
+        case PortAnswered(answer):
+            return replace(state, port_answer=answer)
+        case _:
+            return state
+
+
+def _leave_if_known(state: AppState, to: Route, before: set[str]) -> AppState:
+    """The page of something that is gone; what was made a moment ago may not be listed yet."""
+    return replace(state, route=to) if state.route.key in before else state
 
 
 def _with_containers(state: AppState, containers: Mapping[str, Container], listing: Listing) -> AppState:

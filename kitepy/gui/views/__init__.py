@@ -3,7 +3,8 @@
 Object names, kept stable for tests and for driving the app from outside:
 
     main-window         whole window; drop-overlay while something is dragged over it
-    sidebar             container-filter, new-button, app-menu-button, container-list, images-button, engine-status
+    sidebar             container-filter, new-button, app-menu-button, container-list, images-button, volumes-button,
+                        networks-button, ports-button, engine-status
     discover-page       drop-target, choose-folder-button, choose-dockerfile-button, image-card-run (one per image)
     review-sheet        review-image-name, review-dockerfile, review-context, review-run (Build and run), review-cancel
     build-page          build-title, build-state, build-elapsed, build-cancel, build-again, build-dismiss, build-steps,
@@ -13,7 +14,16 @@ Object names, kept stable for tests and for driving the app from outside:
                         preview-open, ports-table, port-address, recent-logs, log-view, log-search, log-follow, log-timestamps,
                         log-clear, log-copy, inspect-tree, inspect-search
     images-page         images-list, image-run, image-remove, image-filter
+    volumes-page        volumes-list, volume-filter, volume-create, volume-restore, volume-prune, volume-back-up, volume-remove,
+                        volume-open; of one volume: volume-back, volume-name, volume-detail-back-up, volume-detail-restore,
+                        volume-detail-remove, volume-files, file-preview, file-note, file-save, volume-user
+    jobs                job-progress, job-detail, job-cancel, job-dismiss (one each a copy)
+    networks-page       networks-list, network-filter, network-create, network-open, network-remove; of one network: network-back,
+                        network-name, network-connect, network-detail-remove, network-members, network-disconnect
+    ports-page          ports-list, port-filter, port-wanted, port-protocol, port-answer, port-open, port-copy, port-show,
+                        port-free
     failure-page        failure-reason, failure-hint, failure-copy-hint, failure-log, failure-retry
-    confirm-sheet       confirm-yes, confirm-no;  rename-sheet  rename-name, rename-save
+    confirm-sheet       confirm-yes, confirm-no;  rename-sheet  rename-name, rename-save;  choice-sheet  choice-0 …, choice-no
+    new-volume, prune-volumes, restore-volume, new-network, connect-container   sheets: NAME-yes, NAME-no, NAME-problem
     notices             messages at the lower edge
 """

@@ -19,6 +19,30 @@ class Intents(QObject):
     dismiss_build = Signal(str)
     run_image = Signal(str)
     remove_image = Signal(str)
+    create_volume = Signal()
+    remove_volume = Signal(str)
+    prune_volumes = Signal()
+    back_up_volume = Signal(str)
+    restore_volume = Signal(str)
+    """Into which volume; an empty text means a new one."""
+    open_folder = Signal(str, str)
+    """Volume, path."""
+    preview_file = Signal(str, str, object)
+    """Volume, path, FileEntry."""
+    save_file = Signal(str, str, bool)
+    """Volume, path, whether it is a folder."""
+    cancel_job = Signal(str)
+    dismiss_job = Signal(str)
+    create_network = Signal()
+    remove_network = Signal(str)
+    connect_container = Signal(str)
+    """Network id; which container is asked for."""
+    disconnect_container = Signal(str, str)
+    """Network id, container id."""
+    check_port = Signal(int, str)
+    """Port, protocol; port 0 takes the question back."""
+    free_port = Signal(str)
+    """Id of the container that holds it."""
     open_url = Signal(str)
     copy_text = Signal(str, str)
     """Text, and what to call it in the message."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from PySide6.QtCore import QMimeData, QPoint, QSize, Qt, Signal
+from PySide6.QtCore import QEvent, QMimeData, QPoint, QSize, Qt, Signal
 from PySide6.QtGui import (
     QCloseEvent,
     QDragEnterEvent,
@@ -29,9 +29,12 @@ from kitepy.gui.views.doctor_page import DoctorPage
 from kitepy.gui.views.failure_page import FailurePage
 from kitepy.gui.views.images_page import ImagesPage
 from kitepy.gui.views.intents import Intents
+from kitepy.gui.views.networks_page import NetworksPage
+from kitepy.gui.views.ports_page import PortsPage
 from kitepy.gui.views.rename_sheet import RenameSheet
 from kitepy.gui.views.review_sheet import ReviewSheet
 from kitepy.gui.views.sidebar import Sidebar
+from kitepy.gui.views.volumes_page import VolumesPage
 from kitepy.gui.widgets.drop_overlay import DropOverlay
 from kitepy.gui.widgets.layout import row
 from kitepy.gui.widgets.notice import Notices
@@ -42,6 +45,8 @@ class MainWindow(QWidget):
     closed = Signal()
     """The user closed it; whether the app ends is decided elsewhere."""
     visibility_changed = Signal(bool)
+    looked_at = Signal()
+    """The user has come back to it from another window."""
 
     def __init__(self, intents: Intents, actions: Actions, output_of: Callable[[str], LogStore]) -> None:
         super().__init__()
@@ -58,12 +63,16 @@ class MainWindow(QWidget):
         self.sidebar.list.menu_wanted.connect(self._container_menu)
         self.discover = DiscoverPage(intents)
         self.images = ImagesPage(intents)
+        self.volumes = VolumesPage(intents)
+        self.networks = NetworksPage(intents)
+        self.ports = PortsPage(intents)
         self.container = ContainerPage(intents)
         self.build = BuildPage(intents, output_of)
         self.failure = FailurePage(intents)
         self.doctor = DoctorPage(intents)
         self.pages = QStackedWidget()
-        for page in (self.discover, self.images, self.container, self.build, self.failure, self.doctor):
+        lists = (self.images, self.volumes, self.networks, self.ports)
+        for page in (self.discover, *lists, self.container, self.build, self.failure, self.doctor):
             self.pages.addWidget(page)
         layout = row(self.sidebar, self.pages, spacing=0)
         layout.setStretch(1, 1)
@@ -94,6 +103,15 @@ class MainWindow(QWidget):
             case Page.IMAGES:
                 page = self.images
                 self.images.show_state(state)
+            case Page.VOLUMES:
+                page = self.volumes
+                self.volumes.show_state(state)
+            case Page.NETWORKS:
+                page = self.networks
+                self.networks.show_state(state)
+            case Page.PORTS:
+                page = self.ports
+                self.ports.show_state(state)
             case Page.CONTAINER:
                 page = self.container
                 self.container.show_state(state)
@@ -140,6 +158,19 @@ class MainWindow(QWidget):
         dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         dialog.fileSelected.connect(answer)
         dialog.open()
+
+    def ask_save_path(self, title: str, suggestion: str, answer: Callable[[str], None]) -> None:
+        dialog = QFileDialog(self, title)
+        dialog.setAcceptMode(QFileDialog.AcceptMode.AcceptSave)
+        dialog.setFileMode(QFileDialog.FileMode.AnyFile)
+        dialog.selectFile(suggestion)
+        self._open_dialog(dialog, answer)
+
+    def ask_archive(self, title: str, answer: Callable[[str], None]) -> None:
+        dialog = QFileDialog(self, title)
+        dialog.setFileMode(QFileDialog.FileMode.ExistingFile)
+        dialog.setNameFilters(["Archives (*.tar *.tar.gz *.tgz *.tar.xz *.txz *.tar.bz2 *.tar.zst)", "All files (*)"])
+        self._open_dialog(dialog, answer)
 
     def sheet_is_open(self) -> bool:
         return any(sheet.isVisible() for sheet in self.findChildren(Sheet))
@@ -191,6 +222,11 @@ class MainWindow(QWidget):
         super().hideEvent(event)
         self.visibility_changed.emit(False)
 
+    def changeEvent(self, event: QEvent) -> None:
+        super().changeEvent(event)
+        if event.type() == QEvent.Type.ActivationChange and self.isActiveWindow():
+            self.looked_at.emit()
+
     def closeEvent(self, event: QCloseEvent) -> None:
         event.ignore()
         self.closed.emit()
@@ -198,8 +234,8 @@ class MainWindow(QWidget):
     def _find(self) -> None:
         if self.pages.currentWidget() is self.container:
             self.container.start_search()
-        elif self.pages.currentWidget() is self.images:
-            self.images.filter.setFocus(Qt.FocusReason.ShortcutFocusReason)
+        elif (page := self.pages.currentWidget()) in (self.images, self.volumes, self.networks, self.ports):
+            page.filter.setFocus(Qt.FocusReason.ShortcutFocusReason)
         else:
             self.sidebar.filter.setFocus(Qt.FocusReason.ShortcutFocusReason)
 
@@ -229,7 +265,7 @@ def _window_title(state: AppState) -> str:
             return f"{state.containers[state.route.key].name} — Kitepy"
         case Page.BUILD if state.route.key in state.builds:
             return f"Building {state.builds[state.route.key].name} — Kitepy"
-        case Page.IMAGES:
-            return "Images — Kitepy"
+        case Page.IMAGES | Page.VOLUMES | Page.NETWORKS | Page.PORTS:
+            return f"{state.route.page.value.capitalize()} — Kitepy"
         case _:
             return "Kitepy"

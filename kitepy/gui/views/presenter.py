@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 from kitepy.gui.models.build import BuildRequest, BuildReview
+from kitepy.gui.models.container import Container
+from kitepy.gui.models.network import Network, NetworkPlan
+from kitepy.gui.models.volume import RestorePlan, VolumeRow
 from kitepy.gui.views.main_window import MainWindow
+from kitepy.gui.views.network_sheets import ConnectSheet, NewNetworkSheet
+from kitepy.gui.views.volume_sheets import NewVolumeSheet, PruneSheet, RestoreSheet
+from kitepy.gui.widgets.sheet import ChoiceSheet
 
 
 class WindowPresenter:
@@ -29,6 +36,43 @@ class WindowPresenter:
         self._window.bring_to_front()
         self._window.ask_to_confirm(title, text, action).accepted.connect(go)
 
+    def choose(self, title: str, text: str, choices: Sequence[tuple[str, Callable[[], None]]]) -> None:
+        self._window.bring_to_front()
+        sheet = ChoiceSheet(self._window, title, text, [answer for answer, _ in choices])
+        sheet.chosen.connect(lambda number: choices[number][1]())
+        sheet.ask()
+
     def ask_name(self, name: str, taken: set[str], go: Callable[[str], None]) -> None:
         self._window.bring_to_front()
         self._window.ask_name(name, taken).renamed.connect(go)
+
+    def ask_save_path(self, title: str, suggestion: str, go: Callable[[Path], None]) -> None:
+        self._window.ask_save_path(title, suggestion, lambda path: go(Path(path)))
+
+    def ask_archive(self, title: str, go: Callable[[Path], None]) -> None:
+        self._window.ask_archive(title, lambda path: go(Path(path)))
+
+    def ask_new_volume(self, taken: set[str], go: Callable[[str, Mapping[str, str]], None]) -> None:
+        sheet = NewVolumeSheet(self._window, taken)
+        sheet.confirmed.connect(go)
+        sheet.ask()
+
+    def ask_prune(self, rows: Sequence[VolumeRow], go: Callable[[Sequence[str]], None]) -> None:
+        sheet = PruneSheet(self._window, rows)
+        sheet.confirmed.connect(go)
+        sheet.ask()
+
+    def ask_restore(self, source: Path, rows: Sequence[VolumeRow], volume: str, go: Callable[[RestorePlan], None]) -> None:
+        sheet = RestoreSheet(self._window, source, rows, volume)
+        sheet.confirmed.connect(go)
+        sheet.ask()
+
+    def ask_new_network(self, networks: Sequence[Network], go: Callable[[NetworkPlan], None]) -> None:
+        sheet = NewNetworkSheet(self._window, networks)
+        sheet.confirmed.connect(go)
+        sheet.ask()
+
+    def ask_connection(self, network: Network, candidates: Sequence[Container], go: Callable[[str, str], None]) -> None:
+        sheet = ConnectSheet(self._window, network, candidates)
+        sheet.confirmed.connect(go)
+        sheet.ask()

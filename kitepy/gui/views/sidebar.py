@@ -1,4 +1,4 @@
-"""The left side: filter, New, the containers with their states, the way to the images, and how the engine is."""
+"""The left side: filter, New, the containers with their states, the way to the other lists, and how the engine is."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from PySide6.QtWidgets import QFrame, QLineEdit, QListView, QMenu, QStyle, QStyl
 from kitepy.gui.models.container import Container
 from kitepy.gui.models.items import VALUE_ROLE, ValuesModel
 from kitepy.gui.models.sidebar import Glyph, Row, rows
-from kitepy.gui.models.state import DISCOVER, IMAGES, AppState, EnginePhase, Page, Route
+from kitepy.gui.models.state import DISCOVER, IMAGES, NETWORKS, PORTS, VOLUMES, AppState, EnginePhase, Route
 from kitepy.gui.theme import tokens
 from kitepy.gui.views.intents import Intents
 from kitepy.gui.widgets.buttons import IconButton, TextButton
@@ -179,10 +179,12 @@ class Sidebar(QFrame):
         self._empty = label("", "small", wrap=True)
         self._empty.setAlignment(Qt.AlignmentFlag.AlignTop)
 
-        self.images_button = TextButton("Images", "nav", "images")
-        self.images_button.setObjectName("images-button")
-        self.images_button.setCheckable(True)
-        self.images_button.clicked.connect(lambda: intents.navigate.emit(IMAGES))
+        self._places = {
+            IMAGES: self._place("Images", "images", IMAGES),
+            VOLUMES: self._place("Volumes", "volume", VOLUMES),
+            NETWORKS: self._place("Networks", "network", NETWORKS),
+            PORTS: self._place("Ports", "port", PORTS),
+        }
 
         self._engine_glyph = GlyphWidget()
         self._engine_text = ElidedLabel("", "small")
@@ -195,7 +197,7 @@ class Sidebar(QFrame):
                 row(label("Containers", "section"), 0, self._count, margins=(6, 6, 6, 0)),
                 row(self._empty, margins=(6, 0, 6, 0)),
                 self.list,
-                self.images_button,
+                column(*self._places.values(), spacing=2),
                 row(self._engine_glyph, self._engine_text, 0, spacing=6, margins=(8, 6, 4, 2)),
                 spacing=8,
                 margins=(12, 14, 12, 10),
@@ -205,14 +207,28 @@ class Sidebar(QFrame):
     def show_state(self, state: AppState) -> None:
         self._state = state
         self._show_rows()
-        self.images_button.setChecked(state.route.page is Page.IMAGES)
-        count = len(state.images)
-        self.images_button.setText(f"Images  {count}" if state.images_list.loaded else "Images")
+        counts = {
+            IMAGES: len(state.images) if state.images_list.loaded else None,
+            VOLUMES: len(state.volumes) if state.volumes_list.loaded else None,
+            NETWORKS: len(state.networks) if state.networks_list.loaded else None,
+        }
+        for route, button in self._places.items():
+            button.setChecked(state.route.page is route.page)
+            count = counts.get(route)
+            title = route.page.value.capitalize()
+            button.setText(title if count is None else f"{title}  {count}")
         glyph, text = _engine_line(state)
         self._engine_glyph.show_glyph(glyph)
         self._engine_text.set_text(text)
         self._engine_text.setToolTip(state.engine.why_root)
         self._engine_text.setAccessibleDescription(state.engine.why_root)
+
+    def _place(self, title: str, icon: str, route: Route) -> TextButton:
+        button = TextButton(title, "nav", icon)
+        button.setObjectName(f"{route.page.value}-button")
+        button.setCheckable(True)
+        button.clicked.connect(lambda: self._intents.navigate.emit(route))
+        return button
 
     def container(self, container_id: str) -> Container | None:
         return self._state.containers.get(container_id)

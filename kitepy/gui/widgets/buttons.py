@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from PySide6.QtCore import QEvent, QSize, Qt
-from PySide6.QtWidgets import QPushButton, QToolButton, QWidget
+from PySide6.QtGui import QPainter, QPaintEvent
+from PySide6.QtWidgets import QComboBox, QPushButton, QToolButton, QWidget
 
 from kitepy.gui import icons
 from kitepy.gui.theme import tokens
@@ -78,3 +79,15 @@ class TextButton(QPushButton):
         colours = {"primary": look.on_accent, "danger": look.on_danger, "flat": look.accent, "nav": look.muted}
         colour = colours.get(str(self.property("kind")), look.text)
         self.setIcon(icons.icon(self._icon_name, colour, look.strong_border, 16, _GAP_PX))
+
+
+class Choice(QComboBox):
+    """One of several, with the app's own arrow, since a style sheet takes the style's away."""
+
+    def paintEvent(self, event: QPaintEvent) -> None:
+        super().paintEvent(event)
+        look = tokens()
+        drawn = icons.pixmap("down", look.muted if self.isEnabled() else look.strong_border, 16, self.devicePixelRatioF())
+        painter = QPainter(self)
+        painter.drawPixmap(self.width() - 24, (self.height() - 16) // 2, drawn)
+        painter.end()

@@ -132,3 +132,48 @@ class ConfirmSheet(Sheet):
 
     def ask(self) -> None:
         self.open(self.cancel_button)
+
+
+class ChoiceSheet(Sheet):
+    """A question with several answers; `chosen` tells the number of the one that was taken."""
+
+    chosen = Signal(int)
+
+    def __init__(self, parent: QWidget, title: str, text: str, answers: Sequence[str]) -> None:
+        super().__init__(parent, width=520)
+        self.setObjectName("choice-sheet")
+        self.setAccessibleName(title)
+        self.cancel_button = TextButton("Cancel" if answers else "Close")
+        self.cancel_button.setObjectName("choice-no")
+        self.cancel_button.clicked.connect(self.reject)
+        buttons: list[TextButton] = []
+        self._answer = -1
+        for number, answer in enumerate(answers):
+            button = TextButton(answer, "primary" if number == len(answers) - 1 else "")
+            button.setObjectName(f"choice-{number}")
+            button.clicked.connect(lambda _=False, number=number: self._take(number))
+            buttons.append(button)
+        self.accepted.connect(lambda: self.chosen.emit(self._answer))
+        self.fill(
+            column(
+                label(title, "heading", wrap=True),
+                label(text, "muted", wrap=True, selectable=True),
+                8,
+                row(0, self.cancel_button, *buttons),
+                spacing=10,
+                margins=(24, 22, 24, 20),
+            ),
+            [self.cancel_button, *buttons],
+        )
+
+    def ask(self) -> None:
+        self.open(self.cancel_button)
+
+    def accept(self) -> None:
+        """Enter on no button at all is no answer."""
+        if self._answer >= 0:
+            super().accept()
+
+    def _take(self, number: int) -> None:
+        self._answer = number
+        self.accept()
