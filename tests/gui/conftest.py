@@ -90,7 +90,8 @@ class Stage:
         return f"it didn't happen: {seen}, {self.store.state.route}, notices {self.window.notices.texts()}"
 
     async def ready(self) -> None:
-        await self.until(lambda: self.store.state.containers_list.loaded and self.store.state.images_list.loaded)
+        """Networks are the last of the lists."""
+        await self.until(lambda: self.store.state.containers_list.loaded and self.store.state.networks_list.loaded)
 
     def find(self, kind: type[Found], name: str) -> Found:
         found = self.window.findChild(kind, name)
