@@ -59,17 +59,25 @@ def body_with_port(document: dict[str, Any], protocol: str, old: int, new: int) 
         binding["HostPort"] = str(new)
     if body.get("Hostname") == document["Id"][:12]:
         del body["Hostname"]
-    known = {str(bind).split(":")[1] for bind in host.get("Binds") or () if ":" in str(bind)}
-    known |= {str(mount.get("Target")) for mount in host.get("Mounts") or ()}
-    for mount in document.get("Mounts") or ():
-        if mount.get("Type") == "volume" and mount["Destination"] not in known:
-            mode = "" if mount.get("RW", True) else ":ro"
-            host["Binds"] = [*(host.get("Binds") or ()), f"{mount['Name']}:{mount['Destination']}{mode}"]
+    host["Binds"] = _binds(document) or None
     body["HostConfig"] = host
     networks = (document.get("NetworkSettings") or {}).get("Networks") or {}
     if not str(host.get("NetworkMode", "")).startswith(("container:", "host", "none")):
         body["NetworkingConfig"] = {"EndpointsConfig": {name: _wishes(each or {}, document) for name, each in networks.items()}}
     return dict(body)
+
+
+def _binds(document: dict[str, Any]) -> list[str]:
+    """The old ones, with the names of volumes that had none: the new container is to find their files."""
+    host = document["HostConfig"]
+    binds = {str(bind).split(":")[1] if ":" in str(bind) else str(bind): str(bind) for bind in host.get("Binds") or ()}
+    elsewhere = {str(mount.get("Target")) for mount in host.get("Mounts") or ()}
+    for mount in document.get("Mounts") or ():
+        place, name = str(mount.get("Destination")), mount.get("Name")
+        nameless = binds.get(place, place) == place
+        if mount.get("Type") == "volume" and name and nameless and place not in elsewhere:
+            binds[place] = f"{name}:{place}{'' if mount.get('RW', True) else ':ro'}"
+    return list(binds.values())
 
 
 def _wishes(endpoint: dict[str, Any], document: dict[str, Any]) -> dict[str, Any]:

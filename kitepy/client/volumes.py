@@ -25,6 +25,8 @@ HELPER_LABEL = "org.kitepy.helper"
 _HELPER = "volume"
 _MOUNT_POINT = "/volume"
 _TAR = "application/x-tar"
+_AS_IT_IS = {"Accept-Encoding": "identity"}
+"""dockerd compresses an archive for whoever takes that, and it is read here without being unpacked."""
 
 
 @dataclass(frozen=True)
@@ -112,9 +114,9 @@ class VolumeCalls(Connection):
 
         def produce(lifeline: Lifeline, emit: Emit[Transfer]) -> None:
             with self._helper(name) as helper:
-                query = {"path": f"{_MOUNT_POINT}/."}
+                path, query = f"/containers/{helper}/archive", {"path": f"{_MOUNT_POINT}/."}
                 self._save_tar(
-                    lifeline, emit, lambda api: open_response(api, "get", f"/containers/{helper}/archive", params=query), target
+                    lifeline, emit, lambda api: open_response(api, "get", path, params=query, headers=_AS_IT_IS), target
                 )
 
         return PumpedStream(produce, name="kitepy-backup")
@@ -196,7 +198,7 @@ def _kitepy(volume: str, what: str) -> str:
 
 def _opened_file(api: Any, volume: str, path: str) -> Any:
     try:
-        return open_response(api, "get", _kitepy(volume, "archive"), params={"path": path})
+        return open_response(api, "get", _kitepy(volume, "archive"), params={"path": path}, headers=_AS_IT_IS)
     except NotFound as error:
         raise _without_extension(error) from error
 
