@@ -145,7 +145,7 @@ class Directory:
             target = next((to for at, alias, to in view.links if at == network_id and _key(alias) == _key(name)), None)
             if own == (target is None):
                 continue  # a name that the container gave itself hides the network's
-            found = zone.by_name.get(_key(target if target is not None else name))
+            found = zone.by_name.get(_key(target.removeprefix("/") if target is not None else name))
             if found:
                 return found.values()
         return None
