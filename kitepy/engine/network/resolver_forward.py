@@ -59,6 +59,8 @@ class Forwarder:
         self._reactor = reactor
         self._open_socket = open_socket
         self._exchanges: set[_Exchange] = set()
+        self._due: dict[_Exchange, float] = {}
+        self._watches_due = False
         self._waiting: deque[tuple[float, _Exchange]] = deque()
         self.servers: tuple[Server, ...] = ()
 
@@ -93,14 +95,33 @@ class Forwarder:
         for exchange in list(self._exchanges):
             exchange.abandon()
         self._exchanges.clear()
+        self._due.clear()
 
     def _start(self, exchange: _Exchange) -> None:
         self._exchanges.add(exchange)
         exchange.start(self._reactor, self._open_socket, self.servers)
 
+    def sent(self, exchange: _Exchange) -> None:
+        """A server has the exchange's question; it gets as long as all others, so the first in the row is the first due."""
+        self._due.pop(exchange, None)
+        self._due[exchange] = self._reactor.clock() + PATIENCE_S
+        if not self._watches_due:
+            self._watches_due = True
+            self._reactor.later(PATIENCE_S, self._give_up)
+
+    def _give_up(self) -> None:
+        now = self._reactor.clock()
+        for exchange in [exchange for exchange, due in self._due.items() if due <= now]:
+            if self._due.pop(exchange, None) is not None:
+                exchange.give_up()
+        self._watches_due = bool(self._due)
+        if self._due:
+            self._reactor.later(max(0.05, next(iter(self._due.values())) - now), self._give_up)
+
     def ended(self, exchange: _Exchange) -> None:
         """An exchange has replied."""
         self._exchanges.discard(exchange)
+        self._due.pop(exchange, None)
         while self._waiting and len(self._exchanges) < _IN_FLIGHT:
             deadline, waiting = self._waiting.popleft()
             if deadline < self._reactor.clock():
@@ -125,7 +146,6 @@ class _Exchange:
         self._stream = stream
         self._question = question_of(packet)
         self._number = b""
-        self._attempt = 0
         self._socket: socket.socket | None = None
         self._unsent = b""
         self._received = bytearray()
@@ -138,7 +158,6 @@ class _Exchange:
         self._next()
 
     def abandon(self) -> None:
-        self._attempt += 1
         if self._socket is not None:
             self._reactor.forget(self._socket.fileno())
             self._socket.close()
@@ -152,8 +171,7 @@ class _Exchange:
             except OSError:
                 self.abandon()
                 continue
-            attempt = self._attempt
-            self._reactor.later(PATIENCE_S, lambda attempt=attempt: self._expire(attempt))  # type: ignore[misc]
+            self._owner.sent(self)
             return
         self._finish(failure(self.packet, dns.rcode.SERVFAIL))
 
@@ -162,9 +180,9 @@ class _Exchange:
         self.reply(answer)
         self._owner.ended(self)
 
-    def _expire(self, attempt: int) -> None:
-        if attempt == self._attempt and self._socket is not None:
-            self._next()
+    def give_up(self) -> None:
+        """This server was silent for too long."""
+        self._next()
 
     def _send_to(self, server: Server) -> None:
         family = socket.AF_INET6 if ":" in server.address else socket.AF_INET

@@ -28,7 +28,7 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
-from kitepy.engine.kernel import syscalls
+from kitepy.engine.kernel import capabilities, syscalls
 from kitepy.engine.kernel.namespaces import CLONE_NEWNET, setns
 from kitepy.engine.kernel.packets import Message, receive, send
 from kitepy.engine.network.relay import Reactor
@@ -415,4 +415,13 @@ def serve(fd: int, path: str) -> None:
         syscalls.ignore_signal(number)
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    _give_up_rights()
     ResolverServer(path, socket.socket(fileno=fd)).run()
+
+
+def _give_up_rights() -> None:
+    """What packets of containers come to may make sockets in their network namespaces, and nothing else that root may."""
+    keep = capabilities.mask(["CAP_SYS_ADMIN", "CAP_NET_ADMIN"]) & capabilities.own_permitted()
+    capabilities.limit_bounding(keep, capabilities.last_capability())
+    capabilities.set_sets(keep, keep, 0)
+    syscalls.set_no_new_privileges()
