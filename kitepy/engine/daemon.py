@@ -243,6 +243,7 @@ async def _compose(
     volume_store = VolumeStore(config.data_root, database, workers)
     volumes = VolumeService(
         volume_store,
+        workers,
         emit=events.emit,
         references=lambda name: containers.using_volume(name),
     )

@@ -15,6 +15,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from kitepy.engine.config import ConfigError, EngineConfig, parse_config
+from kitepy.engine.kernel.mount_table import mount_points
+from kitepy.engine.kernel.mounts import unmount_detached
 from kitepy.engine.kernel.processes import start_ticks
 from kitepy.engine.pidfile import PidFile
 from kitepy.engine.rootless.holder import RootlessError
@@ -60,6 +62,9 @@ def reset(config: EngineConfig) -> None:
             from kitepy.engine.rootless.entry import enter
 
             stack.callback(enter(config.exec_root, os.environ).end)
+        for point in mount_points():  # volumes with driver options: what is mounted there is somebody else's
+            if Path(point).is_relative_to(config.data_root / "volumes"):
+                unmount_detached(point)
         # The database goes last: with it there, an interrupted reset can be repeated.
         for name in DIRECTORIES:
             if (config.data_root / name).exists():

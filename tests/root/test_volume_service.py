@@ -205,7 +205,7 @@ def test_a_volume_is_mounted_while_somebody_uses_it(data_root: Path, tmp_path: P
         assert os.listdir(path) == []
         # What an engine before had mounted for nobody who still runs, and what is removed while it is mounted.
         await storage.volumes.acquire("bound", "three")
-        storage.volumes = VolumeService(storage.volume_store, emit=storage.emit, references=lambda _: ())
+        storage.volumes = VolumeService(storage.volume_store, storage.workers, emit=storage.emit, references=lambda _: ())
         await storage.volumes.adopt({})
         assert os.listdir(path) == []
         await storage.volumes.acquire("bound", "four")

@@ -136,9 +136,9 @@ class ApiContract:
         found = [f"no header {name}" for name in headers if name not in exchange.response.headers]
         if exchange.status >= 400:
             found += self._error_problems(exchange, operation)
-        elif operation is None:
+        elif operation is None and "/kitepy/" not in exchange.target.partition("?")[0]:  # what isn't Kitepy's own
             found.append("no such operation is documented")
-        else:
+        elif operation is not None:
             found += self._answer_problems(exchange, operation)
         return [f"{exchange}: {problem}" for problem in found]
 

@@ -52,7 +52,9 @@ class Storage:
             apply_changes=apply_cmd,
         )
         self.volume_store = VolumeStore(data_root, self.database, self.workers)
-        self.volumes = VolumeService(self.volume_store, emit=self.emit, references=lambda name: self.mounted.get(name, []))
+        self.volumes = VolumeService(
+            self.volume_store, self.workers, emit=self.emit, references=lambda name: self.mounted.get(name, [])
+        )
 
     def emit(self, kind: str, action: str, actor: str, attributes: Mapping[str, str]) -> None:
         self.events.append((kind, action, actor))

@@ -2,7 +2,8 @@
 
 A path is static (``/containers/json``) or has one placeholder after its first segment, which takes any number of segments: image
 names contain slashes, and a name that can't exist is answered by the resource's own "No such …". The words after the placeholder
-decide: ``/images/a/b/json`` is ``/images/{name}/json`` for ``a/b``.
+decide: ``/images/a/b/json`` is ``/images/{name}/json`` for ``a/b``. What is Kitepy's own has two segments before it
+(``/kitepy/volumes/{name}/files``).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from kitepy.engine.server.errors import PageNotFound
 
 Target = TypeVar("Target")
 
-_TEMPLATE = re.compile(r"/(?P<head>[^/{]+)/\{[a-z]+\}(?P<tail>(?:/[^/{]+){0,2})")
+_TEMPLATE = re.compile(r"/(?P<head>(?:kitepy/)?[^/{]+)/\{[a-z]+\}(?P<tail>(?:/[^/{]+){0,2})")
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,9 @@ class Router(Generic[Target]):
         if target is not None:
             return Match(target, "")
         head, slash, rest = path[1:].partition("/")
+        if head == "kitepy":
+            resource, slash, rest = rest.partition("/")
+            head = f"kitepy/{resource}"
         if path.startswith("/") and slash:
             for argument, tail in _readings(rest):
                 target = self._with_argument.get((method, head, tail))

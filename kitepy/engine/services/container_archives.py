@@ -6,10 +6,11 @@ container, what is mounted in it, and who has to wait for whom.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 from kitepy.engine.kernel.processes import open_namespace
@@ -59,11 +60,12 @@ class ContainerArchives:
         self._volumes = volumes
         self._workers = workers
         self._events = events
+        self._visits = itertools.count()
         self._commit = ContainerCommit(index=index, stops=stops, launcher=launcher, images=images, layers=layers)
 
     async def stat(self, ref: str, path: str) -> dict[str, Any]:
         record = self._index.resolve(ref)
-        async with self._runs.live(record.id).lock:
+        async with self._runs.live(record.id).lock, self._volumes_mounted(record):
             result = await self._run("stat_path", record, {"path": path, "container": ref})
         found: dict[str, Any] = result["stat"]
         return found
@@ -71,9 +73,12 @@ class ContainerArchives:
     async def get(self, ref: str, path: str) -> tuple[dict[str, Any], AsyncIterator[bytes]]:
         record = self._index.resolve(ref)
         found: dict[str, Any] = {}
-        params = {"path": path, "container": ref}
-        pieces = await self._stream("pack_path", record, params, lambda report: found.update(report["stat"]))
-        self._emit(record, "archive-path")
+
+        def begun(report: dict[str, Any]) -> None:
+            found.update(report["stat"])
+            self._emit(record, "archive-path")
+
+        pieces = await self._stream("pack_path", record, {"path": path, "container": ref}, begun)
         return found, pieces
 
     async def put(
@@ -95,10 +100,11 @@ class ContainerArchives:
             if self._runs.live(record.id).running is None:
                 # An overlay must not be mounted twice: nobody may start it meanwhile.
                 await held.enter_async_context(self._runs.live(record.id).lock)
+            await held.enter_async_context(self._volumes_mounted(record))
             result = await feed(content, lambda pipe: self._run("unpack_into", record, params, pipe))
+            self._emit(record, "extract-to-dir")
         for warning in result["warnings"]:
             log.warning("copying into container %s: %s", record.name, warning)
-        self._emit(record, "extract-to-dir")
 
     async def export(self, ref: str) -> AsyncIterator[bytes]:
         record = self._index.resolve(ref)
@@ -131,7 +137,16 @@ class ContainerArchives:
         self, job: str, record: ContainerRecord, params: dict[str, Any], report: Any = None, *, mounted: bool = True
     ) -> AsyncIterator[bytes]:
         """A job's output. What goes wrong before it is raised here; until then nobody starts or removes the container."""
-        output = JobOutput(lambda pipe: self._run(job, record, params, pipe, progress=report, mounted=mounted))
+
+        async def run(pipe: int) -> dict[str, Any]:
+            async with AsyncExitStack() as held:
+                if mounted:
+                    held.callback(os.close, pipe)  # in case the volumes can't be mounted
+                    await held.enter_async_context(self._volumes_mounted(record))
+                    pipe = os.dup(pipe)
+                return await self._run(job, record, params, pipe, progress=report, mounted=mounted)
+
+        output = JobOutput(run)
         try:
             async with self._runs.live(record.id).lock:
                 await output.begun()
@@ -139,6 +154,23 @@ class ContainerArchives:
             await output.aclose()
             raise
         return output
+
+    @asynccontextmanager
+    async def _volumes_mounted(self, record: ContainerRecord) -> AsyncIterator[None]:
+        """Its volumes are there to be looked into, whether or not it runs; as with dockerd that is told."""
+        holder = f"files of {record.id} {next(self._visits)}"
+        names = [point.volume for point in record.mounts if point.kind is MountKind.VOLUME]
+        try:
+            for name in names:
+                await self._volumes.acquire(name, holder)
+            self._runs.emit_mounts(record)
+            try:
+                yield
+            finally:
+                self._runs.emit_unmounts(record)
+        finally:
+            for name in names:
+                await self._volumes.release(name, holder)
 
     async def _run(
         self,

@@ -202,7 +202,7 @@ class ContainerRuns:
         live = self._live[record.id]
         if live.mounted:
             live.mounted = False
-            self._emit_unmounts(current)
+            self.emit_unmounts(current)
         for pending in live.pending_attach:
             if not pending.stream.done():
                 pending.stream.set_result(None)
@@ -221,7 +221,7 @@ class ContainerRuns:
             await self._launcher.links.joined(record)
             undo.push_async_callback(self._launcher.release_volumes, record)
             await self._launcher.prepare_volumes(record)
-            self._emit_mounts(record)
+            self.emit_mounts(record)
             live.mounted = True
             request = self._launcher.request(record, sandbox.netns_fd, self.pid_of, peer=self._network_peer(record))
             running = await self._runtime.start(request, wishes)
@@ -349,7 +349,7 @@ class ContainerRuns:
         await self._leave_networks(record, live)
         await self._launcher.release_volumes(record)
         live.mounted = False
-        self._emit_unmounts(record)
+        self.emit_unmounts(record)
         # In the order in which dockerd mostly sends them: it has still to write its files when who stops knows already.
         for _ in range(live.stopping):
             self.emit(record, "stop")
@@ -424,7 +424,8 @@ class ContainerRuns:
             network_id = self._network_ids().get(mode.kind, mode.kind)
             self._events.emit("network", action, network_id, {"container": record.id, "name": mode.kind, "type": driver})
 
-    def _emit_mounts(self, record: ContainerRecord) -> None:
+    def emit_mounts(self, record: ContainerRecord) -> None:
+        """Tell that a container's volumes are mounted."""
         for point in _volumes(record):
             attributes = {
                 "container": record.id,
@@ -435,7 +436,8 @@ class ContainerRuns:
             }
             self._events.emit("volume", "mount", point.volume, attributes)
 
-    def _emit_unmounts(self, record: ContainerRecord) -> None:
+    def emit_unmounts(self, record: ContainerRecord) -> None:
+        """Tell that they aren't any more."""
         for point in _volumes(record):
             self._events.emit("volume", "unmount", point.volume, {"container": record.id, "driver": "local"})
 

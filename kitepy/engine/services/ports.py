@@ -287,6 +287,12 @@ class VolumeService(Protocol):
     async def remove(self, name: str, force: bool) -> None: ...
     async def prune(self, filters: Filters) -> dict[str, Any]: ...
 
+    async def files(self, name: str, path: str) -> dict[str, Any]:
+        """``Path``, ``Entries`` and ``Truncated`` of a directory in the volume."""
+
+    async def archive(self, name: str, path: str) -> AsyncIterator[bytes]:
+        """A file or directory of the volume as a tar."""
+
 
 class NetworkService(Protocol):
     """Networks that containers are attached to."""

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
+import os
 import secrets
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
@@ -16,7 +19,9 @@ from kitepy.engine.model.errors import Conflict, InvalidParameter, NotFound, Sys
 from kitepy.engine.model.filters import Filters
 from kitepy.engine.model.launch import OverlayRoot
 from kitepy.engine.model.timestamps import format_time
+from kitepy.engine.services.archive_pipe import JobOutput
 from kitepy.engine.storage.directory_sizes import directory_size
+from kitepy.engine.storage.worker import WorkerPool
 from kitepy.engine.volume.store import Volume, VolumeStore
 
 log = logging.getLogger(__name__)
@@ -26,6 +31,7 @@ DRIVER = "local"
 _LIST_FILTERS = ("dangling", "driver", "label", "name")
 _PRUNE_FILTERS = ("all", "label", "label!")
 _FILLING = "filling"
+_JOBS = "kitepy.engine.storage.volume_jobs:"
 _DANGLING = {"1": True, "true": True, "0": False, "false": False}
 
 Emit = Callable[[str, str, str, Mapping[str, str]], None]
@@ -37,8 +43,10 @@ Names = list[str]
 class VolumeService:
     """Named directories that outlive containers."""
 
-    def __init__(self, store: VolumeStore, *, emit: Emit, references: References) -> None:
+    def __init__(self, store: VolumeStore, workers: WorkerPool, *, emit: Emit, references: References) -> None:
         self._store = store
+        self._workers = workers
+        self._visits = itertools.count()
         self._emit = emit
         self._references = references
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
@@ -187,6 +195,38 @@ class VolumeService:
     async def inspect(self, name: str) -> dict[str, Any]:
         """The Volume document."""
         return self._document(self._store.get(name))
+
+    async def files(self, name: str, path: str) -> dict[str, Any]:
+        """What a directory of the volume holds; for looking around, so only the first ten thousand entries."""
+        async with self._visited(name) as directory:
+            return await self._workers.run(_JOBS + "list_files", {"volume": directory, "name": name, "path": path})
+
+    async def archive(self, name: str, path: str) -> AsyncIterator[bytes]:
+        """A file or directory of the volume as a tar. What goes wrong before its first byte is raised here."""
+
+        async def run(pipe: int) -> dict[str, Any]:
+            async with AsyncExitStack() as held:
+                held.callback(os.close, pipe)  # in case the volume can't be mounted
+                directory = await held.enter_async_context(self._visited(name))
+                params = {"volume": directory, "name": name, "path": path}
+                return await self._workers.run(_JOBS + "pack_files", params, [os.dup(pipe)], paced=True)
+
+        output = JobOutput(run)
+        try:
+            await output.begun()
+        except BaseException:
+            await output.aclose()
+            raise
+        return output
+
+    @asynccontextmanager
+    async def _visited(self, name: str) -> AsyncIterator[str]:
+        visitor = f"visit {next(self._visits)}"
+        await self.acquire(name, visitor)
+        try:
+            yield str(self._store.path(name))
+        finally:
+            await self.release(name, visitor)
 
     async def remove(self, name: str, force: bool = False) -> None:
         """Remove a volume. ``force`` forgives one that does not exist, never one in use."""

@@ -10,8 +10,8 @@ from msgspec import Struct
 from kitepy.engine.model.errors import Unavailable
 from kitepy.engine.model.filters import Filters
 from kitepy.engine.server.api_version import ApiVersion
-from kitepy.engine.server.call import Call, Route
-from kitepy.engine.server.responses import empty_response, json_response
+from kitepy.engine.server.call import Call, ClientLeft, Route
+from kitepy.engine.server.responses import TAR, empty_response, json_response, stream_bytes
 
 _ANONYMOUS_ONLY = ApiVersion(1, 42)
 """Since when pruning spares volumes that have a name."""
@@ -67,6 +67,16 @@ async def prune(call: Call) -> web.Response:
     return json_response(await call.volumes.prune(filters))
 
 
+async def files(call: Call) -> web.Response:
+    """GET /kitepy/volumes/{name}/files: Kitepy's own, for browsing (docs/volume-files.md)."""
+    return json_response(await call.volumes.files(call.argument, call.query.text("path") or "/"))
+
+
+async def archive(call: Call) -> web.StreamResponse:
+    """GET /kitepy/volumes/{name}/archive: Kitepy's own, for taking files out (docs/volume-files.md)."""
+    return await stream_bytes(call, TAR, await call.volumes.archive(call.argument, call.query.text("path") or "/"))
+
+
 ROUTES = (
     Route("GET", "/volumes", list_volumes),
     Route("POST", "/volumes/create", create),
@@ -74,4 +84,6 @@ ROUTES = (
     Route("GET", "/volumes/{name}", inspect),
     Route("PUT", "/volumes/{name}", update),
     Route("DELETE", "/volumes/{name}", remove),
+    Route("GET", "/kitepy/volumes/{name}/files", files),
+    Route("GET", "/kitepy/volumes/{name}/archive", archive, ClientLeft.ENDS),
 )
