@@ -23,6 +23,7 @@ from kitepy.engine.distribution.endpoints import InsecureRegistries
 from kitepy.engine.kernel import apparmor, cgroups
 from kitepy.engine.kernel.capabilities import last_capability, own_permitted
 from kitepy.engine.kernel.cgroups_none import NoCgroups
+from kitepy.engine.kernel.port_holders import find_holder
 from kitepy.engine.kernel.port_sockets import bind_port
 from kitepy.engine.kernel.user_namespaces import in_user_namespace
 from kitepy.engine.log_format import LineFormatter
@@ -224,6 +225,7 @@ async def _compose(
         created=created,
         make_namespace=make_network,
         bind=session.bind if session is not None else bind_port,
+        find_holder=session.find_holder if session is not None else find_holder,
     )
     index = ContainerIndex(database)
     index.load()

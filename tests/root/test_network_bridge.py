@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import socket
 import subprocess
 from collections.abc import AsyncIterator
@@ -233,7 +234,7 @@ def test_taken_host_ports_are_refused_in_dockers_words_and_leave_nothing_behind(
                     ID, ports=[PortRequest(81, host_port=(8081, 8081)), PortRequest(80, host_port=(8080, 8080))], name="two"
                 )
             assert str(conflict.value).startswith("driver failed programming external connectivity on endpoint two (")
-            assert str(conflict.value).endswith("): Bind for 0.0.0.0:8080 failed: port is already allocated")
+            assert str(conflict.value).endswith("): Bind for 0.0.0.0:8080 failed: port is already allocated (container web)")
             with socket.create_server(("127.0.0.1", 9000)), pytest.raises(SystemFailure, match="address already in use"):
                 await bridge.attach(ID, ports=[PortRequest(80, host_port=(9000, 9000))])
             with pytest.raises(SystemFailure, match="cannot assign requested address"):
@@ -484,7 +485,7 @@ def test_an_explicit_address_that_the_host_uses_is_refused() -> None:
     run_in_private_netns(scenario)
 
 
-def test_rules_that_somebody_flushed_are_put_back_by_the_next_container() -> None:
+def test_rules_that_somebody_flushed_are_put_back_at_once_and_by_the_next_container() -> None:
     async def scenario() -> None:
         async with network() as bridge:
             first = await bridge.attach(ID, ports=[PortRequest(80, host_port=(8080, 8080))])
@@ -494,20 +495,33 @@ def test_rules_that_somebody_flushed_are_put_back_by_the_next_container() -> Non
             assert f"tcp . 8080 : {first.address} . 80" in ruleset
             assert f"tcp . 8081 : {second.address} . 80" in ruleset
             subprocess.run(["nft", "flush", "ruleset"], check=True)
+            await eventually(lambda: nft_ruleset() == ruleset, "put back")
+            subprocess.run(["nft", "flush", "ruleset"], check=True)
             await bridge.detach(first)
             assert "8080" not in nft_ruleset()
-            assert "tcp . 8081" in nft_ruleset()
+            await eventually(lambda: "tcp . 8081" in nft_ruleset(), "put back")
 
     run_in_private_netns(scenario)
 
 
-def test_a_firewall_that_drops_forwarded_packets_is_reported() -> None:
-    async def scenario() -> None:
-        rules = "table ip filter { chain FORWARD { type filter hook forward priority 0; policy drop; }; }"
-        subprocess.run(["nft", "-f", "-"], input=rules, text=True, check=True)
-        async with network() as bridge:
-            assert any("'ip filter FORWARD' drops forwarded packets" in warning for warning in bridge.warnings)
+DROP_FORWARDED = "add table ip filter; add chain ip filter FORWARD { type filter hook forward priority 0; policy drop; }"
 
+
+@pytest.mark.parametrize(
+    ("command", "warning"),
+    [
+        (["nft", DROP_FORWARDED], "'ip filter FORWARD'"),
+        (["iptables-legacy", "-P", "FORWARD", "DROP"], "'FORWARD of iptables-legacy'"),
+    ],
+)
+def test_a_firewall_that_drops_forwarded_packets_is_reported(command: list[str], warning: str) -> None:
+    async def scenario() -> None:
+        subprocess.run(command, check=True)
+        async with network() as bridge:
+            assert any(f"{warning} drops forwarded packets" in found for found in bridge.warnings)
+
+    if shutil.which(command[0]) is None:
+        pytest.skip(f"{command[0]} is not installed")
     run_in_private_netns(scenario)
 
 

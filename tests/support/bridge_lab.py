@@ -18,13 +18,12 @@ from ipaddress import IPv4Network, IPv6Network
 
 from support.private_netns import Place
 
-from kitepy.engine.kernel.netlink import RouteSocket
+from kitepy.engine.kernel.netlink import RouteSocket, isolate_port
 from kitepy.engine.kernel.netns import in_new_namespace, open_current_namespace
 from kitepy.engine.kernel.nftables import Nftables
 from kitepy.engine.kernel.sysctl import write_sysctl
 from kitepy.engine.network.rules import RuleContext
 from kitepy.engine.network.ruleset import RuleSet
-from kitepy.engine.network.sandbox import isolate_interface
 
 TABLE, PORT_PREFIX = "kitepy_lab", "kvlab-"
 OUTSIDE, OUTSIDE6 = "192.0.2.2", "fd00:99::2"
@@ -124,7 +123,9 @@ class BridgeLab:
         self._wire(place, port, f"10.{number}.0.1", f"fd00:{number}::1", address, address6, bridge=f"lab{number}")
         if not next(context for context in self.contexts if context.bridge == f"lab{number}").icc:
             with RouteSocket() as route:
-                isolate_interface(route, port)
+                link = route.link(port)
+                assert link is not None
+                route.execute([isolate_port(link.index)])
         return Container(place, port, address, address6)
 
 

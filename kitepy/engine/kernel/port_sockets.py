@@ -11,23 +11,15 @@ _SOCKET_TYPES = {
     "sctp": (socket.SOCK_STREAM, socket.IPPROTO_SCTP),
 }
 _BACKLOG = 1024
-# What a kernel without a protocol answers.
-_PROTOCOL_MISSING = frozenset({errno.EPROTONOSUPPORT, errno.ESOCKTNOSUPPORT})
+PROTOCOL_MISSING = frozenset({errno.EPROTONOSUPPORT, errno.ESOCKTNOSUPPORT})
+"""What a kernel without a protocol answers: SCTP is often missing."""
 
 
-def bind_port(protocol: str, host_ip: str, port: int) -> socket.socket | None:
-    """A non-blocking socket bound to the port, listening if the protocol connects. Raises OSError.
-
-    None when the kernel has no such protocol (SCTP is often missing): then only the translation rule stands for the port.
-    """
+def bind_port(protocol: str, host_ip: str, port: int) -> socket.socket:
+    """A non-blocking socket bound to the port, listening if the protocol connects. Raises OSError."""
     family = socket.AF_INET6 if ":" in host_ip else socket.AF_INET
     kind, number = _SOCKET_TYPES[protocol]
-    try:
-        bound = socket.socket(family, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, number)
-    except OSError as error:
-        if error.errno in _PROTOCOL_MISSING:
-            return None
-        raise
+    bound = socket.socket(family, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, number)
     try:
         if family == socket.AF_INET6:
             bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)

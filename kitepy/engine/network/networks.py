@@ -24,6 +24,7 @@ from typing import Any, TypeVar
 from kitepy.engine.kernel.netlink import RouteSocket
 from kitepy.engine.kernel.netns import open_namespace_of
 from kitepy.engine.kernel.nftables import Nftables, NftablesError, NftablesMissing
+from kitepy.engine.kernel.port_holders import find_holder
 from kitepy.engine.kernel.port_sockets import bind_port
 from kitepy.engine.model.errors import Conflict, EngineError, Forbidden, InvalidParameter, NotFound, SystemFailure, Unsupported
 from kitepy.engine.model.ids import new_id, short_id
@@ -40,12 +41,13 @@ from kitepy.engine.network import plugging
 from kitepy.engine.network.addresses import mac_for
 from kitepy.engine.network.attachment import Attachment, Place, choose_gateways, free_interface_name
 from kitepy.engine.network.bridge import Bridge, BridgeSettings, Carrier, default_record, owner_prefix
-from kitepy.engine.network.firewall import forward_obstacles
 from kitepy.engine.network.ipam import AddressSpace
 from kitepy.engine.network.link_rules import LinkException
 from kitepy.engine.network.naming import KernelNames, builtin_id
-from kitepy.engine.network.ports import Binder, BindFailed, PortReservations
+from kitepy.engine.network.ports import Binder, BindFailed, HolderFinder, PortReservations, PortTarget
 from kitepy.engine.network.relay_process import RelayProcess, key_of
+from kitepy.engine.network.rule_watch import RuleKeeper
+from kitepy.engine.network.rules import GatewayMode
 from kitepy.engine.network.ruleset import RuleSet
 from kitepy.engine.network.sandbox import Sandbox, SandboxPool, build_isolated, build_sandbox, remove_interfaces
 
@@ -71,11 +73,13 @@ class Networks:
         created: str,
         space: AddressSpace | None = None,
         bind: Binder = bind_port,
+        find_holder: HolderFinder = find_holder,
         make_namespace: Callable[[], int] | None = None,
     ) -> None:
         """``created`` is the time that the default network shows; ``space`` is where subnets come from.
 
-        ``bind`` holds a published port of the machine, which may be in another network namespace than the bridges.
+        ``bind`` holds a published port of the machine, which may be in another network namespace than the bridges;
+        ``find_holder`` tells who has one there.
         ``make_namespace`` gives the network namespaces of sandboxes where they are not the caller's own to make.
         """
         self.names = names
@@ -88,7 +92,9 @@ class Networks:
         self._default = Bridge(default_record(names, settings, builtin_id(settings.name, names.tag), created), names, settings)
         self._carriers: dict[str, Carrier] = {}
         self._rules: RuleSet | None = None
-        self._ports = PortReservations(bind)
+        self._keeper: RuleKeeper | None = None
+        self._obstacles: list[str] = []
+        self._ports = PortReservations(bind, find_holder)
         self._relays = relays
         self._kept: dict[str, socket.socket] = {}
         self._pool = SandboxPool(self._build_sandbox, self._kernel, size=settings.pool_size)
@@ -119,7 +125,7 @@ class Networks:
     def warnings(self) -> tuple[str, ...]:
         """What this host refused, or what stands in the way; for ``/info``."""
         found = (warning for carrier in self._carriers.values() for warning in carrier.warnings)
-        return tuple(dict.fromkeys([*found, *self._warnings]))
+        return tuple(dict.fromkeys([*found, *self._warnings, *self._obstacles]))
 
     def endpoints(self, network_id: str) -> list[Endpoint]:
         """The endpoints of running containers in a network."""
@@ -181,6 +187,8 @@ class Networks:
         self._is_set_up = True
         if self.settings.use_rules:
             await self._in_kernel(self._open_rules)
+            if self._rules is not None:
+                self._watch_rules(self._rules)
         try:
             self._kept = await self._in_kernel(self._relays.held)
         except OSError as error:
@@ -199,7 +207,6 @@ class Networks:
             nftables = Nftables()
             rules = RuleSet(nftables, self.names.table, self.names.veth_prefix)
             self._set_rule_contexts(rules)
-            self._warnings.extend(forward_obstacles(nftables.query("list chains"), self.names.bridge))
         except NftablesMissing as error:
             self._warnings.append(f"{error.strerror}; until then {_WITHOUT_RULES}")
         except NftablesError as error:
@@ -211,6 +218,16 @@ class Networks:
         if rules is not None:
             contexts = (carrier.context for carrier in list(self._carriers.values()))
             rules.set_networks([context for context in contexts if context is not None])
+            self._obstacles = rules.obstacles()
+
+    def _watch_rules(self, rules: RuleSet) -> None:
+        def restored() -> None:
+            self._obstacles = rules.obstacles()
+
+        try:
+            self._keeper = RuleKeeper(rules, self._in_kernel, restored)
+        except OSError as error:
+            logger.warning("other programs' changes of the rules go unnoticed: %s", error.strerror)
 
     async def create(self, record: NetworkRecord) -> NetworkRecord:
         """Make a network; gives the record with all that was left open. Raises EngineError."""
@@ -347,8 +364,16 @@ class Networks:
         binding = main.carrier.binding
         if binding:
             requests = [replace(request, host_ip=request.host_ip or binding) for request in requests]
+        endpoint, context = main.endpoint, main.carrier.context
+        target = PortTarget(
+            owner=place.name,
+            address=endpoint.address,
+            address6=endpoint.address6,
+            routed4=context is not None and context.mode(4) is GatewayMode.ROUTED,
+            routed6=context is not None and context.mode(6) is GatewayMode.ROUTED,
+        )
         try:
-            place.publication.reservations = reservations = self._ports.reserve(requests)
+            place.publication.reservations = reservations = self._ports.reserve(requests, target)
         except BindFailed as error:
             raise SystemFailure(
                 f"driver failed programming external connectivity on endpoint {place.name} ({main.endpoint.endpoint_id}): {error}"
@@ -617,7 +642,7 @@ class Networks:
         served = {key_of(port) for port in ports} & self._kept.keys()
         for port in ports:
             try:
-                place.publication.reservations.append(self._ports.restore(port, self._kept.pop(key_of(port), None)))
+                place.publication.reservations.append(self._ports.restore(port, self._kept.pop(key_of(port), None), place.name))
             except BindFailed as error:
                 logger.warning("container %s: %s", place.name, error)
         await self._publish(place, served)
@@ -712,6 +737,8 @@ class Networks:
             sandbox.close()
         await self._remove_interfaces(filter(None, names))
         rules = self._rules
+        if self._keeper is not None:
+            self._keeper.close()
         if rules is not None:
             if not keep:
                 await self._in_kernel(rules.remove)

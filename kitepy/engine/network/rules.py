@@ -129,7 +129,7 @@ def port_elements(address: str, ports: Iterable[PublishedPort], address6: str = 
     elements = []
     for port in ports:
         target = address if ip_address(port.host_ip).version == 4 else address6
-        if target:
+        if target and "%" not in port.host_ip:  # a link-local address means nothing on the bridge
             elements.append(MapElement(port.host_ip, port.protocol, port.host_port, target, port.container_port))
     return elements
 

@@ -10,9 +10,11 @@ import logging
 import threading
 from collections.abc import Iterable, Mapping
 
+from kitepy.engine.kernel.legacy_iptables import forward_policy
 from kitepy.engine.kernel.netlink import RouteSocket, isolate_port
 from kitepy.engine.kernel.nftables import Nftables, NftablesError
 from kitepy.engine.network import link_rules
+from kitepy.engine.network.firewall import forward_obstacles
 from kitepy.engine.network.link_rules import LinkException, bridged_entries, routed_entries
 from kitepy.engine.network.rules import (
     Families,
@@ -95,6 +97,17 @@ class RuleSet:
         """The opposite; unknown ones are ignored."""
         with self._lock:
             self._change_links(self._links - set(links))
+
+    def obstacles(self) -> list[str]:
+        """What other firewalls keep from passing, a sentence each."""
+        with self._lock:
+            contexts = [context for context in self._contexts if not context.internal]
+            return forward_obstacles(
+                self._nftables.query("list chains"),
+                {version: forward_policy(version) for version in (4, 6)},
+                [context.bridge for context in contexts],
+                ipv6=any(subnet.version == 6 for context in contexts for subnet in context.subnets),
+            )
 
     def remove(self) -> None:
         """Removes the table."""

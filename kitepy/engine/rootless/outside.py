@@ -5,6 +5,7 @@ address. It outlives the engine, as containers do, and ends with the namespaces.
 ``outside.sock``, mode 0600; each is answered by one packet:
 
 ``bind``    ``protocol``, ``address``, ``port`` → a bound socket rides along; or ``errno`` and ``text``
+``holder``  the same → ``holder`` (pid, name, user) of the process that has it, or null
 ``status``  → ``uplink`` (kind, mtu, dns) or null, ``problem``, ``host_address``
 ``end``     → end the uplink and the namespaces' holder
 """
@@ -12,6 +13,7 @@ address. It outlives the engine, as containers do, and ends with the namespaces.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import os
 import select
@@ -24,6 +26,7 @@ from typing import Any
 
 from kitepy.engine.kernel.namespaces import pidfd_open, pidfd_send_signal
 from kitepy.engine.kernel.packets import Message, receive, send
+from kitepy.engine.kernel.port_holders import find_holder
 from kitepy.engine.kernel.port_sockets import bind_port
 from kitepy.engine.rootless.state import HelperState, ProcessMark, write_state
 from kitepy.engine.rootless.uplink import Uplink, UplinkMissing, start_uplink
@@ -111,6 +114,9 @@ class Outside:
         wish = message.get("op")
         if wish == "bind":
             self._bind(connection, str(message["protocol"]), str(message["address"]), int(message["port"]))
+        elif wish == "holder":
+            holder = find_holder(str(message["protocol"]), str(message["address"]), int(message["port"]))
+            send(connection, {"holder": None if holder is None else dataclasses.asdict(holder)})
         elif wish == "status":
             send(connection, self._status())
         elif wish == "end":
@@ -122,15 +128,14 @@ class Outside:
 
     def _bind(self, connection: socket.socket, protocol: str, address: str, port: int) -> None:
         try:
+            if protocol == "sctp":  # nobody could carry it inside
+                raise OSError(errno.EPROTONOSUPPORT, os.strerror(errno.EPROTONOSUPPORT))
             bound = bind_port(protocol, address, port)
         except OSError as error:
             text = error.strerror or str(error)
             if error.errno == errno.EACCES:
                 text = _explain_privileged(port)
             send(connection, {"errno": error.errno or errno.EIO, "text": text})
-            return
-        if bound is None:
-            send(connection, {"bound": False})
             return
         with bound:
             send(connection, {"bound": True}, fds=[bound.fileno()])

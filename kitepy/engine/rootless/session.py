@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from kitepy.engine.kernel.packets import Message, receive, send
+from kitepy.engine.kernel.port_holders import PortHolder
 from kitepy.engine.rootless.delegation import Delegation
 from kitepy.engine.rootless.outside import SOCKET_NAME
 
@@ -52,12 +53,18 @@ class RootlessSession:
             raise
         return channel
 
-    def bind(self, protocol: str, address: str, port: int) -> socket.socket | None:
+    def bind(self, protocol: str, address: str, port: int) -> socket.socket:
         """As ``kernel.port_sockets.bind_port``, in the host's network. Raises OSError."""
         answer, fds = self._ask({"op": "bind", "protocol": protocol, "address": address, "port": port})
         if "errno" in answer:
             raise OSError(int(answer["errno"]), str(answer["text"]))
-        return socket.socket(fileno=fds[0]) if answer["bound"] else None
+        return socket.socket(fileno=fds[0])
+
+    def find_holder(self, protocol: str, address: str, port: int) -> PortHolder | None:
+        """As ``kernel.port_holders.find_holder``, in the host's network. Raises OSError."""
+        answer, _ = self._ask({"op": "holder", "protocol": protocol, "address": address, "port": port})
+        holder = answer.get("holder")
+        return PortHolder(int(holder["pid"]), str(holder["name"]), str(holder["user"])) if holder else None
 
     def status(self) -> OutsideStatus:
         """How things are now. Raises OSError."""

@@ -158,7 +158,7 @@ def port_map(record: ContainerRecord) -> dict[str, list[dict[str, str]] | None]:
             ports[f"{known[0]}/{known[1]}"] = None
     for published in published_ports(record):
         key = f"{published.container_port}/{published.protocol}"
-        ports[key] = [*(ports.get(key) or []), {"HostIp": published.host_ip, "HostPort": str(published.host_port)}]
+        ports[key] = [*(ports.get(key) or []), {"HostIp": published.host_ip, "HostPort": str(published.host_port or "")}]
     return ports
 
 
@@ -273,7 +273,8 @@ def port_list(record: ContainerRecord) -> list[dict[str, Any]]:
     exposed = {known for text in record.config.exposed_ports or () if (known := known_port(text))}
     for number, protocol in sorted(exposed | set(published)):
         for port in published.get((number, protocol), ()):
-            entries.append({"IP": port.host_ip, "PrivatePort": number, "PublicPort": port.host_port, "Type": protocol})
+            public = {"PublicPort": port.host_port} if port.host_port else {}
+            entries.append({"IP": port.host_ip, "PrivatePort": number, **public, "Type": protocol})
         if (number, protocol) not in published:
             entries.append({"PrivatePort": number, "Type": protocol})
     return entries

@@ -98,7 +98,9 @@ def parse_port(text: str) -> tuple[int, Protocol]:
     """``80/tcp`` or ``80``: number and protocol."""
     number, _, protocol = text.partition("/")
     protocol = protocol.lower() or "tcp"
-    if not _PORT_NUMBER.fullmatch(number) or not 0 < int(number) < 65536 or protocol not in PROTOCOLS:
+    if not _PORT_NUMBER.fullmatch(number) or not 0 < int(number) < 65536:
+        raise InvalidParameter(f'invalid port specification: "{number}"')
+    if protocol not in PROTOCOLS:
         raise InvalidParameter(f'invalid port specification: "{text}"')
     return int(number), cast(Protocol, protocol)
 
@@ -123,25 +125,22 @@ def parse_host_port(text: str) -> tuple[int, int] | None:
 
 
 def requested_ports(exposed: Mapping[str, object], host: HostConfig) -> tuple[PortRequest, ...]:
-    """The ports to publish: each binding, and with PublishAllPorts the exposed ones that have none."""
+    """The ports to publish: each binding of an exposed one, and with PublishAllPorts the exposed ones that have none.
+
+    Clients expose what they bind. What isn't exposed is not published, as with dockerd.
+    """
     requests: list[PortRequest] = []
     bound: set[tuple[int, Protocol]] = set()
+    known_ports = [known for text in exposed if (known := known_port(text))]
     for port_text, bindings in (host.port_bindings or {}).items():
         port, protocol = parse_port(port_text)
-        for binding in bindings or ():
+        asked = [PortRequest(port, protocol, binding.host_ip, parse_host_port(binding.host_port)) for binding in bindings or ()]
+        if asked and (port, protocol) in known_ports:
             bound.add((port, protocol))
-            requests.append(
-                PortRequest(
-                    container_port=port,
-                    protocol=protocol,
-                    host_ip=binding.host_ip,
-                    host_port=parse_host_port(binding.host_port),
-                )
-            )
+            requests += asked
     if host.publish_all_ports:
-        for port_text in exposed:
-            known = known_port(port_text)
-            if known is not None and known not in bound:
+        for known in known_ports:
+            if known not in bound:
                 requests.append(PortRequest(container_port=known[0], protocol=known[1], host_ip="", host_port=None))
     return tuple(requests)
 

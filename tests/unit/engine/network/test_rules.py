@@ -168,5 +168,11 @@ def test_only_chains_that_drop_forwarded_packets_are_obstacles() -> None:
         {"chain": {**chain, "family": "ip6"}},
         {"chain": {"family": "ip", "table": "filter", "name": "DOCKER-USER"}},
     ]
-    [sentence] = forward_obstacles(objects, "kitepy0")
+    [sentence] = forward_obstacles(objects, {}, ["kitepy0"])
     assert "'nft insert rule ip filter FORWARD iifname kitepy0 accept'" in sentence
+    four, six = forward_obstacles(objects, {}, ["kitepy0", "br-1"], ipv6=True)
+    assert "'nft insert rule ip filter FORWARD oifname { kitepy0, br-1 } accept'" in four
+    assert "'nft insert rule ip6 filter FORWARD iifname { kitepy0, br-1 } accept'" in six
+    [old] = forward_obstacles([], {4: "drop", 6: "drop"}, ["kitepy0"])
+    assert "'iptables-legacy -I FORWARD -i kitepy0 -j ACCEPT' and 'iptables-legacy -I FORWARD -o kitepy0 -j ACCEPT'" in old
+    assert forward_obstacles([], {4: "accept", 6: ""}, ["kitepy0"]) == []

@@ -381,6 +381,8 @@ def test_each_binding_is_published_and_all_exposed_ports_on_demand() -> None:
 
 def test_exposed_ports_alone_are_not_published() -> None:
     assert networks.requested_ports({"80/tcp": {}}, HostConfig(port_bindings={"81/tcp": None})) == ()
+    # As with dockerd: what isn't exposed isn't published.
+    assert networks.requested_ports({"81/tcp": {}}, HostConfig(port_bindings={"80/tcp": [PortBinding(host_port="8080")]})) == ()
 
 
 @given(st.builds(HostConfig, ipc_mode=st.text(max_size=20), pid_mode=st.text(max_size=20), cpuset_cpus=st.text(max_size=9)))
