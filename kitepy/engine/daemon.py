@@ -65,7 +65,9 @@ from kitepy.engine.services.host_facts import read_host_facts
 from kitepy.engine.services.host_network import HostNetwork
 from kitepy.engine.services.images import ImageService
 from kitepy.engine.services.limit_support import find_limit_support
-from kitepy.engine.services.networks import NetworkService
+from kitepy.engine.services.network_connections import NetworkConnections
+from kitepy.engine.services.network_index import NetworkIndex
+from kitepy.engine.services.networks import NetworkService, predefined_networks
 from kitepy.engine.services.registries import Registries
 from kitepy.engine.services.remapping import Remapping
 from kitepy.engine.services.seccomp_profiles import SeccompProfiles
@@ -229,6 +231,8 @@ async def _compose(
     )
     index = ContainerIndex(database)
     index.load()
+    network_index = NetworkIndex(database)
+    network_index.load()
     waits = ContainerWaits()
     containers: Containers
 
@@ -249,7 +253,6 @@ async def _compose(
         emit=events.emit,
         references=lambda name: containers.using_volume(name),
     )
-    networks = NetworkService(connections, lambda container_id: _name_of(index, container_id), seed=names.tag, created=created)
     seccomp = SeccompProfiles(config.seccomp_profile)
     security = SecurityDefaults(
         config.no_new_privileges,
@@ -260,6 +263,7 @@ async def _compose(
     container_launcher = ContainerLauncher(
         networks=connections,
         links=ContainerLinks(index, connections, lambda container_id: config.data_root / "containers" / container_id),
+        network_index=network_index,
         overlays=overlays,
         volumes=volumes,
         seccomp=seccomp,
@@ -282,8 +286,8 @@ async def _compose(
         runtime=runtime,
         launcher=container_launcher,
         networks=connections,
+        network_index=network_index,
         events=events,
-        network_ids=lambda: networks.ids,
     )
     stops = ContainerStops(index, runs)
     adoption = ContainerAdoption(
@@ -296,6 +300,7 @@ async def _compose(
         launcher=container_launcher,
         creation=ContainerCreation(
             index=index,
+            networks=network_index,
             images=images,
             layers=layers,
             overlays=overlays,
@@ -312,7 +317,6 @@ async def _compose(
         overlays=overlays,
         volumes=volumes,
         events=events,
-        network_ids=lambda: networks.ids,
         data_root=config.data_root,
         exec_root=config.exec_root,
     )
@@ -347,7 +351,8 @@ async def _compose(
     )
     stack.push_async_callback(builds.close)
 
-    await connections.set_up(())
+    await connections.set_up([network.record for network in network_index if not network.config_only])
+    network_index.set_predefined(predefined_networks(connections.default, names.tag))
     stack.push_async_callback(_close_networks, connections, index, session)
     await adoption.adopt_all()
     await volumes.adopt({record.id: [point.volume for point in record.mounts] for record in index if record.state.pid})
@@ -413,7 +418,20 @@ async def _compose(
         images=images,
         builds=builds,
         volumes=volumes,
-        networks=networks,
+        networks=NetworkService(
+            index=network_index,
+            networks=connections,
+            containers=index,
+            connections=NetworkConnections(
+                index=network_index,
+                networks=connections,
+                containers=index,
+                runs=runs,
+                launcher=container_launcher,
+                emit=events.emit,
+            ),
+            emit=events.emit,
+        ),
         archives=archives,
     )
     return services, warm_up
@@ -494,11 +512,6 @@ def _capability_warnings(security: SecurityDefaults, *, remapped: bool) -> tuple
     if not missing:
         return ()
     return (f"WARNING: containers go without {', '.join(missing)}: the engine hasn't got it itself",)
-
-
-def _name_of(index: ContainerIndex, container_id: str) -> str:
-    record = index.get(container_id)
-    return record.name if record is not None else container_id
 
 
 def _counts(containers: Containers) -> ContainerCounts:

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
+
 from kitepy.engine.server.api_version import ApiVersion
 
 ONE_SAMPLE = ApiVersion(1, 41)
@@ -17,6 +19,7 @@ _WITHOUT_KERNEL_MEMORY = ApiVersion(1, 42)
 _FIREWALL = ApiVersion(1, 49)
 _WITHOUT_BRIDGE_RULES = ApiVersion(1, 50)
 _WITHOUT_VIRTUAL_SIZE = ApiVersion(1, 44)
+_WITHOUT_ID_AS_ALIAS = ApiVersion(1, 45)
 _WITHOUT_CONTAINER_CONFIG = ApiVersion(1, 45)
 _WITHOUT_SETTINGS_OF_CONTAINERS = ApiVersion(1, 50)
 
@@ -60,6 +63,20 @@ def image_inspection(document: dict[str, Any], version: ApiVersion) -> dict[str,
     if version < _WITHOUT_SETTINGS_OF_CONTAINERS:
         document = {**document, "Config": {**_SETTINGS_OF_CONTAINERS, **document["Config"]}}
     return document
+
+
+def container_inspection(document: dict[str, Any], container_id: str, version: ApiVersion) -> dict[str, Any]:
+    """A container's details as this version has them: its short id was among the aliases in networks of users."""
+    if version >= _WITHOUT_ID_AS_ALIAS:
+        return document
+    settings = document["NetworkSettings"]
+    if isinstance(settings, msgspec.Raw):
+        settings = msgspec.json.decode(settings)
+    networks = {}
+    for name, endpoint in settings["Networks"].items():
+        added = [alias for alias in endpoint["DNSNames"] or () if alias == container_id[:12]]
+        networks[name] = {**endpoint, "Aliases": [*(endpoint["Aliases"] or ()), *added] or None}
+    return {**document, "NetworkSettings": {**settings, "Networks": networks}}
 
 
 def info(document: Mapping[str, Any], version: ApiVersion) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import msgspec
 
 from kitepy.engine.model.container import ContainerRecord, MountKind, MountPoint
 from kitepy.engine.model.container_config import ContainerCreateBody, HostConfig, Ulimit
-from kitepy.engine.model.errors import InvalidParameter, NotFound
+from kitepy.engine.model.errors import EngineError, InvalidParameter, NotFound
 from kitepy.engine.model.ids import new_id, short_id
 from kitepy.engine.model.image import Image
 from kitepy.engine.model.launch import OverlayRoot
@@ -26,6 +26,7 @@ from kitepy.engine.services.container_mounts import WantedMount, check_source, i
 from kitepy.engine.services.container_names import check_name, suggest_name
 from kitepy.engine.services.images import ImageService
 from kitepy.engine.services.links import links_of_request
+from kitepy.engine.services.network_index import NetworkIndex, StoredNetwork
 from kitepy.engine.services.remapping import check_user_namespace
 from kitepy.engine.services.request_limits import EVERYTHING, LimitSupport
 from kitepy.engine.services.request_namespaces import shared_container
@@ -45,6 +46,7 @@ class ContainerCreation:
         self,
         *,
         index: ContainerIndex,
+        networks: NetworkIndex,
         images: ImageService,
         layers: LayerStore,
         overlays: OverlayStore,
@@ -60,6 +62,7 @@ class ContainerCreation:
         self.limits = limits
         self._security = security
         self._index = index
+        self._networks = networks
         self._images = images
         self._layers = layers
         self._overlays = overlays
@@ -86,7 +89,8 @@ class ContainerCreation:
         remapped = self._remapped and host.userns_mode != "host"
         self._security.check_capabilities(host.cap_add or (), remapped=remapped)
         warnings += check_network_combination(config, host)
-        endpoints, more_warnings = wanted_endpoints(config, host, body.networking_config)
+        host = self._with_known_peer(host)
+        endpoints, more_warnings = wanted_endpoints(config, host, body.networking_config, self._find_network)
         warnings += more_warnings
         # As with dockerd: on a user-defined network the endpoint's links count, and these don't.
         named = parse_network_mode(host.network_mode).kind == "named"
@@ -150,6 +154,22 @@ class ContainerCreation:
     @staticmethod
     def _default_hostname(container_id: str, network_mode: str) -> str:
         return os.uname().nodename if network_mode == "host" else short_id(container_id)
+
+    def _with_known_peer(self, host: HostConfig) -> HostConfig:
+        """The container whose network is to be shared is known by its id from now on, if it is there already."""
+        mode = parse_network_mode(host.network_mode)
+        if mode.kind != "container":
+            return host
+        try:
+            return msgspec.structs.replace(host, network_mode=f"container:{self._index.resolve(mode.target).id}")
+        except EngineError:  # the start says so
+            return host
+
+    def _find_network(self, ref: str) -> StoredNetwork | None:
+        try:
+            return self._networks.find(ref)
+        except EngineError:  # the start says so
+            return None
 
     def _check_shared_namespaces(self, host: HostConfig) -> None:
         """Another container whose processes or IPC are to be shared must be there at once; a network's only at the start."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 from kitepy.engine.model.container import ContainerRecord, ContainerStatus, MountKind
 from kitepy.engine.model.errors import InvalidParameter, NotFound
@@ -13,7 +13,6 @@ from kitepy.engine.model.timestamps import SECOND, parse_time
 from kitepy.engine.services.container_index import ContainerIndex
 from kitepy.engine.services.container_view import port_list
 from kitepy.engine.services.images import ImageService
-from kitepy.engine.services.request_networking import parse_network_mode
 
 _KNOWN = (
     "ancestor", "before", "exited", "expose", "health", "id", "isolation", "is-task", "label", "name", "network", "publish",
@@ -31,13 +30,11 @@ class ContainerFilter:
         index: ContainerIndex,
         images: ImageService,
         health_of: Callable[[str], Health | None],
-        network_ids: Mapping[str, str] | None = None,
     ) -> None:
         filters.require_known(_KNOWN)
         self._filters = filters
         self._images = images
         self._health_of = health_of
-        self._network_ids = network_ids or {}
         _check_words(filters, "status", "state", [status.value for status in ContainerStatus])
         _check_words(filters, "health", "health", ["none", *(status.value for status in HealthStatus)])
         self._exit_codes = [self._exit_code(text) for text in filters.get("exited")]
@@ -96,12 +93,11 @@ class ContainerFilter:
         """By name, or by the beginning of the id of a network that the container was started on."""
         if "network" not in self._filters:
             return True
-        mode = parse_network_mode(record.host_config.network_mode)
-        name = "" if mode.kind == "container" else mode.target or mode.kind
-        if name and self._filters.exact("network", name):
-            return True
-        known = self._network_ids.get(name) if record.state.started_at_ns else None
-        return known is not None and self._filters.prefix("network", known)
+        return any(
+            self._filters.exact("network", name)
+            or (settings.network_id != "" and self._filters.prefix("network", settings.network_id))
+            for name, settings in record.networks.items()
+        )
 
     def _matches_ports(self, record: ContainerRecord) -> bool:
         """By the ports of now: ``publish`` by those of the host, ``expose`` by those of the container."""

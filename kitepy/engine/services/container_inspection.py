@@ -27,13 +27,11 @@ class ContainerInspection:
         index: ContainerIndex,
         launcher: ContainerLauncher,
         health_of: Callable[[str], Health | None],
-        network_ids: Callable[[], dict[str, str]],
         volume_path: Callable[[str], object],
         sizes_of: Callable[[ContainerRecord], Awaitable[Sizes]],
     ) -> None:
         self._launcher = launcher
         self._health_of = health_of
-        self._network_ids = network_ids
         self._volume_path = volume_path
         self._sizes_of = sizes_of
         self.exec_ids: Callable[[str], list[str]] = lambda _: []
@@ -42,7 +40,7 @@ class ContainerInspection:
 
     async def inspect(self, record: ContainerRecord, size: bool) -> dict[str, Any]:
         """ContainerInspectResponse; its large parts are JSON already (``msgspec.Raw``)."""
-        document = self._documents.copy_of(record, self._network_ids())
+        document = self._documents.copy_of(record)
         health = self._health_of(record.id)
         if health is not None:
             document["State"] = state_document(record.state, health)
@@ -52,7 +50,7 @@ class ContainerInspection:
             document["SizeRw"], document["SizeRootFs"] = sizes.written, sizes.root
         return document
 
-    def _make(self, record: ContainerRecord, network_ids: dict[str, str]) -> dict[str, Any]:
+    def _make(self, record: ContainerRecord) -> dict[str, Any]:
         directory = str(self._launcher.directory(record.id))
         log_driver = record.host_config.log_config.type
         document = inspect_document(
@@ -63,7 +61,6 @@ class ContainerInspection:
                 hostname=f"{directory}/hostname",
                 hosts=f"{directory}/hosts",
             ),
-            network_ids=network_ids,
             volume_paths={
                 point.volume: str(self._volume_path(point.volume)) for point in record.mounts if point.kind is MountKind.VOLUME
             },

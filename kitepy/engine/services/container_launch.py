@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import msgspec
@@ -16,35 +17,35 @@ from kitepy.engine.kernel.id_limits import own_id_limits
 from kitepy.engine.kernel.mount_table import mount_above
 from kitepy.engine.kernel.user_namespaces import own_gid_map
 from kitepy.engine.model.container import ContainerRecord, MountKind
-from kitepy.engine.model.container_config import HostConfig
-from kitepy.engine.model.errors import InvalidParameter, StartFailed, SystemFailure
+from kitepy.engine.model.container_config import EndpointSettings, HostConfig
+from kitepy.engine.model.errors import EngineError, InvalidParameter, StartFailed, SystemFailure
 from kitepy.engine.model.ids import short_id
 from kitepy.engine.model.launch import LaunchRequest, LogTarget, OverlayRoot
-from kitepy.engine.model.network import Endpoint, EndpointRequest, SandboxRequest
+from kitepy.engine.model.network import Endpoint, NetworkDriver, SandboxRequest
 from kitepy.engine.model.oci import ChainId
 from kitepy.engine.network.networks import Networks
 from kitepy.engine.services.accounts import Account, resolve_account
 from kitepy.engine.services.container_files import (
+    hosts_after,
     hosts_content,
+    own_lines,
     read_host_hosts,
+    read_identity_file,
+    write_identity_file,
     write_identity_files,
 )
 from kitepy.engine.services.container_links import ContainerLinks
 from kitepy.engine.services.container_mounts import check_source
 from kitepy.engine.services.devices import block_limits_for, devices_for, refuse_device_requests
+from kitepy.engine.services.endpoints import addresses_of, endpoint_request, has_name_service, joined_settings
 from kitepy.engine.services.host_network import HostNetwork
 from kitepy.engine.services.links import endpoint_links
 from kitepy.engine.services.log_options import LoggedContainer, log_target
+from kitepy.engine.services.network_index import NetworkIndex
 from kitepy.engine.services.process_spec import Surroundings, build_spec
 from kitepy.engine.services.remapping import Remapping, check_owner
 from kitepy.engine.services.request_namespaces import shared_container
-from kitepy.engine.services.request_networking import (
-    joined_networks,
-    kernel_mac_address,
-    network_to_join,
-    parse_network_mode,
-    requested_ports,
-)
+from kitepy.engine.services.request_networking import networks_to_join, parse_network_mode, requested_ports
 from kitepy.engine.services.resolv_conf import ResolvConf, ResolverOptions, ResolverPlace, read_host_resolv, resolv_conf
 from kitepy.engine.services.root_files import read_root_file
 from kitepy.engine.services.seccomp_profiles import SeccompProfiles
@@ -52,8 +53,6 @@ from kitepy.engine.services.security_options import NO_DEFAULTS, SecurityDefault
 from kitepy.engine.services.volumes import VolumeService
 from kitepy.engine.storage.copy_up import open_part
 from kitepy.engine.storage.overlay import OverlayStore
-
-KNOWN_NETWORKS = frozenset({"bridge", "host", "none"})
 
 PidOf = Callable[[str, str], int]
 """Process 1 of another container, by reference and purpose (for the error message)."""
@@ -70,6 +69,8 @@ class NetworkSandbox:
     endpoints: tuple[Endpoint, ...] = ()
     owned_fd: int | None = None
     """The descriptor, when it isn't the networks' to close."""
+    networks: dict[str, EndpointSettings] = field(default_factory=dict)
+    """The networks that were joined, by name, with what is to be remembered of each."""
 
 
 class ContainerLauncher:
@@ -80,6 +81,7 @@ class ContainerLauncher:
         *,
         networks: Networks,
         links: ContainerLinks,
+        network_index: NetworkIndex,
         overlays: OverlayStore,
         volumes: VolumeService,
         seccomp: SeccompProfiles,
@@ -95,6 +97,7 @@ class ContainerLauncher:
     ) -> None:
         self._networks = networks
         self.links = links
+        self._network_index = network_index
         self._overlays = overlays
         self._volumes = volumes
         self.seccomp = seccomp
@@ -156,12 +159,9 @@ class ContainerLauncher:
         return account
 
     async def enter_network(self, record: ContainerRecord, pid_of: PidOf, undo: AsyncExitStack) -> NetworkSandbox:
-        """Attach to the network that the container's mode names; ``undo`` learns how to leave it again."""
+        """Join the container's networks, or another container's namespace; ``undo`` learns how to leave again."""
         remapping = self.remapping_of(record)
         mode = parse_network_mode(record.host_config.network_mode)
-        network = "" if mode.kind == "container" else network_to_join(record, KNOWN_NETWORKS)
-        if network == "host":
-            return NetworkSandbox()
         if mode.kind == "container":
             pid = pid_of(mode.target, "network")
             fd = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
@@ -169,24 +169,28 @@ class ContainerLauncher:
             if remapping is not None:
                 check_owner(fd, "network")
             return NetworkSandbox(fd, owned_fd=fd)
-        wishes: tuple[EndpointRequest, ...] = ()
-        if network not in ("", "none"):
-            wish = joined_networks(record)[network]
-            request = EndpointRequest(
-                self._networks.default_id, mac=kernel_mac_address(wish.mac_address) or None, links=endpoint_links(wish.links)
+        with _setting_up():
+            places = networks_to_join(record, self._network_index.find)
+            networks = {network.name: joined_settings(record, network, settings) for network, settings in places}
+            if mode.kind == "host":
+                return NetworkSandbox(networks=networks)
+            wishes = tuple(
+                endpoint_request(record, network, settings, endpoint_links(settings.links))
+                for network, settings in places
+                if network.record.driver is not NetworkDriver.NULL
             )
-            wishes = (request,)
-        endpoints = await self._networks.start(
-            SandboxRequest(
-                record.id,
-                record.name,
-                wishes,
-                ports=requested_ports(record.config.exposed_ports or {}, record.host_config) if wishes else (),
-                plain=remapping is None,
+            endpoints = await self._networks.start(
+                SandboxRequest(
+                    record.id,
+                    record.name,
+                    wishes,
+                    ports=requested_ports(record.config.exposed_ports or {}, record.host_config) if wishes else (),
+                    plain=remapping is None,
+                    upstream=self.resolv_conf(record, ResolverPlace.NAMED).upstream if has_name_service(networks) else (),
+                )
             )
-        )
         undo.push_async_callback(self._networks.stop, record.id)
-        return NetworkSandbox(self._networks.netns_fd(record.id), endpoints)
+        return NetworkSandbox(self._networks.netns_fd(record.id), endpoints, networks=networks)
 
     def remapping_of(self, record: ContainerRecord) -> Remapping | None:
         """What the container's ids are mapped to; None in the engine's own user namespace."""
@@ -313,13 +317,13 @@ class ContainerLauncher:
             directory,
             hosts_content(
                 record,
-                record.endpoints[0].address if record.endpoints else "",
+                addresses_of(record.endpoints),
                 self._host_network.address(),
                 None if own_network else read_host_hosts(),
                 self.links.entries(record),
             ),
             hostname,
-            self.resolv_conf(record, _resolver_place(record, self._networks.default_id, own_network=own_network)).content,
+            self.resolv_conf(record, _resolver_place(record, own_network=own_network)).content,
         )
 
     def resolv_conf(self, record: ContainerRecord, place: ResolverPlace) -> ResolvConf:
@@ -339,6 +343,18 @@ class ContainerLauncher:
             stand_in=self._host_network.nameserver,
         )
 
+    def rewrite_identity(self, before: ContainerRecord, now: ContainerRecord) -> None:
+        """Let the files of a running container tell which networks it is in now; what its user wrote there stays."""
+        directory = self.directory(now.id)
+        hosts = directory / "hosts"
+        lines = [own_lines(record, addresses_of(record.endpoints)) for record in (before, now)]
+        write_identity_file(hosts, hosts_after(read_identity_file(hosts), *lines))
+        resolv = directory / "resolv.conf"
+        # As with dockerd the engine goes on answering when the last network that needs it is left.
+        needed = not has_name_service(before.networks) and has_name_service(now.networks)
+        if needed and read_identity_file(resolv) == self.resolv_conf(before, ResolverPlace.LEGACY).content:
+            write_identity_file(resolv, self.resolv_conf(now, ResolverPlace.NAMED).content)
+
     def _volume_paths(self, record: ContainerRecord) -> dict[str, str]:
         paths = {}
         for point in record.mounts:
@@ -353,11 +369,20 @@ class ContainerLauncher:
         return short_id(record.id)
 
 
-def _resolver_place(record: ContainerRecord, default_id: str, *, own_network: bool) -> ResolverPlace:
+def _resolver_place(record: ContainerRecord, *, own_network: bool) -> ResolverPlace:
     if not own_network:
         return ResolverPlace.HOST
-    named = any(endpoint.network_id not in ("", default_id) for endpoint in record.endpoints)
-    return ResolverPlace.NAMED if named else ResolverPlace.LEGACY
+    return ResolverPlace.NAMED if has_name_service(record.networks) else ResolverPlace.LEGACY
+
+
+@contextlib.contextmanager
+def _setting_up() -> Iterator[None]:
+    """Errors say what they kept from happening, in the words that users of Docker know."""
+    try:
+        yield
+    except EngineError as error:
+        error.args = (f"failed to set up container networking: {error}", *error.args[1:])
+        raise
 
 
 def make_source(path: str) -> None:

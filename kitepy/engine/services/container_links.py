@@ -24,7 +24,6 @@ from kitepy.engine.services.links import (
     link_variables,
     linked_ports,
 )
-from kitepy.engine.services.request_networking import joined_networks
 
 logger = logging.getLogger(__name__)
 
@@ -150,4 +149,4 @@ class ContainerLinks:
 
 def _uses_links(record: ContainerRecord) -> bool:
     """Links mean nothing outside the default network."""
-    return bool(record.links) and "bridge" in joined_networks(record)
+    return bool(record.links) and "bridge" in record.networks

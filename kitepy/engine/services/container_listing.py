@@ -27,22 +27,19 @@ class ContainerListing:
         index: ContainerIndex,
         images: ImageService,
         health_of: Callable[[str], Health | None],
-        network_ids: Callable[[], dict[str, str]],
         volume_path: Callable[[str], object],
         sizes_of: Callable[[Sequence[ContainerRecord]], Awaitable[Sequence[Sizes]]],
     ) -> None:
         self._index = index
         self._images = images
         self._health_of = health_of
-        self._network_ids = network_ids
         self._volume_path = volume_path
         self._sizes_of = sizes_of
         self._documents = RecordCache(index, self._make)
 
     async def list(self, all: bool, limit: int | None, size: bool, filters: Filters) -> list[dict[str, Any]]:
         """Summaries, the newest container first."""
-        network_ids = self._network_ids()
-        chooser = ContainerFilter(filters, self._index, self._images, self._health_of, network_ids)
+        chooser = ContainerFilter(filters, self._index, self._images, self._health_of)
         limited = limit is not None and limit > 0
         every = all or limited or chooser.chooses_status
         records = [
@@ -55,7 +52,7 @@ class ContainerListing:
         image_names: dict[tuple[str, str], str] = {}
         answer = []
         for record in records:
-            document = self._documents.copy_of(record, network_ids)
+            document = self._documents.copy_of(record)
             image = (record.image_reference, record.image_id)
             if image not in image_names:
                 image_names[image] = self._image_name(*image)
@@ -71,9 +68,9 @@ class ContainerListing:
                 document |= {key: value for key, value in (("SizeRw", sizes.written), ("SizeRootFs", sizes.root)) if value}
         return answer
 
-    def _make(self, record: ContainerRecord, network_ids: dict[str, str]) -> dict[str, Any]:
+    def _make(self, record: ContainerRecord) -> dict[str, Any]:
         paths = {point.volume: str(self._volume_path(point.volume)) for point in record.mounts if point.kind is MountKind.VOLUME}
-        return summary_document(record, network_ids=network_ids, volume_paths=paths)
+        return summary_document(record, volume_paths=paths)
 
     def _image_name(self, reference: str, image_id: str) -> str:
         """As the user wrote it while that still means the same image, else the image's id."""

@@ -18,6 +18,8 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import msgspec
+
 from kitepy.engine.model.container import ContainerRecord, ContainerState, ContainerStatus, MountKind, MountPoint
 from kitepy.engine.model.errors import Conflict, EngineError, InvalidParameter, NotFound, NotModified, StartFailed
 from kitepy.engine.model.ids import short_id
@@ -29,17 +31,16 @@ from kitepy.engine.services.container_index import ContainerIndex
 from kitepy.engine.services.container_launch import ContainerLauncher
 from kitepy.engine.services.container_view import event_attributes
 from kitepy.engine.services.container_waits import ContainerWaits
+from kitepy.engine.services.endpoints import dns_names
 from kitepy.engine.services.events import EventBus
 from kitepy.engine.services.health import HealthChecks
+from kitepy.engine.services.network_index import NetworkIndex
 from kitepy.engine.services.ports import WaitResult
 from kitepy.engine.services.request_namespaces import SHAREABLE
 from kitepy.engine.services.request_networking import parse_network_mode
 from kitepy.engine.services.restart_policy import after_exit
 
 logger = logging.getLogger(__name__)
-
-_NETWORK_DRIVERS = {"bridge": "bridge", "host": "host", "none": "null"}
-"""What the events of networks call the driver, by network mode."""
 
 
 @dataclass
@@ -89,7 +90,7 @@ class ContainerRuns:
         launcher: ContainerLauncher,
         networks: Networks,
         events: EventBus,
-        network_ids: Callable[[], dict[str, str]],
+        network_index: NetworkIndex,
     ) -> None:
         self.health = HealthChecks(launcher=launcher, record_of=index.get, emit=self.emit)
         self._index = index
@@ -98,7 +99,7 @@ class ContainerRuns:
         self._launcher = launcher
         self._networks = networks
         self._events = events
-        self._network_ids = network_ids
+        self._network_index = network_index
         self._live: defaultdict[str, Live] = defaultdict(Live)
         self._tasks: set[asyncio.Task[Any]] = set()
         self.closing = False
@@ -198,7 +199,6 @@ class ContainerRuns:
         else:
             state = current.state.to(current.state.status, exit_code=code, error=message)
         self._index.save(replace(current, state=state, endpoints=()))
-        self._emit_network(current, "disconnect")
         live = self._live[record.id]
         if live.mounted:
             live.mounted = False
@@ -216,7 +216,8 @@ class ContainerRuns:
         wishes = [AttachWish(stdin=wait.stdin, stdout=wait.stdout, stderr=wait.stderr) for wait in pending]
         async with AsyncExitStack() as undo:
             sandbox = await self._launcher.enter_network(record, self.pid_of, undo)
-            record = replace(record, endpoints=sandbox.endpoints)
+            record = replace(record, endpoints=sandbox.endpoints, networks=sandbox.networks)
+            undo.callback(self._emit_networks, record, "disconnect")
             undo.push_async_callback(self._launcher.links.left, record)
             await self._launcher.links.joined(record)
             undo.push_async_callback(self._launcher.release_volumes, record)
@@ -244,10 +245,12 @@ class ContainerRuns:
             started_at_ns=running.started_at_ns,
             stopped_by_user=live.stopped_by_user,
         )
-        current = replace(current, state=state, endpoints=sandbox.endpoints)
+        current = replace(current, state=state, endpoints=sandbox.endpoints, networks=sandbox.networks)
         self._index.save(current)
+        if current.name != record.name:
+            self.renamed(current)
         self.watch(record.id, running)
-        self._emit_network(current, "connect")
+        self._emit_networks(current, "connect")
         self.emit(current, "start")
 
     def _network_peer(self, record: ContainerRecord) -> ContainerRecord | None:
@@ -369,7 +372,7 @@ class ContainerRuns:
             live.shared_netns = None
         await self._launcher.links.left(record)
         await self._networks.stop(record.id)
-        self._emit_network(record, "disconnect")
+        self._emit_networks(record, "disconnect")
 
     async def _restart_later(self, container_id: str, delay_s: float) -> None:
         await asyncio.sleep(delay_s)
@@ -418,11 +421,26 @@ class ContainerRuns:
             raise NotFound(f"No such container: {container_id}")
         return record
 
-    def _emit_network(self, record: ContainerRecord, action: str) -> None:
-        mode = parse_network_mode(record.host_config.network_mode)
-        if (driver := _NETWORK_DRIVERS.get(mode.kind)) is not None:
-            network_id = self._network_ids().get(mode.kind, mode.kind)
-            self._events.emit("network", action, network_id, {"container": record.id, "name": mode.kind, "type": driver})
+    def renamed(self, record: ContainerRecord) -> None:
+        """A container has another name: while it runs, its networks' name service learns of it at once."""
+        if not record.state.status.has_process:
+            return
+        networks = dict(record.networks)
+        for name, settings in record.networks.items():
+            if settings.dns_names is not None:
+                networks[name] = msgspec.structs.replace(settings, dns_names=dns_names(record, settings.aliases))
+        self._index.save(replace(record, networks=networks))
+        self._networks.rename(
+            record.id,
+            {settings.network_id: tuple(settings.dns_names) for settings in networks.values() if settings.dns_names is not None},
+        )
+
+    def _emit_networks(self, record: ContainerRecord, action: str) -> None:
+        for name, settings in record.networks.items():
+            network = self._network_index.get(settings.network_id)
+            if network is not None:
+                attributes = {"container": record.id, "name": name, "type": network.record.driver.value}
+                self._events.emit("network", action, network.id, attributes)
 
     def emit_mounts(self, record: ContainerRecord) -> None:
         """Tell that a container's volumes are mounted."""

@@ -17,8 +17,9 @@ from kitepy.engine.model.container_config import EndpointSettings
 from kitepy.engine.model.health import Health, HealthStatus
 from kitepy.engine.model.network import Endpoint, PublishedPort
 from kitepy.engine.model.timestamps import format_time
+from kitepy.engine.services.endpoints import placeholder, run_id
 from kitepy.engine.services.links import shown_links
-from kitepy.engine.services.request_networking import joined_networks, known_port, main_mac_address
+from kitepy.engine.services.request_networking import known_port, main_mac_address, parse_network_mode
 
 NO_WISH = EndpointSettings()
 
@@ -45,7 +46,6 @@ def inspect_document(
     record: ContainerRecord,
     *,
     paths: Paths,
-    network_ids: Mapping[str, str],
     volume_paths: Mapping[str, str],
     graph_driver: Mapping[str, Any],
     apparmor_profile: str,
@@ -81,7 +81,7 @@ def inspect_document(
         "GraphDriver": dict(graph_driver),
         "Mounts": [mount_document(point, volume_paths) for point in record.mounts if point.listed],
         "Config": config,
-        "NetworkSettings": network_settings(record, network_ids),
+        "NetworkSettings": network_settings(record),
     }
 
 
@@ -138,9 +138,14 @@ def mount_document(point: MountPoint, volume_paths: Mapping[str, str]) -> dict[s
     return document
 
 
-def endpoint_in(record: ContainerRecord, network: str) -> Endpoint | None:
-    """The endpoint of a running container in the network of that name."""
-    return next((endpoint for endpoint in record.endpoints if endpoint.network == network), None)
+def endpoint_in(record: ContainerRecord, name: str, network_id: str) -> Endpoint | None:
+    """The endpoint of a running container in a network; on ``host`` and ``none`` it has no addresses."""
+    if not record.state.status.has_process or not network_id:
+        return None
+    joined = next((endpoint for endpoint in record.endpoints if endpoint.network_id == network_id), None)
+    if joined is None and name in ("host", "none"):
+        return placeholder(record, name, network_id)
+    return joined
 
 
 def published_ports(record: ContainerRecord) -> list[PublishedPort]:
@@ -162,43 +167,36 @@ def port_map(record: ContainerRecord) -> dict[str, list[dict[str, str]] | None]:
     return ports
 
 
-def network_settings(record: ContainerRecord, network_ids: Mapping[str, str]) -> dict[str, Any]:
+def network_settings(record: ContainerRecord) -> dict[str, Any]:
     """The ``NetworkSettings`` of inspect, with the legacy fields of the default bridge that clients still read."""
-    endpoint = endpoint_in(record, "bridge")
+    wish = record.networks.get("bridge", NO_WISH)
+    endpoint = endpoint_in(record, "bridge", wish.network_id)
+    has_sandbox = record.state.pid and parse_network_mode(record.host_config.network_mode).kind != "container"
     return {
         "Bridge": "",
-        "SandboxID": endpoint.endpoint_id if endpoint else "",
-        "SandboxKey": f"/proc/{record.state.pid}/ns/net" if record.state.pid else "",
+        "SandboxID": run_id(record, "sandbox") if has_sandbox else "",
+        "SandboxKey": f"/proc/{record.state.pid}/ns/net" if has_sandbox else "",
         "Ports": port_map(record),
         "HairpinMode": False,
         "LinkLocalIPv6Address": "",
         "LinkLocalIPv6PrefixLen": 0,
         "SecondaryIPAddresses": None,
         "SecondaryIPv6Addresses": None,
-        "EndpointID": endpoint.endpoint_id if endpoint else "",
-        "Gateway": endpoint.gateway if endpoint else "",
-        "GlobalIPv6Address": "",
-        "GlobalIPv6PrefixLen": 0,
-        "IPAddress": endpoint.address if endpoint else "",
-        "IPPrefixLen": endpoint.prefix_length if endpoint else 0,
-        "IPv6Gateway": "",
-        "MacAddress": endpoint.mac if endpoint else _wished_mac_address(record),
-        "Networks": networks_document(record, network_ids),
+        **{key: value for key, value in endpoint_document(endpoint, wish).items() if key in _LEGACY},
     }
 
 
-def _wished_mac_address(record: ContainerRecord) -> str:
-    wish = joined_networks(record).get("bridge")
-    return wish.mac_address if wish is not None else ""
+_LEGACY = (
+    "EndpointID", "Gateway", "GlobalIPv6Address", "GlobalIPv6PrefixLen", "IPAddress", "IPPrefixLen", "IPv6Gateway", "MacAddress",
+)  # fmt: skip
+"""What of the default network's endpoint is also shown beside the networks."""
 
 
-def networks_document(record: ContainerRecord, network_ids: Mapping[str, str]) -> dict[str, Any]:
+def networks_document(record: ContainerRecord) -> dict[str, Any]:
     """``Networks``: each network of the container by name, with what was wished for and what it got."""
-    # Like dockerd: a network's id is known from the first start on.
-    known = network_ids if _was_started(record) else {}
     return {
-        name: endpoint_document(endpoint_in(record, name), known.get(name, ""), wish)
-        for name, wish in joined_networks(record).items()
+        name: endpoint_document(endpoint_in(record, name, settings.network_id), settings)
+        for name, settings in record.networks.items()
     }
 
 
@@ -211,30 +209,33 @@ def _reached_its_process(record: ContainerRecord) -> bool:
     return bool(record.state.started_at_ns) or record.state.error.startswith("failed to create task")
 
 
-def endpoint_document(endpoint: Endpoint | None, network_id: str, wish: EndpointSettings = NO_WISH) -> dict[str, Any]:
-    """EndpointSettings of one network; the address is empty while the container isn't running."""
+def endpoint_document(endpoint: Endpoint | None, settings: EndpointSettings = NO_WISH) -> dict[str, Any]:
+    """EndpointSettings of one network; the addresses are empty while the container isn't running."""
     return {
-        "IPAMConfig": msgspec.to_builtins(wish.ipam_config),
-        "Links": wish.links,
-        "Aliases": wish.aliases,
-        "MacAddress": endpoint.mac if endpoint else wish.mac_address,
-        "DriverOpts": wish.driver_opts,
-        "GwPriority": wish.gw_priority,
-        "NetworkID": network_id,
+        "IPAMConfig": msgspec.to_builtins(settings.ipam_config),
+        "Links": settings.links,
+        "Aliases": settings.aliases,
+        # As with dockerd a wish is shown until it was granted once, and while it is.
+        "MacAddress": endpoint.mac if endpoint else "" if settings.network_id else settings.mac_address,
+        "DriverOpts": settings.driver_opts,
+        "GwPriority": settings.gw_priority,
+        "NetworkID": settings.network_id,
         "EndpointID": endpoint.endpoint_id if endpoint else "",
         "Gateway": endpoint.gateway if endpoint else "",
         "IPAddress": endpoint.address if endpoint else "",
         "IPPrefixLen": endpoint.prefix_length if endpoint else 0,
-        "IPv6Gateway": "",
-        "GlobalIPv6Address": "",
-        "GlobalIPv6PrefixLen": 0,
-        "DNSNames": None,
+        "IPv6Gateway": endpoint.gateway6 if endpoint else "",
+        "GlobalIPv6Address": endpoint.address6 if endpoint else "",
+        "GlobalIPv6PrefixLen": endpoint.prefix_length6 if endpoint else 0,
+        "DNSNames": settings.dns_names,
     }
 
 
-def summary_document(
-    record: ContainerRecord, *, network_ids: Mapping[str, str], volume_paths: Mapping[str, str]
-) -> dict[str, Any]:
+_NOT_LISTED = {"Links": None, "Aliases": None, "DriverOpts": None, "DNSNames": None}
+"""What of an endpoint the list of containers leaves out."""
+
+
+def summary_document(record: ContainerRecord, *, volume_paths: Mapping[str, str]) -> dict[str, Any]:
     """One entry of ``GET /containers/json`` as far as the record tells; image and status are of the moment, and empty here."""
     host: dict[str, Any] = {"NetworkMode": record.host_config.network_mode}
     if record.host_config.annotations:
@@ -251,7 +252,7 @@ def summary_document(
         "State": record.state.status.value,
         "Status": "",
         "HostConfig": host,
-        "NetworkSettings": {"Networks": networks_document(record, network_ids)},
+        "NetworkSettings": {"Networks": {name: shown | _NOT_LISTED for name, shown in networks_document(record).items()}},
         "Mounts": [mount_document(point, volume_paths) for point in record.mounts if point.listed],
     }
 

@@ -6,7 +6,7 @@ import asyncio
 import builtins
 import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -59,7 +59,6 @@ class Containers:
         overlays: OverlayStore,
         volumes: VolumeService,
         events: EventBus,
-        network_ids: Callable[[], dict[str, str]],
         data_root: Path,
         exec_root: Path,
     ) -> None:
@@ -80,7 +79,6 @@ class Containers:
             index=index,
             images=images,
             health_of=runs.health.state,
-            network_ids=network_ids,
             volume_path=volumes.path,
             sizes_of=self._sizes_of,
         )
@@ -88,7 +86,6 @@ class Containers:
             index=index,
             launcher=launcher,
             health_of=runs.health.state,
-            network_ids=network_ids,
             volume_path=volumes.path,
             sizes_of=self._sizes,
         )
@@ -155,6 +152,7 @@ class Containers:
             with self._creation.claimed_name(name):
                 self._index.save(replace(record, name=name))
                 self._launcher.links.renamed(self._runs.require(record.id))
+                self._runs.renamed(self._runs.require(record.id))
         self._emit(replace(record, name=name), "rename", oldName=f"/{record.name}")
 
     async def remove(self, ref: str, force: bool, volumes: bool, link: bool) -> None:

@@ -79,10 +79,7 @@ def endpoint_links(texts: Iterable[str] | None) -> tuple[tuple[str, str], ...]:
     """Links in a user-defined network as (alias, container's name there). Raises SystemFailure."""
     found = []
     for text in texts or ():
-        try:
-            target, alias = parse_link(text)
-        except SystemFailure as error:
-            raise SystemFailure(f"failed to set up container networking: {error}") from None
+        target, alias = parse_link(text)
         if target and alias:
             found.append((alias, target.removeprefix("/")))
     return tuple(found)

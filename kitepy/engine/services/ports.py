@@ -17,6 +17,7 @@ from kitepy.engine.model.container_config import (
     ExecStartBody,
 )
 from kitepy.engine.model.filters import Filters
+from kitepy.engine.model.network_config import NetworkConnectBody, NetworkCreateBody, NetworkDisconnectBody
 from kitepy.engine.model.registry import AuthConfigBody
 
 
@@ -297,10 +298,15 @@ class VolumeService(Protocol):
 class NetworkService(Protocol):
     """Networks that containers are attached to."""
 
-    async def list(self, filters: Filters) -> Sequence[dict[str, Any]]: ...
-    async def inspect(self, ref: str) -> dict[str, Any]: ...
+    async def list(self, filters: Filters, *, detailed: bool = False) -> Sequence[dict[str, Any]]:
+        """``detailed``: with the containers of each."""
 
-    async def create(self, name: str) -> str:
+    async def inspect(self, ref: str, scope: str = "") -> dict[str, Any]: ...
+
+    async def create(self, body: NetworkCreateBody) -> str:
         """Make a network; gives its id."""
 
     async def remove(self, ref: str) -> None: ...
+    async def prune(self, filters: Filters) -> dict[str, Any]: ...
+    async def connect(self, ref: str, body: NetworkConnectBody) -> None: ...
+    async def disconnect(self, ref: str, body: NetworkDisconnectBody) -> None: ...

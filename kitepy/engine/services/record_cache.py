@@ -1,4 +1,4 @@
-"""Documents that change only with a container's record, or with the networks: made once, however often they are asked for."""
+"""Documents that change only with a container's record: made once, however often they are asked for."""
 
 from __future__ import annotations
 
@@ -14,21 +14,16 @@ Document = dict[str, Any]
 class RecordCache:
     """Belongs to one event loop."""
 
-    def __init__(self, index: ContainerIndex, make: Callable[[ContainerRecord, dict[str, str]], Document]) -> None:
-        """``make`` gets the record and the networks' ids by name."""
+    def __init__(self, index: ContainerIndex, make: Callable[[ContainerRecord], Document]) -> None:
         self._index = index
         self._make = make
         self._known: dict[str, tuple[ContainerRecord, Document]] = {}
-        self._known_networks: dict[str, str] = {}
 
-    def copy_of(self, record: ContainerRecord, network_ids: dict[str, str]) -> Document:
+    def copy_of(self, record: ContainerRecord) -> Document:
         """The record's document, for the caller to add to."""
-        if network_ids != self._known_networks:
-            self._known.clear()
-            self._known_networks = dict(network_ids)
         known = self._known.get(record.id)
         if known is None or known[0] is not record:
             if len(self._known) > 2 * len(self._index) + 100:
                 self._known = {key: kept for key, kept in self._known.items() if self._index.get(key) is not None}
-            known = self._known[record.id] = record, self._make(record, network_ids)
+            known = self._known[record.id] = record, self._make(record)
         return dict(known[1])

@@ -6,29 +6,27 @@ The wording is dockerd's. What can't be known before the start (whether a networ
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import ip_address
 from typing import cast
 
 import msgspec
 
 from kitepy.engine.model.container import ContainerRecord
 from kitepy.engine.model.container_config import ContainerConfig, EndpointSettings, HostConfig, NetworkingConfig
-from kitepy.engine.model.errors import InvalidParameter, NotFound, Unsupported
+from kitepy.engine.model.errors import Forbidden, InvalidParameter
 from kitepy.engine.model.network import PortRequest, Protocol
+from kitepy.engine.services.endpoints import check_endpoint, check_mac_address, wish
+from kitepy.engine.services.network_index import StoredNetwork
 
 PROTOCOLS = ("tcp", "udp", "sctp")
 OLD_MAC_ADDRESS = "The container-wide MacAddress field is now deprecated. It should be specified in EndpointsConfig instead."
 
 # int() alone would take signs, underscores, blanks and the digits of any script.
 _PORT_NUMBER = re.compile(r"[0-9]{1,9}")
-_ENDPOINT_OPTIONS = "com.docker.network.endpoint."
 _NAMES = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9_.-]{0,252}")
 _RESOLVER_OPTION = re.compile(r"[a-zA-Z0-9_-]+(:[a-zA-Z0-9_.-]*)?")
-_MAC_ADDRESS = re.compile(
-    r"[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}|[0-9a-fA-F]{2}(-[0-9a-fA-F]{2}){5}|[0-9a-fA-F]{4}(\.[0-9a-fA-F]{4}){2}"
-)
 
 
 # --- modes ---
@@ -184,25 +182,30 @@ def check_resolver(host: HostConfig) -> None:
 
 
 def wanted_endpoints(
-    config: ContainerConfig, host: HostConfig, networking: NetworkingConfig
+    config: ContainerConfig,
+    host: HostConfig,
+    networking: NetworkingConfig,
+    find: Callable[[str], StoredNetwork | None] = lambda _: None,
 ) -> tuple[dict[str, EndpointSettings], list[str]]:
-    """The networks to join with what is wished for there, the mode's among them; and warnings. Raises InvalidParameter."""
+    """The networks to join with what is wished for there, the mode's among them; and warnings. Raises InvalidParameter.
+
+    ``find`` gives the network that a name or an id stands for, if it is there already.
+    """
     mode = parse_network_mode(host.network_mode)
     wishes: dict[str, EndpointSettings] = {}
     for name, settings in (networking.endpoints_config or {}).items():
         if settings is None:
             raise InvalidParameter(f"invalid config for network {name}: EndpointsConfig is nil")
-        wishes["bridge" if name == "default" else name] = _wish(settings)
-    if mode.kind == "container":
-        return {}, [OLD_MAC_ADDRESS] if config.mac_address else []
-    warnings = []
-    if config.network_disabled:
-        return {}, [OLD_MAC_ADDRESS] if config.mac_address else []
+        wishes[_name_of("bridge" if name == "default" else name, find)] = wish(settings)
+    warnings = [OLD_MAC_ADDRESS] if config.mac_address else []
+    if mode.kind == "container" or config.network_disabled:
+        return {}, warnings
     # As with dockerd the endpoints decide when there are any, whatever network the mode names.
-    main_name = mode.network if mode.network in wishes or not wishes else next(iter(wishes))
+    main_name = _name_of(mode.network, find)
+    if main_name not in wishes and wishes:
+        main_name = next(iter(wishes))
     main = wishes.pop(main_name, EndpointSettings())
     if config.mac_address:
-        warnings.append(OLD_MAC_ADDRESS)
         if main.mac_address and main.mac_address != config.mac_address:
             raise InvalidParameter(
                 "the container-wide MAC address must match the endpoint-specific MAC address for the main network, "
@@ -212,8 +215,17 @@ def wanted_endpoints(
             main = msgspec.structs.replace(main, mac_address=config.mac_address)
     endpoints = {main_name: main, **wishes}
     for name, settings in endpoints.items():
-        _check_endpoint(name, settings)
+        try:
+            check_mac_address(settings)
+            check_endpoint(name, settings, find(name))
+        except InvalidParameter as error:
+            raise InvalidParameter(f"invalid config for network {name}: {error}") from None
     return endpoints, warnings
+
+
+def _name_of(ref: str, find: Callable[[str], StoredNetwork | None]) -> str:
+    network = find(ref)
+    return network.name if network is not None else ref
 
 
 def main_mac_address(endpoints: Mapping[str, EndpointSettings]) -> str:
@@ -222,103 +234,37 @@ def main_mac_address(endpoints: Mapping[str, EndpointSettings]) -> str:
     return "" if name in ("host", "none") else settings.mac_address
 
 
-def joined_networks(record: ContainerRecord) -> dict[str, EndpointSettings]:
-    """The networks that a container joins, by name; none for one that shares another's, or has networking disabled."""
-    if record.networks or record.config.network_disabled:
-        return record.networks
-    mode = parse_network_mode(record.host_config.network_mode)
-    return {mode.network: EndpointSettings()} if mode.network else {}
-
-
 def has_own_sandbox(record: ContainerRecord) -> bool:
     """Whether a container has a network namespace of its own, neither the host's nor another container's."""
     return parse_network_mode(record.host_config.network_mode).kind not in ("host", "container")
 
 
-def network_to_join(record: ContainerRecord, known: Collection[str]) -> str:
-    """The one network to set up at a start; empty for an isolated container. Raises NotFound and InvalidParameter."""
-    names = list(joined_networks(record))
-    if not names:
-        return ""
-    failed = "failed to set up container networking: "
-    for name in names:
-        if name not in known:
-            raise NotFound(f"{failed}network {name} not found")
-    host_mode = parse_network_mode(record.host_config.network_mode).kind == "host"
-    if "host" in names and not host_mode:
+def check_companions(record: ContainerRecord, network: StoredNetwork) -> None:
+    """Raise InvalidParameter when a container can't be in a network beside where it is already, Forbidden when nobody can."""
+    kind = parse_network_mode(record.host_config.network_mode).kind
+    if kind == "container" or (kind == "host" and network.name != "host"):
         raise InvalidParameter(
-            f"{failed}cannot connect container to host network - container must be created in host network mode"
+            "container sharing network namespace with another container or host cannot be connected to any other network"
         )
-    if len(names) > 1:
-        private = "none" if "none" in names else "host"
-        raise InvalidParameter(
-            f"{failed}container cannot be connected to multiple networks with one of the networks in private ({private}) mode"
-        )
-    if host_mode and names != ["host"]:
-        raise InvalidParameter(f"{failed}a container in host network mode can't be connected to network {names[0]}")
-    return names[0]
-
-
-def _wish(settings: EndpointSettings) -> EndpointSettings:
-    """Only what a client may wish for; the rest of the structure is what an engine reports."""
-    return EndpointSettings(
-        ipam_config=settings.ipam_config,
-        links=settings.links,
-        aliases=settings.aliases,
-        mac_address=settings.mac_address,
-        driver_opts=settings.driver_opts,
-        gw_priority=settings.gw_priority,
-    )
-
-
-def _check_endpoint(name: str, settings: EndpointSettings) -> None:
-    if settings.mac_address and not _MAC_ADDRESS.fullmatch(settings.mac_address):
-        raise InvalidParameter(f"invalid config for network {name}: invalid MAC address {settings.mac_address}")
-    for option in settings.driver_opts or ():
-        if option.startswith(_ENDPOINT_OPTIONS):  # the bridge driver of Docker knows these, and no other
-            raise Unsupported(f"The network option {option} is not supported by this version of Kitepy")
-    if settings.ipam_config is not None and settings.ipam_config.link_local_ips:
-        _check_link_local(name, settings.ipam_config.link_local_ips)
-    problems: list[str] = []
-    predefined = name in ("bridge", "host", "none")
-    if predefined and settings.aliases:
-        problems.append("network-scoped alias is supported only for containers in user defined networks")
-    wanted = settings.ipam_config
-    addressed = wanted is not None and bool(wanted.ipv4_address or wanted.ipv6_address)
-    if wanted is not None:
-        if predefined and addressed:
-            problems.append("user specified IP address is supported on user defined networks only")
-        if wanted.ipv4_address and not _is(IPv4Address, wanted.ipv4_address):
-            problems.append(f"invalid IPv4 address: {wanted.ipv4_address}")
-        if wanted.ipv6_address and not _is(IPv6Address, wanted.ipv6_address):
-            problems.append(f"invalid IPv6 address: {wanted.ipv6_address}")
-        if predefined and addressed:
-            problems.append(
-                "user specified IP address is supported only when connecting to networks with user configured subnets"
-            )
-    if problems:
-        listed = problems[0] if len(problems) == 1 else "\n".join(f"* {problem}" for problem in problems)
-        raise InvalidParameter(f"invalid config for network {name}: invalid endpoint settings:\n{listed}")
-
-
-def _check_link_local(name: str, addresses: list[str]) -> None:
-    for address in addresses:
-        if not _is(IPv4Address, address) and not _is(IPv6Address, address):
+    if network.name == "host" and kind != "host":
+        raise InvalidParameter("cannot connect container to host network - container must be created in host network mode")
+    others = record.networks.keys() - {network.name}
+    for private in ("none", "host"):
+        if others and private in {network.name, *others}:
             raise InvalidParameter(
-                f"invalid config for network {name}: invalid endpoint settings:\ninvalid link-local IP address: {address}"
+                f"container cannot be connected to multiple networks with one of the networks in private ({private}) mode"
             )
-    raise Unsupported("Link-local addresses (--link-local-ip) are not supported by this version of Kitepy")
+    if network.config_only:
+        raise Forbidden("cannot create endpoint on configuration-only network")
 
 
-def _is(kind: type[IPv4Address] | type[IPv6Address], text: str) -> bool:
-    try:
-        kind(text)
-    except ValueError:
-        return False
-    return True
-
-
-def kernel_mac_address(text: str) -> str:
-    """The address in the one form that the kernel's tools know, whatever separators a client used."""
-    digits = re.sub(r"[^0-9a-fA-F]", "", text).lower()
-    return ":".join(digits[index : index + 2] for index in range(0, len(digits), 2))
+def networks_to_join(
+    record: ContainerRecord, find: Callable[[str], StoredNetwork]
+) -> list[tuple[StoredNetwork, EndpointSettings]]:
+    """The networks to join at a start, the default one first. Raises NotFound, InvalidParameter and Forbidden."""
+    # Once it was there, a network is known by its id: another one of the same name is not the one that was meant.
+    joined = [(find(settings.network_id or name), settings) for name, settings in record.networks.items()]
+    for network, settings in joined:
+        check_companions(record, network)
+        check_endpoint(network.name, settings, network)
+    return sorted(joined, key=lambda place: place[0].name != "bridge")

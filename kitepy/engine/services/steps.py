@@ -13,7 +13,7 @@ import msgspec
 
 from kitepy.engine.builder.steps import RunStep, StepMount, StepOutput
 from kitepy.engine.model.container import ContainerRecord, MountKind, MountPoint
-from kitepy.engine.model.container_config import ContainerConfig, HostConfig, LogConfig, Ulimit
+from kitepy.engine.model.container_config import ContainerConfig, HostConfig, LogConfig, NetworkingConfig, Ulimit
 from kitepy.engine.model.errors import Conflict
 from kitepy.engine.model.ids import short_id
 from kitepy.engine.runtime.client import RunningContainer, Runtime
@@ -21,6 +21,7 @@ from kitepy.engine.runtime.streams import AttachStream, AttachWish
 from kitepy.engine.services import container_request as request_rules
 from kitepy.engine.services.container_launch import ContainerLauncher, PidOf
 from kitepy.engine.services.remapping import check_user_namespace
+from kitepy.engine.services.request_networking import wanted_endpoints
 
 SIGKILL = 9
 _PATIENCE_S = 30.0
@@ -47,7 +48,11 @@ class Steps:
             stack.push_async_callback(self._launcher.remove_bundle, step.id)
             sandbox = await self._launcher.enter_network(record, self._pid_of, stack)
             request = self._launcher.request(
-                replace(record, endpoints=sandbox.endpoints), sandbox.netns_fd, self._pid_of, root=step.root, directory=bundle
+                replace(record, endpoints=sandbox.endpoints, networks=sandbox.networks),
+                sandbox.netns_fd,
+                self._pid_of,
+                root=step.root,
+                directory=bundle,
             )
             running = await self._runtime.start(request, [AttachWish(stdin=False)])
             stack.push_async_callback(_end, running)
@@ -96,17 +101,20 @@ def step_record(step: RunStep, default_ulimits: Sequence[Ulimit] = ()) -> Contai
         default_ulimits=default_ulimits,
     )
     request_rules.check_host_config(host)
+    config = ContainerConfig(env=list(step.env), cmd=list(step.argv), user=step.user, working_dir=step.working_dir)
+    networks, _ = wanted_endpoints(config, host, NetworkingConfig())
     return ContainerRecord(
         id=step.id,
         name=f"build-{short_id(step.id)}",
         created_ns=time.time_ns(),
         image_id="",
         image_reference="",
-        config=ContainerConfig(env=list(step.env), cmd=list(step.argv), user=step.user, working_dir=step.working_dir),
+        config=config,
         host_config=host,
         platform="linux",
         layers=(),
         mounts=tuple(_mount_point(mount) for mount in step.mounts),
+        networks=networks,
     )
 
 

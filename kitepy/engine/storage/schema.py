@@ -60,4 +60,16 @@ MIGRATIONS: tuple[str, ...] = (
         json_set(CAST(record AS TEXT), '$.endpoints', json_array(json_extract(CAST(record AS TEXT), '$.endpoint'))) AS BLOB
     ) WHERE json_type(CAST(record AS TEXT), '$.endpoint') = 'object';
     """,
+    # What networks a container joins is said by its record alone; until now the network mode stood in for an empty list.
+    """
+    UPDATE containers SET record = CAST(
+        json_set(
+            CAST(record AS TEXT),
+            '$.networks',
+            json_object(coalesce(json_extract(CAST(record AS TEXT), '$.host_config.NetworkMode'), 'bridge'), json('{}'))
+        ) AS BLOB
+    ) WHERE coalesce(json_extract(CAST(record AS TEXT), '$.networks'), '{}') = '{}'
+        AND coalesce(json_extract(CAST(record AS TEXT), '$.host_config.NetworkMode'), '') NOT LIKE 'container:%'
+        AND NOT coalesce(json_extract(CAST(record AS TEXT), '$.config.NetworkDisabled'), 0);
+    """,
 )

@@ -15,7 +15,7 @@ from kitepy.engine.server.call import Call, ClientLeft, Route
 from kitepy.engine.server.create_versions import adapt_create, read_only_is_flat
 from kitepy.engine.server.errors import UNEXPECTED, BadRequest
 from kitepy.engine.server.frames import encode_frame
-from kitepy.engine.server.older_versions import ONE_SAMPLE
+from kitepy.engine.server.older_versions import ONE_SAMPLE, container_inspection
 from kitepy.engine.server.query import Query
 from kitepy.engine.server.responses import (
     JSON,
@@ -65,7 +65,8 @@ async def create(call: Call) -> web.Response:
 
 async def inspect(call: Call) -> web.Response:
     """GET /containers/{id}/json."""
-    return json_response(await call.containers.inspect(call.argument, call.query.flag("size")))
+    found = await call.containers.inspect(call.argument, call.query.flag("size"))
+    return json_response(container_inspection(found, found["Id"], call.version))
 
 
 async def start(call: Call) -> web.Response:

@@ -1,51 +1,44 @@
-"""Routes of networks; only the predefined ones exist so far, so that connecting further ones answers 501."""
+"""Routes of networks."""
 
 from __future__ import annotations
 
+import msgspec
 from aiohttp import web
-from msgspec import Struct
 
-from kitepy.engine.model.errors import NotFound, Unsupported
 from kitepy.engine.model.filters import FALSE, TRUE
+from kitepy.engine.model.network_config import NetworkConnectBody, NetworkCreateBody, NetworkDisconnectBody
+from kitepy.engine.server.api_version import ApiVersion
 from kitepy.engine.server.call import Call, Route
 from kitepy.engine.server.errors import BadRequest
 from kitepy.engine.server.responses import empty_response, json_response
 
-
-class NetworkCreateBody(Struct, frozen=True, kw_only=True, rename="pascal"):
-    """The body of POST /networks/create, as far as it matters while no network can be made."""
-
-    name: str = ""
-
-
-class NetworkConnectBody(Struct, frozen=True, kw_only=True, rename="pascal"):
-    """The body of POST /networks/{id}/connect, as far as it matters while no network can be made."""
-
-    container: str = ""
+_LIST_WITHOUT_CONTAINERS = ApiVersion(1, 28)
+_IPV4_CAN_BE_OFF = ApiVersion(1, 48)
+_GATEWAY_PRIORITY = ApiVersion(1, 48)
 
 
 async def list_networks(call: Call) -> web.Response:
     """GET /networks."""
-    return json_response(await call.networks.list(call.query.filters()))
+    detailed = call.version < _LIST_WITHOUT_CONTAINERS
+    return json_response(await call.networks.list(call.query.filters(), detailed=detailed))
 
 
 async def inspect(call: Call) -> web.Response:
     """GET /networks/{id}."""
-    verbose, scope = call.query.text("verbose"), call.query.text("scope")
+    verbose = call.query.text("verbose")
     if verbose not in ("", *TRUE, *FALSE):
-        raise BadRequest(f"invalid value for verbose: {verbose[:40]}: not a boolean")
-    found = await call.networks.inspect(call.argument)
-    if scope not in ("", found["Scope"]):
-        raise NotFound(f"network {call.argument} not found")
-    return json_response(found)
+        raise BadRequest(
+            f'invalid value for verbose: {verbose[:40]}: strconv.ParseBool: parsing "{verbose[:40]}": invalid syntax'
+        )
+    return json_response(await call.networks.inspect(call.argument, call.query.text("scope")))
 
 
 async def create(call: Call) -> web.Response:
     """POST /networks/create."""
     body = await call.body(NetworkCreateBody)
-    if not body.name:
-        raise BadRequest("network name is required")
-    return json_response({"Id": await call.networks.create(body.name), "Warning": ""}, 201)
+    if call.version < _IPV4_CAN_BE_OFF:
+        body = msgspec.structs.replace(body, enable_ipv4=None)
+    return json_response({"Id": await call.networks.create(body), "Warning": ""}, 201)
 
 
 async def remove(call: Call) -> web.Response:
@@ -55,19 +48,23 @@ async def remove(call: Call) -> web.Response:
 
 
 async def connect(call: Call) -> web.Response:
-    """POST /networks/{id}/connect and disconnect."""
+    """POST /networks/{id}/connect."""
     body = await call.body(NetworkConnectBody)
-    if not body.container:
-        raise BadRequest('invalid name or ID supplied: ""')
-    await call.containers.inspect(body.container, False)
-    await call.networks.inspect(call.argument)
-    raise Unsupported("connecting a container to a further network, or disconnecting it, is not possible yet")
+    if call.version < _GATEWAY_PRIORITY and body.endpoint_config is not None:
+        body = msgspec.structs.replace(body, endpoint_config=msgspec.structs.replace(body.endpoint_config, gw_priority=0))
+    await call.networks.connect(call.argument, body)
+    return empty_response(200)
+
+
+async def disconnect(call: Call) -> web.Response:
+    """POST /networks/{id}/disconnect."""
+    await call.networks.disconnect(call.argument, await call.body(NetworkDisconnectBody))
+    return empty_response(200)
 
 
 async def prune(call: Call) -> web.Response:
-    """POST /networks/prune: predefined networks are never pruned, and there are no others."""
-    call.query.filters().require_known(("until", "label", "label!"))
-    return json_response({"NetworksDeleted": None})
+    """POST /networks/prune."""
+    return json_response(await call.networks.prune(call.query.filters()))
 
 
 ROUTES = (
@@ -77,5 +74,5 @@ ROUTES = (
     Route("POST", "/networks/prune", prune),
     Route("DELETE", "/networks/{id}", remove),
     Route("POST", "/networks/{id}/connect", connect),
-    Route("POST", "/networks/{id}/disconnect", connect),
+    Route("POST", "/networks/{id}/disconnect", disconnect),
 )

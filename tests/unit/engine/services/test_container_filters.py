@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 
 from kitepy.engine.model.container import ContainerRecord, ContainerState, ContainerStatus, MountKind, MountPoint
-from kitepy.engine.model.container_config import ContainerConfig, HostConfig
+from kitepy.engine.model.container_config import ContainerConfig, EndpointSettings, HostConfig
 from kitepy.engine.model.errors import InvalidParameter, NotFound
 from kitepy.engine.model.filters import Filters
 from kitepy.engine.model.network import Endpoint, PublishedPort
@@ -59,6 +59,7 @@ def _index(tmp_path: Path) -> Iterator[ContainerIndex]:
         endpoints=(
             Endpoint("e", "a" * 64, "bridge", "10.0.0.2", 24, "10.0.0.1", "", "", (PublishedPort(80, "tcp", "0.0.0.0", 8080),)),
         ),
+        networks={"bridge": EndpointSettings()},
     )
     index.add(first)
     index.add(
@@ -70,6 +71,7 @@ def _index(tmp_path: Path) -> Iterator[ContainerIndex]:
             image_id="sha256:base",
             config=ContainerConfig(labels={"team": "y"}),
             host_config=HostConfig(network_mode="none"),
+            networks={"none": EndpointSettings(network_id="f" * 64)},
             mounts=(),
             state=ContainerState(ContainerStatus.EXITED, exit_code=3),
             endpoints=(),
@@ -120,6 +122,7 @@ def chosen(index: ContainerIndex, **filters: Any) -> set[str]:
         ({"volume": ["/data"]}, {"shop-web"}),
         ({"volume": ["other"]}, set()),
         ({"network": ["none"]}, {"shop-db"}),
+        ({"network": ["ffff"]}, {"shop-db"}),
         ({"network": ["bridge"]}, {"shop-web", "new"}),
         ({"expose": ["80"]}, {"shop-web"}),
         ({"expose": ["50-60/udp"]}, {"shop-web"}),
