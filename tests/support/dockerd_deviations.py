@@ -37,6 +37,11 @@ STATUSES: dict[Operation, set[int]] = {
     ("POST", "/volumes/prune"): {409},
     ("POST", "/networks/prune"): {409},
     ("POST", "/volumes/create"): {404, 409, 503},
+    ("POST", "/networks/create"): {409},
+    ("POST", "/networks/{id}/connect"): {400},
+    ("POST", "/networks/{id}/disconnect"): {400},
+    ("GET", "/networks/{id}"): {400},
+    ("POST", "/volumes/create"): {404, 409},
     ("POST", "/auth"): {400},  # an address that is none
 }
 """What dockerd answers besides the documented statuses."""
@@ -55,7 +60,7 @@ KITEPY_STATUSES: dict[Operation, set[int]] = {
     ("GET", "/images/search"): {501},
     ("GET", "/distribution/{name}/json"): {501},
     ("GET", "/containers/{id}/top"): {400, 501},  # options that ps refuses are a mistake of the client; there may be no ps
-    ("POST", "/networks/create"): {409, 501},
+    ("POST", "/networks/create"): {501},
     ("POST", "/networks/{id}/connect"): {501},
     ("POST", "/networks/{id}/disconnect"): {501},
     ("GET", "/plugins/privileges"): {501},

@@ -183,6 +183,7 @@ def network_settings(record: ContainerRecord) -> dict[str, Any]:
         "SecondaryIPAddresses": None,
         "SecondaryIPv6Addresses": None,
         **{key: value for key, value in endpoint_document(endpoint, wish).items() if key in _LEGACY},
+        "Networks": networks_document(record),
     }
 
 
