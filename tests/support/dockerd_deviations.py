@@ -41,7 +41,6 @@ STATUSES: dict[Operation, set[int]] = {
     ("POST", "/networks/{id}/connect"): {400},
     ("POST", "/networks/{id}/disconnect"): {400},
     ("GET", "/networks/{id}"): {400},
-    ("POST", "/volumes/create"): {404, 409},
     ("POST", "/auth"): {400},  # an address that is none
 }
 """What dockerd answers besides the documented statuses."""
