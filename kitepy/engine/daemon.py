@@ -34,7 +34,9 @@ from kitepy.engine.model.timestamps import format_time
 from kitepy.engine.network.bridge import BridgeSettings
 from kitepy.engine.network.naming import kernel_names
 from kitepy.engine.network.networks import Networks
+from kitepy.engine.network.parent_links import ParentLinks
 from kitepy.engine.network.relay_process import RelayProcess
+from kitepy.engine.network.resolver_process import ResolverProcess
 from kitepy.engine.readiness import notify_ready
 from kitepy.engine.rootless.remap import RemapError, find_mapping
 from kitepy.engine.rootless.session import RootlessSession
@@ -225,6 +227,8 @@ async def _compose(
         ),
         RelayProcess(config.exec_root),
         created=created,
+        resolver=ResolverProcess(config.exec_root),
+        parents=ParentLinks(names.tag, rootless=session is not None),
         make_namespace=make_network,
         bind=session.bind if session is not None else bind_port,
         find_holder=session.find_holder if session is not None else find_holder,

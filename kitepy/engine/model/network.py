@@ -67,6 +67,8 @@ class Endpoint:
     names: tuple[str, ...] = ()
     """What the container is called in this network, for the network's name service."""
     gateway_priority: int = 0
+    links: tuple[tuple[str, str], ...] = ()
+    """Names that are valid for this container only: (alias, name or id of the other container)."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,8 @@ class SandboxRequest:
     """Its namespace belongs to the engine's user namespace, also where containers are remapped by default."""
     upstream: tuple[str, ...] = ()
     """Name servers that get what the networks' own name service doesn't know."""
+    keeps_single_labels: bool = False
+    """Names without a dot aren't asked of them, since the container tries its search domains itself."""
 
 
 class NetworkDriver(Enum):

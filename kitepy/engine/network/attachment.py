@@ -26,6 +26,12 @@ class Attachment:
     options: tuple[tuple[str, str], ...] = ()
     index: int = 0
 
+    def leads_out(self, version: int) -> bool:
+        """Whether a default route of that family can go over it."""
+        endpoint = self.endpoint
+        address, gateway = (endpoint.address, endpoint.gateway) if version == 4 else (endpoint.address6, endpoint.gateway6)
+        return bool(gateway or (address and self.carrier.leads_out_itself))
+
     def option(self, key: str) -> str:
         """A driver option that came with the request."""
         return dict(self.options).get(key, "")
@@ -94,6 +100,10 @@ class Place:
     publication: Publication = field(default_factory=Publication)
     gateways: tuple[Attachment | None, Attachment | None] = (None, None)
     """Over which endpoint the default routes lead, by family."""
+    upstream: tuple[str, ...] = ()
+    keeps_single_labels: bool = False
+    has_names: bool = False
+    """Whether the name service answers it."""
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while endpoints come and go."""
 
@@ -114,21 +124,26 @@ class Place:
             attachment.endpoint = replace(attachment.endpoint, ports=self.publication.ports if mine else ())
 
 
-def choose_gateways(attachments: Iterable[Attachment]) -> tuple[Attachment | None, Attachment | None]:
-    """Which endpoints carry the default routes of IPv4 and IPv6: dockerd's order.
+def gateway_order(attachments: Iterable[Attachment]) -> list[Attachment]:
+    """dockerd's order of a container's networks.
 
-    The highest priority wins, then networks that aren't internal, those that lead out over more families, the first name.
+    The highest priority first, then networks that aren't internal, those that lead out over more families, the first name.
     """
 
     def order(attachment: Attachment) -> tuple[int, bool, int, str]:
         endpoint = attachment.endpoint
-        families = bool(endpoint.gateway) + 2 * bool(endpoint.gateway6)
+        families = attachment.leads_out(4) + 2 * attachment.leads_out(6)
         return -endpoint.gateway_priority, attachment.carrier.record.internal, -families, endpoint.network
 
-    ordered = sorted(attachments, key=order)
+    return sorted(attachments, key=order)
+
+
+def choose_gateways(attachments: Iterable[Attachment]) -> tuple[Attachment | None, Attachment | None]:
+    """Which endpoints carry the default routes of IPv4 and IPv6."""
+    ordered = gateway_order(attachments)
     return (
-        next((attachment for attachment in ordered if attachment.endpoint.gateway), None),
-        next((attachment for attachment in ordered if attachment.endpoint.gateway6), None),
+        next((attachment for attachment in ordered if attachment.leads_out(4)), None),
+        next((attachment for attachment in ordered if attachment.leads_out(6)), None),
     )
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from ipaddress import IPv4Interface
 from typing import Protocol
 
-from kitepy.engine.kernel.netlink import Message, RouteSocket, isolate_port, set_link
+from kitepy.engine.kernel.netlink import Message, isolate_port, set_link
 from kitepy.engine.model.errors import InvalidParameter, SystemFailure
 from kitepy.engine.model.network import ANY_IPV4, NetworkDriver, NetworkRecord, SubnetConfig
 from kitepy.engine.network.bridge_link import BridgeState, prepare_bridge, remove_bridge
@@ -71,6 +71,18 @@ class Carrier(Protocol):
     def uses_veth(self) -> bool:
         """Whether containers are plugged in by veth pairs; otherwise ``add_interface`` makes their interface."""
 
+    @property
+    def master(self) -> int:
+        """The index of the device that the host's ends of veth pairs are ports of."""
+
+    @property
+    def takes_mac(self) -> bool:
+        """Whether its containers' interfaces have MAC addresses of their own."""
+
+    @property
+    def leads_out_itself(self) -> bool:
+        """Whether default routes lead to the interface as such, without a gateway."""
+
     def set_up(self) -> None:
         """Make or reuse the network's device."""
 
@@ -80,10 +92,7 @@ class Carrier(Protocol):
     def port_messages(self, index: int) -> list[Message]:
         """What makes the host's end of a veth pair a part of the network."""
 
-    def is_plugged(self, master: int) -> bool:
-        """Whether a port with that master is one of this network's."""
-
-    def add_interface(self, inside: RouteSocket, netns_fd: int, name: str, mac: str) -> None:
+    def add_interface(self, netns_fd: int, name: str, mac: str) -> None:
         """Make a container's interface, down, in its namespace."""
 
 
@@ -129,6 +138,8 @@ class Bridge:
     """A ``Carrier``."""
 
     uses_veth = True
+    takes_mac = True
+    leads_out_itself = False
 
     def __init__(self, record: NetworkRecord, names: KernelNames, settings: BridgeSettings) -> None:
         """A record of the default network comes without subnets: the bridge chooses one."""
@@ -221,12 +232,13 @@ class Bridge:
         self._state = None
         remove_bridge(self.record.device, self._mark)
 
+    @property
+    def master(self) -> int:
+        return self.state.index
+
     def port_messages(self, index: int) -> list[Message]:
-        joined = set_link(index, master=self.state.index)
+        joined = set_link(index, master=self.master)
         return [joined] if self.icc else [joined, isolate_port(index)]
 
-    def is_plugged(self, master: int) -> bool:
-        return master == self.state.index
-
-    def add_interface(self, inside: RouteSocket, netns_fd: int, name: str, mac: str) -> None:
+    def add_interface(self, netns_fd: int, name: str, mac: str) -> None:
         raise NotImplementedError  # veth pairs it is

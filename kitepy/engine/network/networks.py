@@ -41,11 +41,16 @@ from kitepy.engine.network import plugging
 from kitepy.engine.network.addresses import mac_for
 from kitepy.engine.network.attachment import Attachment, Place, choose_gateways, free_interface_name
 from kitepy.engine.network.bridge import Bridge, BridgeSettings, Carrier, default_record, owner_prefix
-from kitepy.engine.network.ipam import AddressSpace
+from kitepy.engine.network.ipam import AddressSpace, Lease
 from kitepy.engine.network.link_rules import LinkException
+from kitepy.engine.network.name_service import NameService
 from kitepy.engine.network.naming import KernelNames, builtin_id
+from kitepy.engine.network.parent_carrier import ParentCarrier
+from kitepy.engine.network.parent_links import ParentLinks
 from kitepy.engine.network.ports import Binder, BindFailed, HolderFinder, PortReservations, PortTarget
 from kitepy.engine.network.relay_process import RelayProcess, key_of
+from kitepy.engine.network.resolver_process import ResolverProcess
+from kitepy.engine.network.resolver_redirect import prepare_resolver_here
 from kitepy.engine.network.rule_watch import RuleKeeper
 from kitepy.engine.network.rules import GatewayMode
 from kitepy.engine.network.ruleset import RuleSet
@@ -72,12 +77,15 @@ class Networks:
         *,
         created: str,
         space: AddressSpace | None = None,
+        resolver: ResolverProcess | None = None,
+        parents: ParentLinks | None = None,
         bind: Binder = bind_port,
         find_holder: HolderFinder = find_holder,
         make_namespace: Callable[[], int] | None = None,
     ) -> None:
         """``created`` is the time that the default network shows; ``space`` is where subnets come from.
 
+        ``resolver`` serves names on user-defined networks, ``parents`` makes what macvlan and ipvlan networks consist of.
         ``bind`` holds a published port of the machine, which may be in another network namespace than the bridges;
         ``find_holder`` tells who has one there.
         ``make_namespace`` gives the network namespaces of sandboxes where they are not the caller's own to make.
@@ -98,6 +106,10 @@ class Networks:
         self._relays = relays
         self._kept: dict[str, socket.socket] = {}
         self._pool = SandboxPool(self._build_sandbox, self._kernel, size=settings.pool_size)
+        self._named_pool = SandboxPool(lambda: self._build_sandbox(named=True), self._kernel, size=settings.pool_size)
+        """With sockets for a name service; filled only when there is a network that serves names."""
+        self._names = NameService(resolver, self._default.record.network_id)
+        self._parents = parents or ParentLinks(names.tag)
         self._isolated = SandboxPool(lambda: build_isolated(make_namespace), self._kernel, size=1)
         self._places: dict[str, Place] = {}
         self._links: dict[str, frozenset[LinkException]] = {}
@@ -125,7 +137,7 @@ class Networks:
     def warnings(self) -> tuple[str, ...]:
         """What this host refused, or what stands in the way; for ``/info``."""
         found = (warning for carrier in self._carriers.values() for warning in carrier.warnings)
-        return tuple(dict.fromkeys([*found, *self._warnings, *self._obstacles]))
+        return tuple(dict.fromkeys([*found, *self._warnings, *self._obstacles, *filter(None, [self._names.problem])]))
 
     def endpoints(self, network_id: str) -> list[Endpoint]:
         """The endpoints of running containers in a network."""
@@ -189,16 +201,26 @@ class Networks:
             await self._in_kernel(self._open_rules)
             if self._rules is not None:
                 self._watch_rules(self._rules)
+        await self._in_kernel(self._names.take_over)
         try:
             self._kept = await self._in_kernel(self._relays.held)
         except OSError as error:
             logger.warning("the former engine's relays are out of reach: %s", error)
         self._pool.start_refill()
         self._isolated.start_refill()
+        self._expect_names()
+
+    def _expect_names(self) -> None:
+        """Make ready for containers that have names, once there is a network for them."""
+        if len(self._carriers) > 1:
+            self._named_pool.start_refill()
+            self._spawn(self._in_kernel(self._names.warm))
 
     def _make_carrier(self, record: NetworkRecord) -> Carrier:
         if record.driver is NetworkDriver.BRIDGE:
             return Bridge(record, self.names, self.settings)
+        if record.driver in (NetworkDriver.MACVLAN, NetworkDriver.IPVLAN):
+            return ParentCarrier(record, self._parents, lambda: [carrier.record for carrier in self._carriers.values()])
         raise Unsupported(f"networks with the driver {record.driver.value} are not supported by this version of Kitepy")
 
     def _open_rules(self) -> None:
@@ -240,6 +262,7 @@ class Networks:
             await asyncio.shield(self._spawn(self._create(carrier)))
         except OSError as error:
             raise SystemFailure(f"could not set up network {record.name}: {error.strerror or error}") from error
+        self._expect_names()
         return carrier.record
 
     def _check_device(self, carrier: Carrier) -> None:
@@ -293,7 +316,12 @@ class Networks:
         await self.finish_adoption()
         if request.container_id in self._places:
             raise Conflict(f"container {request.container_id} has a network sandbox already")
-        place = self._places[request.container_id] = Place(request.container_id, request.name or short_id(request.container_id))
+        place = self._places[request.container_id] = Place(
+            request.container_id,
+            request.name or short_id(request.container_id),
+            upstream=request.upstream,
+            keeps_single_labels=request.keeps_single_labels,
+        )
         steps = self._spawn(self._start(place, request))
         try:
             await asyncio.shield(steps)
@@ -312,13 +340,17 @@ class Networks:
         self._reserve(place, request.ports)
         try:
             place.sandbox = sandbox = await self._take_sandbox(
-                veth=any(attachment.carrier.uses_veth for attachment in place.attachments), plain=request.plain
+                veth=any(attachment.carrier.uses_veth for attachment in place.attachments),
+                named=self._names.concerns(place),
+                plain=request.plain,
             )
             attachments, gateways = place.attachments, place.gateways
             if attachments:
                 await self._in_kernel(lambda: plugging.plug_all(sandbox, attachments, gateways, self._new_veth))
         except OSError as error:
             raise SystemFailure(f"failed to set up the network of container {place.name}: {error.strerror or error}") from error
+        if self._names.concerns(place):
+            await self._in_kernel(lambda: self._names.follow(place))
         await self._publish(place)
 
     async def _take_endpoint(
@@ -336,7 +368,6 @@ class Networks:
                 await asyncio.wait(list(removals), return_when=asyncio.FIRST_COMPLETED)
         taken = {endpoint.interface for endpoint in others}
         interface = wish.interface or dict(wish.options).get(_INTERFACE_OPTION, "")
-        main = lease.address or lease.address6
         endpoint = Endpoint(
             endpoint_id=new_id(),
             container_id=place.container_id,
@@ -344,7 +375,7 @@ class Networks:
             address=_text(lease.address),
             prefix_length=lease.prefix_length,
             gateway=_text(lease.gateway),
-            mac=wish.mac.lower() if wish.mac else (mac_for(main) if main is not None else ""),
+            mac=_mac_of(wish, carrier, lease),
             host_interface="",
             network_id=record.network_id,
             address6=_text(lease.address6),
@@ -353,6 +384,7 @@ class Networks:
             interface=interface or free_interface_name(record.option(_PREFIX_OPTION) or "eth", taken),
             names=wish.names,
             gateway_priority=wish.gateway_priority,
+            links=wish.links,
         )
         return Attachment(endpoint, carrier, wish.options)
 
@@ -431,6 +463,7 @@ class Networks:
         async with place.lock:  # whoever connects or disconnects it comes to an end first
             await self._unpublish(place)
             self._release_ports(place)
+            await self._in_kernel(lambda: self._names.leave(place))
             sandbox, attachments = place.sandbox, place.attachments
             if sandbox is None or await self._in_kernel(lambda: plugging.vacate(sandbox, attachments)):
                 self._release_addresses(place)
@@ -462,21 +495,28 @@ class Networks:
                 logger.warning("removing interface %s: %s", name, error.strerror or error)
             self._interfaces.discard(name)
 
-    async def _take_sandbox(self, *, veth: bool, plain: bool) -> Sandbox:
+    async def _take_sandbox(self, *, veth: bool, named: bool, plain: bool) -> Sandbox:
         if plain and self._make_namespace is not None:
             return await self._in_kernel(lambda: self._build_sandbox(plain=True) if veth else build_isolated())
-        return await (self._pool if veth else self._isolated).take()
+        if veth:
+            return await (self._named_pool if named else self._pool).take()
+        return await self._isolated.take()
 
     def _new_veth(self) -> str:
         name = self.names.new_veth()
         self._interfaces.add(name)
         return name
 
-    def _build_sandbox(self, *, plain: bool = False) -> Sandbox:
+    def _build_sandbox(self, *, plain: bool = False, named: bool = False) -> Sandbox:
         """Runs on a thread of the executor."""
         name = self._new_veth()
         try:
-            return build_sandbox(name, mtu=self._default.mtu, make_namespace=None if plain else self._make_namespace)
+            return build_sandbox(
+                name,
+                mtu=self._default.mtu,
+                make_namespace=None if plain else self._make_namespace,
+                prepare_resolver=prepare_resolver_here if named else None,
+            )
         except BaseException:
             self._interfaces.discard(name)
             raise
@@ -505,9 +545,11 @@ class Networks:
                 await self._in_kernel(lambda: plugging.plug(sandbox, attachment, self._new_veth))
                 place.attachments.append(attachment)
                 await self._follow_gateways(place, ports)
+                await self._in_kernel(lambda: self._names.follow(place))
             except BaseException as error:
                 if attachment in place.attachments:
                     place.attachments.remove(attachment)
+                self._names.withdraw([attachment])
                 await self._pull_out(place, attachment)
                 await self._follow_gateways(place, ports)
                 if isinstance(error, OSError):
@@ -529,11 +571,13 @@ class Networks:
             if attachment is None:
                 raise NotFound(f"container {place.container_id} is not connected to network {network_id}")
             place.attachments.remove(attachment)
+            await self._in_kernel(lambda: self._names.withdraw([attachment]))
             carrying = place.publication.endpoint
             if carrying is not None and carrying.endpoint_id == attachment.endpoint.endpoint_id:
                 await self._unpublish(place)
             await self._pull_out(place, attachment)
             await self._follow_gateways(place, ())
+            await self._in_kernel(lambda: self._names.follow(place))
 
     def _sandbox_in_use(self, place: Place) -> Sandbox:
         if place.sandbox is None or self._places.get(place.container_id) is not place:
@@ -611,13 +655,24 @@ class Networks:
     def rename(self, container_id: str, names: Mapping[str, tuple[str, ...]]) -> None:
         """A container is called otherwise now, by network."""
         place = self._places.get(container_id)
-        for attachment in place.attachments if place is not None else ():
+        if place is None:
+            return
+        for attachment in place.attachments:
             if (changed := names.get(attachment.endpoint.network_id)) is not None:
                 attachment.endpoint = replace(attachment.endpoint, names=changed)
+        self._names.follow(place)  # a packet to a local process
 
     # --- after a restart of the engine ---
 
-    async def adopt(self, container_id: str, endpoints: Sequence[Endpoint], pid: int) -> tuple[Endpoint, ...]:
+    async def adopt(
+        self,
+        container_id: str,
+        endpoints: Sequence[Endpoint],
+        pid: int,
+        *,
+        upstream: tuple[str, ...] = (),
+        keeps_single_labels: bool = False,
+    ) -> tuple[Endpoint, ...]:
         """Take over what a container that outlived the engine has; call it before the first ``start``.
 
         Gives the endpoints that are intact; one whose interface or network is gone is only warned of. So is a host port that
@@ -629,7 +684,9 @@ class Networks:
             sandbox = Sandbox(await self._in_kernel(lambda: open_namespace_of(pid)))
         except OSError as error:
             raise NotFound(f"container {container_id} can't be adopted: {error.strerror or error}") from error
-        place = self._places[container_id] = Place(container_id, short_id(container_id), sandbox)
+        place = self._places[container_id] = Place(
+            container_id, short_id(container_id), sandbox, upstream=upstream, keeps_single_labels=keeps_single_labels
+        )
         for endpoint in endpoints:
             try:
                 place.attachments.append(await self._adopt_endpoint(sandbox, endpoint))
@@ -646,6 +703,7 @@ class Networks:
             except BindFailed as error:
                 logger.warning("container %s: %s", place.name, error)
         await self._publish(place, served)
+        await self._in_kernel(lambda: self._names.follow(place))
         return place.endpoints
 
     async def _adopt_endpoint(self, sandbox: Sandbox, endpoint: Endpoint) -> Attachment:
@@ -682,6 +740,7 @@ class Networks:
         if rules is not None:
             elements = [element for place in self._places.values() for element in place.publication.elements]
             await self._in_kernel(lambda: rules.replace(elements))
+        await self._in_kernel(self._names.finish_adoption)
         ownerless, self._kept = self._kept, {}
         for bound in ownerless.values():
             bound.close()
@@ -707,12 +766,16 @@ class Networks:
                 continue
             logger.info("removing interface %s, which belongs to no %s", name, "network" if network_id else "container")
             await self._remove_interfaces([name])
+        try:
+            await self._in_kernel(lambda: self._parents.remove_strays(list(self._carriers)), self._remover)
+        except OSError as error:
+            logger.warning("removing parent links that belong to no network: %s", error)
 
     # --- the end ---
 
     async def settled(self) -> None:
         """Returns when the pools are full and what was given back is gone from the kernel."""
-        for pool in (self._pool, self._isolated):
+        for pool in (self._pool, self._named_pool, self._isolated):
             await pool.filled()
         while self._tasks:
             await asyncio.wait(list(self._tasks))
@@ -722,7 +785,7 @@ class Networks:
 
         Without it everything that the networks made is removed from the kernel. They can't be used again.
         """
-        spare = [*await self._pool.close(), *await self._isolated.close()]
+        spare = [sandbox for pool in (self._pool, self._named_pool, self._isolated) for sandbox in await pool.close()]
         places = list(self._places.values())
         self._places.clear()
         for place in places:
@@ -730,6 +793,7 @@ class Networks:
         while self._tasks:
             await asyncio.wait(list(self._tasks))
         await self._in_kernel(self._relays.close if keep else self._relays.end)
+        await self._in_kernel(lambda: self._names.close(keep=keep))
         names = [sandbox.host_interface for sandbox in spare]
         if not keep:
             names.extend(attachment.endpoint.host_interface for place in places for attachment in place.attachments)
@@ -758,6 +822,13 @@ class Networks:
 def _check_wish(wish: EndpointRequest) -> None:
     if wish.mac is not None and not _MAC.fullmatch(wish.mac):
         raise InvalidParameter(f"invalid MAC address: {wish.mac}")
+
+
+def _mac_of(wish: EndpointRequest, carrier: Carrier, lease: Lease) -> str:
+    if not carrier.takes_mac:
+        return ""
+    address = lease.address or lease.address6
+    return wish.mac.lower() if wish.mac else (mac_for(address) if address is not None else "")
 
 
 def _text(address: object) -> str:

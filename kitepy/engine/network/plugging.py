@@ -15,6 +15,7 @@ from ipaddress import ip_address, ip_interface
 from kitepy.engine.kernel.netlink import (
     Message,
     RouteSocket,
+    add_default_link_route,
     add_default_route,
     delete_address,
     delete_default_route,
@@ -64,7 +65,7 @@ def _plug(
     endpoint, carrier = attachment.endpoint, attachment.carrier
     messages: list[Message] = []
     if not carrier.uses_veth:
-        carrier.add_interface(inside, sandbox.netns_fd, endpoint.interface, endpoint.mac)
+        carrier.add_interface(sandbox.netns_fd, endpoint.interface, endpoint.mac)
         link = inside.link(endpoint.interface)
         if link is None:
             raise OSError(errno.ENODEV, f"interface {endpoint.interface} did not appear")
@@ -118,9 +119,14 @@ def _set_parameters(sandbox: Sandbox, attachment: Attachment) -> None:
 
 def _route_messages(gateways: Routes) -> list[Message]:
     found = []
-    for attachment, address in zip(gateways, ("gateway", "gateway6"), strict=True):
-        if attachment is not None:
-            found.append(add_default_route(attachment.index, ip_address(getattr(attachment.endpoint, address))))
+    for attachment, version in zip(gateways, (4, 6), strict=True):
+        if attachment is None:
+            continue
+        gateway = attachment.endpoint.gateway if version == 4 else attachment.endpoint.gateway6
+        if gateway:
+            found.append(add_default_route(attachment.index, ip_address(gateway)))
+        else:
+            found.append(add_default_link_route(attachment.index, version))
     return found
 
 
@@ -155,7 +161,7 @@ def replug(attachment: Attachment) -> None:
         link = host.link(endpoint.host_interface)
         if link is None:
             raise FileNotFoundError(errno.ENOENT, f"interface {endpoint.host_interface} is gone")
-        if not carrier.is_plugged(link.master):
+        if link.master != carrier.master:
             logger.info("putting interface %s back into network %s", link.name, endpoint.network)
             host.execute(carrier.port_messages(link.index))
 

@@ -188,7 +188,7 @@ class _Connection:
         self._connected = False
         self._pumps: tuple[_Pump, ...] = ()
         try:
-            self._upstream = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+            self._upstream = socket.socket(_family(target), socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
             try:
                 self._pumps = (_Pump(client, self._upstream), _Pump(self._upstream, client))
             except OSError:
@@ -393,7 +393,7 @@ class _Flow:
         self._idle_s = idle_s
         self.deliver: Callable[[bytes], None] = lambda _: None
         self.on_close: Callable[[], object] = lambda: None
-        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+        self._socket = socket.socket(_family(target), socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
         try:
             self._socket.connect(target)
         except OSError:
@@ -436,6 +436,10 @@ class _Flow:
 
 
 Relay = StreamRelay | DatagramRelay
+
+
+def _family(target: Target) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in target[0] else socket.AF_INET
 
 
 def make_relay(reactor: Reactor, bound: socket.socket, target: Target) -> Relay | None:

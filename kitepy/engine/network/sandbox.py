@@ -11,7 +11,6 @@ import asyncio
 import errno
 import logging
 import os
-import socket
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -33,6 +32,7 @@ from kitepy.engine.kernel.netns import in_namespace, in_new_namespace, open_curr
 from kitepy.engine.kernel.sysctl import write_sysctl
 from kitepy.engine.kernel.user_namespaces import own_gid_map
 from kitepy.engine.network.bridge_link import quiet_ipv6
+from kitepy.engine.network.resolver_redirect import ResolverSockets
 
 logger = logging.getLogger(__name__)
 
@@ -52,10 +52,8 @@ _LINK_GONE = (errno.ENODEV,)
 _CARRIER_PATIENCE_S = 1.5
 _CARRIER_POLL_S = 0.002
 
-Resolver = tuple[socket.socket, socket.socket]
-"""The sockets, UDP and TCP, at which a sandbox's own name service is asked."""
-PrepareResolver = Callable[[], Resolver]
-"""Makes them; it runs in a thread inside the namespace."""
+PrepareResolver = Callable[[], ResolverSockets]
+"""Makes what a sandbox's name service listens on; it runs in a thread inside the namespace."""
 
 
 @dataclass
@@ -69,7 +67,7 @@ class Sandbox:
     """Of ``eth0`` inside."""
     mtu: int = 0
     inside: RouteSocket | None = None
-    resolver: Resolver | None = None
+    resolver: ResolverSockets | None = None
 
     def enter(self) -> RouteSocket:
         """A netlink socket inside, which the caller closes. Blocks for a moment."""
@@ -81,9 +79,9 @@ class Sandbox:
         if self.inside is not None:
             self.inside.close()
             self.inside = None
-        for end in self.resolver or ():
-            end.close()
-        self.resolver = None
+        if self.resolver is not None:
+            self.resolver.close()
+            self.resolver = None
         if self.netns_fd >= 0:
             os.close(self.netns_fd)
             self.netns_fd = -1
@@ -95,7 +93,7 @@ def addressing(index: int, mac: str, addresses: Sequence[IPv4Interface | IPv6Int
     return [*found, set_link(index, mac=mac)] if mac else found
 
 
-def _enter(prepare: PrepareResolver | None) -> tuple[int, RouteSocket, Resolver | None]:
+def _enter(prepare: PrepareResolver | None) -> tuple[int, RouteSocket, ResolverSockets | None]:
     """Runs in the thread that made the namespace."""
     with ExitStack() as undo:
         fd = open_current_namespace()
@@ -109,14 +107,18 @@ def _enter(prepare: PrepareResolver | None) -> tuple[int, RouteSocket, Resolver 
             except OSError as error:  # /proc/sys is read-only, or the kernel has no IPv6: conveniences, not safety
                 logger.debug("sandbox parameter %s: %s", name, error)
         inside.execute([set_link(LOOPBACK_INDEX, up=True)])
-        resolver = prepare() if prepare is not None else None
+        try:
+            resolver = prepare() if prepare is not None else None
+        except OSError as error:  # it is made again, or complained of, when a container is to have it
+            logger.warning("preparing a name service failed: %s", error)
+            resolver = None
         undo.pop_all()
     return fd, inside, resolver
 
 
 def _make_namespace(
     make: Callable[[], int] | None, prepare: PrepareResolver | None = None
-) -> tuple[int, RouteSocket, Resolver | None]:
+) -> tuple[int, RouteSocket, ResolverSockets | None]:
     if make is None:
         return in_new_namespace(lambda: _enter(prepare))
     fd = make()
