@@ -21,7 +21,7 @@ from typing import Any
 import msgspec
 
 from kitepy.engine.model.container import ContainerRecord, ContainerState, ContainerStatus, MountKind, MountPoint
-from kitepy.engine.model.errors import Conflict, EngineError, InvalidParameter, NotFound, NotModified, StartFailed
+from kitepy.engine.model.errors import Conflict, EngineError, InvalidParameter, NotFound, NotModified, StartFailed, SystemFailure
 from kitepy.engine.model.ids import short_id
 from kitepy.engine.model.launch import ExitReason, ExitStatus
 from kitepy.engine.network.networks import Networks
@@ -265,7 +265,7 @@ class ContainerRuns:
         try:
             other = self._index.resolve(ref)
         except NotFound as error:  # not the one that the request is about
-            raise Conflict(f"joining {purpose} namespace of container: {error}") from error
+            raise SystemFailure(f"joining {purpose} namespace of container: {error}") from error
         running = self._live[other.id].running
         if running is None:
             if purpose == "network":

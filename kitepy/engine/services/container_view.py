@@ -170,7 +170,7 @@ def port_map(record: ContainerRecord) -> dict[str, list[dict[str, str]] | None]:
 def network_settings(record: ContainerRecord) -> dict[str, Any]:
     """The ``NetworkSettings`` of inspect, with the legacy fields of the default bridge that clients still read."""
     wish = record.networks.get("bridge", NO_WISH)
-    endpoint = endpoint_in(record, "bridge", wish.network_id)
+    shown = endpoint_document(endpoint_in(record, "bridge", wish.network_id), wish)
     has_sandbox = record.state.pid and parse_network_mode(record.host_config.network_mode).kind != "container"
     return {
         "Bridge": "",
@@ -182,7 +182,7 @@ def network_settings(record: ContainerRecord) -> dict[str, Any]:
         "LinkLocalIPv6PrefixLen": 0,
         "SecondaryIPAddresses": None,
         "SecondaryIPv6Addresses": None,
-        **{key: value for key, value in endpoint_document(endpoint, wish).items() if key in _LEGACY},
+        **{key: shown[key] for key in _LEGACY},
         "Networks": networks_document(record),
     }
 

@@ -41,7 +41,7 @@ def network_document(network: StoredNetwork, attached: Iterable[Attached] = ()) 
         "EnableIPv6": record.ipv6,
         "IPAM": {
             "Driver": record.ipam_driver,
-            "Options": dict(record.ipam_options) if network.has_ipam_options else None,
+            "Options": dict(sorted(record.ipam_options)) if network.has_ipam_options else None,
             "Config": [_subnet_document(subnet) for subnet in record.subnets] or None,
         },
         "Internal": record.internal,
@@ -50,8 +50,8 @@ def network_document(network: StoredNetwork, attached: Iterable[Attached] = ()) 
         "ConfigFrom": {"Network": network.config_from},
         "ConfigOnly": network.config_only,
         "Containers": {place.container_id: _attached_document(place) for place in attached},
-        "Options": dict(record.options),
-        "Labels": dict(record.labels),
+        "Options": dict(sorted(record.options)),
+        "Labels": dict(sorted(record.labels)),
     }
 
 
@@ -62,7 +62,7 @@ def _subnet_document(subnet: SubnetConfig) -> dict[str, Any]:
     if subnet.gateway:
         document["Gateway"] = subnet.gateway
     if subnet.auxiliary:
-        document["AuxiliaryAddresses"] = dict(subnet.auxiliary)
+        document["AuxiliaryAddresses"] = dict(sorted(subnet.auxiliary))
     return document
 
 

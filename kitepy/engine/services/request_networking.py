@@ -249,11 +249,10 @@ def check_companions(record: ContainerRecord, network: StoredNetwork) -> None:
     if network.name == "host" and kind != "host":
         raise InvalidParameter("cannot connect container to host network - container must be created in host network mode")
     others = record.networks.keys() - {network.name}
-    for private in ("none", "host"):
-        if others and private in {network.name, *others}:
-            raise InvalidParameter(
-                f"container cannot be connected to multiple networks with one of the networks in private ({private}) mode"
-            )
+    if others and "none" in {network.name, *others}:
+        raise InvalidParameter(
+            "container cannot be connected to multiple networks with one of the networks in private (none) mode"
+        )
     if network.config_only:
         raise Forbidden("cannot create endpoint on configuration-only network")
 

@@ -216,7 +216,7 @@ def test_the_old_field_for_a_mac_address_is_warned_of(api: Any, busybox: str) ->
         (_host(NetworkMode="nowhere"), 404, "failed to set up container networking: network nowhere not found"),
         (
             _host(IpcMode="private", NetworkMode="container:nobody"),
-            409,
+            500,
             "joining network namespace of container: No such container",
         ),
         (
