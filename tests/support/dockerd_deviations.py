@@ -10,7 +10,7 @@ from typing import Any
 Operation = tuple[str, str]
 
 STATUSES: dict[Operation, set[int]] = {
-    ("POST", "/containers/{id}/start"): {409},
+    ("POST", "/containers/{id}/start"): {403, 409},
     ("POST", "/containers/{id}/stop"): {409},
     ("POST", "/containers/{id}/restart"): {409},
     ("POST", "/containers/{id}/pause"): {409},

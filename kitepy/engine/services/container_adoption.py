@@ -86,7 +86,14 @@ class ContainerAdoption:
         endpoints = record.endpoints
         if has_own_sandbox(record):
             try:
-                endpoints = await self._networks.adopt(record.id, endpoints, found.pid)
+                resolver = self._launcher.resolver_of(record)
+                endpoints = await self._networks.adopt(
+                    record.id,
+                    endpoints,
+                    found.pid,
+                    upstream=resolver.upstream,
+                    keeps_single_labels=resolver.keeps_single_labels,
+                )
             except EngineError as error:
                 logger.warning("container %s lost its network: %s", short_id(record.id), error)
                 endpoints = ()

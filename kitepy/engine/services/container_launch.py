@@ -179,6 +179,7 @@ class ContainerLauncher:
                 for network, settings in places
                 if network.record.driver is not NetworkDriver.NULL
             )
+            resolver = self.resolver_of(replace(record, networks=networks))
             endpoints = await self._networks.start(
                 SandboxRequest(
                     record.id,
@@ -186,7 +187,8 @@ class ContainerLauncher:
                     wishes,
                     ports=requested_ports(record.config.exposed_ports or {}, record.host_config) if wishes else (),
                     plain=remapping is None,
-                    upstream=self.resolv_conf(record, ResolverPlace.NAMED).upstream if has_name_service(networks) else (),
+                    upstream=resolver.upstream,
+                    keeps_single_labels=resolver.keeps_single_labels,
                 )
             )
         undo.push_async_callback(self._networks.stop, record.id)
@@ -325,6 +327,10 @@ class ContainerLauncher:
             hostname,
             self.resolv_conf(record, _resolver_place(record, own_network=own_network)).content,
         )
+
+    def resolver_of(self, record: ContainerRecord) -> ResolvConf:
+        """What the networks' name service has to know of a container; nothing where no network has one."""
+        return self.resolv_conf(record, ResolverPlace.NAMED) if has_name_service(record.networks) else ResolvConf("")
 
     def resolv_conf(self, record: ContainerRecord, place: ResolverPlace) -> ResolvConf:
         """The container's file, and what the networks' name service does for it."""

@@ -14,14 +14,20 @@ import msgspec
 
 from kitepy.engine.model.container import ContainerRecord
 from kitepy.engine.model.container_config import EndpointIPAMConfig, EndpointSettings
-from kitepy.engine.model.errors import InvalidParameter, Unsupported
+from kitepy.engine.model.errors import InvalidParameter, SystemFailure, Unsupported
 from kitepy.engine.model.ids import short_id
 from kitepy.engine.model.network import Endpoint, EndpointRequest
 from kitepy.engine.services.network_index import PREDEFINED, StoredNetwork
 
 INTERFACE_OPTION = "com.docker.network.endpoint.ifname"
 _ENDPOINT_OPTIONS = "com.docker.network.endpoint."
-_HONOURED_OPTIONS: tuple[str, ...] = ()
+SYSCTLS_OPTION = "com.docker.network.endpoint.sysctls"
+_HONOURED_OPTIONS = (INTERFACE_OPTION, SYSCTLS_OPTION)
+_SYSCTL = re.compile(r"net\.(ipv4|ipv6|mpls)\.[a-z0-9_-]+\.IFNAME\..*", re.DOTALL)
+"""Of the kernel's parameters, those of an interface: ``net.X.Y.ethN.Z=V``, with a word in the interface's place."""
+_SYSCTL_SETTING = re.compile(r"([a-z0-9_-]+\.)+IFNAME\.[a-z0-9_-]+=[^\0]*")
+_INTERFACE_NAME = re.compile(r"[^\s/:\0]{1,15}")
+"""What Linux takes; ``%d`` in it is the kernel's to fill in."""
 _MAC_ADDRESS = re.compile(
     r"[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}|[0-9a-fA-F]{2}(-[0-9a-fA-F]{2}){5}|[0-9a-fA-F]{4}(\.[0-9a-fA-F]{4}){2}"
 )
@@ -55,7 +61,7 @@ def check_endpoint(name: str, settings: EndpointSettings, network: StoredNetwork
         if option.startswith(_ENDPOINT_OPTIONS) and option not in _HONOURED_OPTIONS:
             raise Unsupported(f"The network option {option} is not supported by this version of Kitepy")
     wanted = settings.ipam_config or EndpointIPAMConfig()
-    problems: list[str] = []
+    problems = _sysctl_problems(settings.driver_opts or {})
     if name in PREDEFINED:
         if settings.aliases:
             problems.append("network-scoped alias is supported only for containers in user defined networks")
@@ -74,6 +80,30 @@ def check_endpoint(name: str, settings: EndpointSettings, network: StoredNetwork
         raise InvalidParameter(f"invalid endpoint settings:\n{listed}")
     if wanted.link_local_ips:
         raise Unsupported("Link-local addresses (--link-local-ip) are not supported by this version of Kitepy")
+
+
+def check_interface(settings: EndpointSettings) -> None:
+    """Raise SystemFailure, as dockerd calls it, for an interface name or parameter that can't be had at a start."""
+    options = settings.driver_opts or {}
+    name = options.get(INTERFACE_OPTION, "")
+    if name and (name in (".", "..", "lo") or len(name.encode()) > 15 or not _INTERFACE_NAME.fullmatch(name)):
+        raise SystemFailure(f'error renaming interface to "{name}": invalid argument')
+    for setting in options.get(SYSCTLS_OPTION, "").split(",") if options.get(SYSCTLS_OPTION) else ():
+        if "=" not in setting:
+            raise SystemFailure(f"expected sysctl '{setting}' to have format name=value")
+        if not _SYSCTL_SETTING.fullmatch(setting):
+            raise SystemFailure(f"expected sysctl '{setting}' to have format net.X.Y.IFNAME.Z")
+
+
+def _sysctl_problems(options: Mapping[str, str]) -> list[str]:
+    if SYSCTLS_OPTION not in options:
+        return []
+    return [
+        f"unrecognised network interface sysctl '{setting}'; represent 'net.X.Y.ethN.Z=V' as 'net.X.Y.IFNAME.Z=V', "
+        "'X' must be 'ipv4', 'ipv6' or 'mpls'"
+        for setting in options[SYSCTLS_OPTION].split(",")
+        if not _SYSCTL.fullmatch(setting)
+    ]
 
 
 def _subnet_problems(address: str, version: int, network: StoredNetwork) -> list[str]:

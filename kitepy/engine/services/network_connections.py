@@ -20,6 +20,7 @@ from kitepy.engine.services.container_launch import ContainerLauncher
 from kitepy.engine.services.container_runs import ContainerRuns
 from kitepy.engine.services.endpoints import (
     check_endpoint,
+    check_interface,
     check_mac_address,
     endpoint_request,
     joined_settings,
@@ -72,6 +73,7 @@ class NetworkConnections:
             raise Forbidden(f"endpoint with name {record.name} already exists in network {network.name}")
         check_companions(record, network)
         check_endpoint(network.name, settings, network)
+        check_interface(settings)
         ports = requested_ports(record.config.exposed_ports or {}, record.host_config)
         request = endpoint_request(record, network, settings, endpoint_links(settings.links))
         endpoints = await self._networks.connect(record.id, request, ports)

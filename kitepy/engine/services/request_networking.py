@@ -17,7 +17,7 @@ from kitepy.engine.model.container import ContainerRecord
 from kitepy.engine.model.container_config import ContainerConfig, EndpointSettings, HostConfig, NetworkingConfig
 from kitepy.engine.model.errors import Forbidden, InvalidParameter
 from kitepy.engine.model.network import PortRequest, Protocol
-from kitepy.engine.services.endpoints import check_endpoint, check_mac_address, wish
+from kitepy.engine.services.endpoints import check_endpoint, check_interface, check_mac_address, wish
 from kitepy.engine.services.network_index import StoredNetwork
 
 PROTOCOLS = ("tcp", "udp", "sctp")
@@ -266,4 +266,5 @@ def networks_to_join(
     for network, settings in joined:
         check_companions(record, network)
         check_endpoint(network.name, settings, network)
+        check_interface(settings)
     return sorted(joined, key=lambda place: place[0].name != "bridge")

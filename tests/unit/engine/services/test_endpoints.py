@@ -15,9 +15,15 @@ from kitepy.engine.model.container_config import (
     HostConfig,
     NetworkingConfig,
 )
-from kitepy.engine.model.errors import Forbidden, InvalidParameter, NotFound, Unsupported
+from kitepy.engine.model.errors import Forbidden, InvalidParameter, NotFound, SystemFailure, Unsupported
 from kitepy.engine.model.network import NetworkDriver, NetworkRecord
-from kitepy.engine.services.endpoints import check_endpoint, dns_names, endpoint_request, joined_settings
+from kitepy.engine.services.endpoints import (
+    check_endpoint,
+    check_interface,
+    dns_names,
+    endpoint_request,
+    joined_settings,
+)
 from kitepy.engine.services.network_index import StoredNetwork
 from kitepy.engine.services.request_networking import networks_to_join, wanted_endpoints
 
@@ -46,10 +52,42 @@ def addressed(v4: str = "", v6: str = "") -> EndpointSettings:
     return EndpointSettings(ipam_config=EndpointIPAMConfig(ipv4_address=v4, ipv6_address=v6))
 
 
-def test_options_that_would_change_the_interface_are_refused() -> None:
-    with pytest.raises(Unsupported, match=r"com\.docker\.network\.endpoint\.ifname"):
-        check_endpoint("bridge", EndpointSettings(driver_opts={"com.docker.network.endpoint.ifname": "lan0"}), None)
-    check_endpoint("bridge", EndpointSettings(driver_opts={"somebody.elses": "option"}), None)
+_IFNAME = "com.docker.network.endpoint.ifname"
+_SYSCTLS = "com.docker.network.endpoint.sysctls"
+
+
+def test_options_of_endpoints_that_nobody_honours_are_refused() -> None:
+    with pytest.raises(Unsupported, match=r"com\.docker\.network\.endpoint\.other"):
+        check_endpoint("bridge", EndpointSettings(driver_opts={"com.docker.network.endpoint.other": "x"}), None)
+    check_endpoint("bridge", EndpointSettings(driver_opts={"somebody.elses": "option", _IFNAME: "lan0"}), None)
+
+
+@pytest.mark.parametrize(
+    "setting", ["x", "", " ", "net.ipv4.ip_forward=1", "net.ipv4.conf.eth0.x=1", "kernel.shmmax=1", "net.IFNAME.x=1"]
+)
+def test_only_parameters_of_the_interface_can_be_set(setting: str) -> None:
+    with pytest.raises(InvalidParameter) as refused:
+        check_endpoint("mine", EndpointSettings(driver_opts={_SYSCTLS: setting}), None)
+    assert str(refused.value) == (
+        f"invalid endpoint settings:\nunrecognised network interface sysctl '{setting}'; "
+        "represent 'net.X.Y.ethN.Z=V' as 'net.X.Y.IFNAME.Z=V', 'X' must be 'ipv4', 'ipv6' or 'mpls'"
+    )
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        (_SYSCTLS, "net.ipv4.conf.IFNAME.log_martians", "to have format name=value"),
+        (_SYSCTLS, "net.ipv4.conf.IFNAME.a.b=1", "to have format net.X.Y.IFNAME.Z"),
+        (_SYSCTLS, "net.ipv4.conf.IFNAME.../../../kernel/core_pattern=x", "to have format net.X.Y.IFNAME.Z"),
+        *((_IFNAME, name, "error renaming interface to") for name in ("a/b", "../x", ".", "lo", "x" * 16, "a b", "a\n")),
+    ],
+)
+def test_what_the_kernel_would_misunderstand_fails_the_start(option: str, value: str, message: str) -> None:
+    check_endpoint("mine", EndpointSettings(driver_opts={option: value}), None)
+    with pytest.raises(SystemFailure, match=message):
+        check_interface(EndpointSettings(driver_opts={option: value}))
+    check_interface(EndpointSettings(driver_opts={_IFNAME: "lan0", _SYSCTLS: "net.ipv4.conf.IFNAME.log_martians=1"}))
 
 
 def test_link_local_addresses_are_refused() -> None:
