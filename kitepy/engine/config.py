@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from kitepy import __version__
+from kitepy.engine import config_networks as networks
+from kitepy.engine.config_networks import AddressPoolOption, NetworkDefault
 
 LOG_LEVELS = ("debug", "info", "warn", "error", "fatal")
 _ULIMITS = frozenset(
@@ -55,6 +57,21 @@ class EngineConfig:
     """False touches no packet filter rules at all."""
     ip_forward: bool = True
     ip_masq: bool = True
+    ip: str = "0.0.0.0"
+    """Where ports of the default bridge's containers are published that name no address."""
+    ipv6: bool = False
+    """Whether the default bridge has IPv6 as well."""
+    bip6: ipaddress.IPv6Interface | None = None
+    fixed_cidr: ipaddress.IPv4Network | None = None
+    """Where addresses on the default bridge are chosen from."""
+    fixed_cidr_v6: ipaddress.IPv6Network | None = None
+    default_gateway: ipaddress.IPv4Address | None = None
+    """Where containers of the default bridge send what leaves it; None is the bridge itself."""
+    default_gateway_v6: ipaddress.IPv6Address | None = None
+    default_address_pools: tuple[AddressPoolOption, ...] = ()
+    default_network_opts: tuple[NetworkDefault, ...] = ()
+    userland_proxy: bool = True
+    """False relays no ports: what the kernel can't translate is not published."""
     dns: tuple[str, ...] = ()
     dns_search: tuple[str, ...] = ()
     dns_opts: tuple[str, ...] = ()
@@ -144,17 +161,6 @@ def _log_level(value: object) -> str:
     return _text(value)
 
 
-def _bip(value: object) -> ipaddress.IPv4Interface:
-    text = _text(value)
-    if "/" not in text:
-        raise ValueError("expected an IPv4 address with a prefix length, like 172.17.0.1/16")
-    interface = ipaddress.IPv4Interface(text)
-    network = interface.network
-    if network.prefixlen > 30 or interface.ip in (network.network_address, network.broadcast_address):
-        raise ValueError("expected the address of a host in a subnet of at least four addresses")
-    return interface
-
-
 def _address(value: object) -> str:
     return str(ipaddress.ip_address(_text(value)))
 
@@ -230,8 +236,32 @@ _OPTIONS = (
     _Option("tlscacert", "tls_ca", _file, "CA whose certificates clients must have (~/.docker/ca.pem)"),
     _Option("tlscert", "tls_certificate", _file, "certificate of TCP ports (~/.docker/cert.pem)"),
     _Option("tlskey", "tls_key", _file, "private key of TCP ports (~/.docker/key.pem)"),
-    _Option("bip", "bip", _bip, "address and subnet of the default bridge"),
-    _Option("bridge", "bridge", _text, "name of the default bridge, or none", "-b"),
+    _Option("bip", "bip", networks.bip, "address and subnet of the default bridge"),
+    _Option("bip6", "bip6", networks.bip6, "IPv6 address and subnet of the default bridge"),
+    _Option("bridge", "bridge", networks.bridge_name, "an existing bridge to use as the default one, or none", "-b"),
+    _Option("ipv6", "ipv6", _boolean, "give the default bridge IPv6 as well"),
+    _Option("fixed-cidr", "fixed_cidr", networks.fixed_cidr, "part of the default bridge's subnet that containers get"),
+    _Option("fixed-cidr-v6", "fixed_cidr_v6", networks.fixed_cidr_v6, "IPv6 subnet of the default bridge's containers"),
+    _Option("default-gateway", "default_gateway", networks.ipv4_address, "default gateway of the default bridge's containers"),
+    _Option("default-gateway-v6", "default_gateway_v6", networks.ipv6_address, "the same for IPv6"),
+    _Option(
+        "default-address-pool",
+        "default_address_pools",
+        networks.address_pool,
+        "base=<subnet>,size=<prefix length>: where networks get subnets from",
+        key="default-address-pools",
+        repeatable=True,
+    ),
+    _Option(
+        "default-network-opt",
+        "default_network_opts",
+        networks.network_default,
+        "driver=key=value: option of networks that don't set it",
+        key="default-network-opts",
+        repeatable=True,
+    ),
+    _Option("ip", "ip", networks.ipv4_text, "where ports are published that name no address"),
+    _Option("userland-proxy", "userland_proxy", _boolean, "relay ports that the kernel can't translate"),
     _Option("icc", "icc", _boolean, "let containers on the default bridge talk to each other"),
     _Option("iptables", "iptables", _boolean, "set packet filter rules"),
     _Option("ip-forward", "ip_forward", _boolean, "enable forwarding in the kernel"),
@@ -266,11 +296,6 @@ _OPTIONS = (
     _Option("shutdown-timeout", "shutdown_timeout_s", _between(-1, 86_400), "seconds containers get to stop"),
 )
 
-_REFUSED = {
-    "ipv6": "the default bridge has no IPv6 yet",
-}
-_REFUSED_BOOLEANS = frozenset({"ipv6"})
-
 
 def parse_config(argv: Sequence[str], *, uid: int, environ: Mapping[str, str]) -> EngineConfig:
     """The configuration of a command line and the file it names; raises ConfigError.
@@ -280,7 +305,6 @@ def parse_config(argv: Sequence[str], *, uid: int, environ: Mapping[str, str]) -
     given = vars(_parser().parse_args(list(argv)))
     config_file = given.pop("config-file", None)
     flags = {name: value for name, value in given.items() if value is not None}
-    _refuse(flags)
     from_flags = _read_flags(flags)
     from_file = _read_file(Path(config_file) if config_file else None, uid)
     _check_conflicts(from_flags, from_file)
@@ -289,6 +313,8 @@ def parse_config(argv: Sequence[str], *, uid: int, environ: Mapping[str, str]) -
     _check_labels(merged.get("labels", ()))
     if uid != 0 and merged.get("userns_remap"):
         raise ConfigError("--userns-remap needs an engine that root starts: without root all containers are remapped anyway")
+    if problem := networks.contradiction(merged):
+        raise ConfigError(problem)
     return EngineConfig(**merged)
 
 
@@ -313,23 +339,7 @@ def _parser() -> argparse.ArgumentParser:
         else:
             settings["metavar"] = option.flag.rpartition("-")[2].upper()
         parser.add_argument(*names, **settings)
-    for name in _REFUSED:
-        parser.add_argument(f"--{name}", dest=name, nargs="?", const="true", help=argparse.SUPPRESS)
     return parser
-
-
-def _refuse(values: dict[str, Any]) -> None:
-    """Options of dockerd that Kitepy can't honour are errors, unless they ask for nothing."""
-    for name, reason in _REFUSED.items():
-        if name not in values:
-            continue
-        value = values.pop(name)
-        try:
-            harmless = name in _REFUSED_BOOLEANS and not _boolean(value)
-        except ValueError:
-            harmless = False
-        if not harmless:
-            raise ConfigError(f"--{name} is not supported: {reason}")
 
 
 def _tls_of(merged: dict[str, Any], environ: Mapping[str, str]) -> dict[str, Any]:
@@ -401,7 +411,6 @@ def _read_file(path: Path | None, uid: int) -> dict[str, Any]:
 
 
 def _read_keys(document: dict[str, Any]) -> dict[str, Any]:
-    _refuse(document)
     options = {option.file_key: option for option in _OPTIONS}
     unknown = sorted(key for key in document if key not in options)
     if unknown:
@@ -410,6 +419,11 @@ def _read_keys(document: dict[str, Any]) -> dict[str, Any]:
     for key, value in document.items():
         if key == "default-ulimits":
             values[key] = _ulimits_of_file(value)
+        elif key == "default-network-opts":
+            try:
+                values[key] = networks.network_defaults_of_file(value)
+            except ValueError as error:
+                raise ConfigError(f"invalid value for {key}: {error}") from None
         else:
             values[key] = _checked(options[key], value, key)
     return values

@@ -387,6 +387,7 @@ async def _compose(
             seccomp_profile=seccomp.default_name,
             no_new_privileges=security.no_new_privileges,
             apparmor=bool(security.apparmor_profile),
+            address_pools=tuple((str(pool.base), pool.size) for pool in config.default_address_pools),
         ),
         SystemSources(
             containers=lambda: _counts(containers),

@@ -55,6 +55,8 @@ class SystemSettings:
     seccomp_profile: str = "builtin"
     no_new_privileges: bool = False
     apparmor: bool = False
+    address_pools: tuple[tuple[str, int], ...] = ()
+    """Base and size of each ``--default-address-pool``."""
 
 
 @dataclass(frozen=True)
@@ -147,6 +149,7 @@ class SystemInfo:
             "RuncCommit": {"ID": ""},
             "InitCommit": {"ID": ""},
             "SecurityOptions": self._security_options(),
+            **_address_pools(settings),
             "CDISpecDirs": [],
             "FirewallBackend": {"Driver": "nftables" if settings.uses_rules else "none"},
             "Warnings": [*sources.warnings(), *_limit_warnings(facts), *forwarding_warnings] or None,
@@ -257,6 +260,13 @@ def _limit_warnings(facts: HostFacts) -> list[str]:
         return [f"WARNING: containers run without limits, and can't be paused: {facts.limits_problem}"]
     limits = _limits(facts)
     return [f"WARNING: No {words} support" for name, words in _MISSING.items() if not limits[name]]
+
+
+def _address_pools(settings: SystemSettings) -> dict[str, Any]:
+    """Only what was configured: as with dockerd the default pools are not told."""
+    if not settings.address_pools:
+        return {}
+    return {"DefaultAddressPools": [{"Base": base, "Size": size} for base, size in settings.address_pools]}
 
 
 def _registry_config(settings: SystemSettings) -> dict[str, Any]:

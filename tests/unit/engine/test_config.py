@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from kitepy.engine.config import ConfigError, EngineConfig, UlimitDefault, parse_config
+from kitepy.engine.config_networks import AddressPoolOption, NetworkDefault
 
 
 def _parse(*argv: str, uid: int = 1000, file: object = None, tmp_path: Path | None = None) -> EngineConfig:
@@ -34,7 +35,11 @@ def test_dockerds_names_are_understood() -> None:
         "--icc=false", "--iptables=false", "--ip-forward", "--dns", "8.8.8.8", "--dns", "::1", "--mtu", "1400", "--label", "a=b",
         "-l", "warn", "-D", "--group", "docker", "--socket-owner", "1000", "--registry-mirror", "https://m",
         "--insecure-registry", "r:5000", "--default-ulimit", "nofile=1:2", "--live-restore", "--init", "--shutdown-timeout", "3",
-        "--bridge", "none",
+        "--ipv6", "--bip6", "fd00::1/64", "--fixed-cidr", "10.1.0.129/25", "--fixed-cidr-v6", "fd00::100/120",
+        "--ip", "127.0.0.1",
+        "--default-gateway", "10.1.0.9", "--default-gateway-v6", "fd00::9", "--userland-proxy=false",
+        "--default-address-pool", "base=10.10.0.0/16,size=24", "--default-address-pool", "size=64,base=fd01::/48",
+        "--default-network-opt", "bridge=com.docker.network.driver.mtu=1400",
     )  # fmt: skip
     assert config.hosts == ("unix:///a", "tcp://127.0.0.1:1")
     assert (config.data_root, config.exec_root, config.pidfile) == (Path("/d"), Path("/e"), Path("/p"))
@@ -42,7 +47,16 @@ def test_dockerds_names_are_understood() -> None:
     assert (config.icc, config.iptables, config.ip_forward) == (False, False, True)
     assert config.dns == ("8.8.8.8", "::1")
     assert (config.mtu, config.labels, config.log_level, config.debug) == (1400, ("a=b",), "warn", True)
-    assert (config.group, config.socket_owner, config.bridge) == ("docker", 1000, "none")
+    assert (config.group, config.socket_owner) == ("docker", 1000)
+    assert (config.ipv6, config.bip6) == (True, ipaddress.IPv6Interface("fd00::1/64"))
+    assert (str(config.fixed_cidr), str(config.fixed_cidr_v6)) == ("10.1.0.128/25", "fd00::100/120")
+    assert (str(config.default_gateway), str(config.default_gateway_v6)) == ("10.1.0.9", "fd00::9")
+    assert (config.ip, config.userland_proxy) == ("127.0.0.1", False)
+    assert config.default_address_pools == (
+        AddressPoolOption(ipaddress.ip_network("10.10.0.0/16"), 24),
+        AddressPoolOption(ipaddress.ip_network("fd01::/48"), 64),
+    )
+    assert config.default_network_opts == (NetworkDefault("bridge", "com.docker.network.driver.mtu", "1400"),)
     assert config.default_ulimits == (UlimitDefault("nofile", 1, 2),)
     assert config.live_restore
     assert config.init
@@ -121,10 +135,78 @@ def test_malformed_options_are_refused(argv: tuple[str, ...]) -> None:
         _parse(*argv)
 
 
-@pytest.mark.parametrize("argv", [("--ipv6",)])
-def test_what_kitepy_cant_do_yet_is_said_clearly(argv: tuple[str, ...]) -> None:
-    with pytest.raises(ConfigError, match="is not supported"):
+@pytest.mark.parametrize(
+    ("argv", "problem"),
+    [
+        (("--bridge", "br9", "--bip", "10.1.0.1/24"), "You specified -b & --bip, mutually exclusive options"),
+        (("--bip", "10.1.0.1/24", "--fixed-cidr", "10.2.0.0/24"), "--fixed-cidr 10.2.0.0/24 is not within"),
+        (("--ipv6", "--bip6", "fd77::5/64", "--fixed-cidr-v6", "fd78::/64"), "--fixed-cidr-v6 fd78::/64 is not within"),
+        (("--bip", "10.1.0.1/24", "--default-gateway", "10.3.0.1"), "--default-gateway 10.3.0.1 is not within"),
+        (("--bip6", "fd77::5/64"), "--bip6 needs --ipv6"),
+        (("--fixed-cidr-v6", "fd77::/64"), "--fixed-cidr-v6 needs --ipv6"),
+        (("--default-gateway-v6", "fd77::9"), "--default-gateway-v6 needs --ipv6"),
+        (("--fixed-cidr-v6", "x"), "expected an IPv6 subnet"),
+        (("--fixed-cidr-v6", "10.0.0.0/8"), "invalid value '10.0.0.0/8' for --fixed-cidr-v6"),
+        (("--fixed-cidr", "x"), "expected an IPv4 subnet"),
+        (("--default-gateway", "fd00::1"), "invalid value 'fd00::1' for --default-gateway"),
+        (("--ip", "fd00::1"), "invalid value 'fd00::1' for --ip"),
+        (("--bridge", "../../x"), "expected the name of an interface"),
+        (("--mtu", "-1"), "expected a number from 0 to 65535"),
+        (("--default-address-pool", "base=10.10.0.0/16,size=8"), "size 8 is no prefix length of subnets of 10.10.0.0/16"),
+        (("--default-address-pool", "base=10.10.0.0/16,size=33"), "size 33 is no prefix length"),
+        (("--default-address-pool", "base=10.10.0.0/16,size=32"), "no room for containers"),
+        (("--default-address-pool", "base=10.10.0.0/16"), "base and size are both needed"),
+        (("--default-address-pool", "size=24"), "base and size are both needed"),
+        (("--default-address-pool", "base=x,size=24"), "base: expected a subnet"),
+        (("--default-address-pool", "base=10.10.0.0/16,size=24,foo=1"), "unknown key foo"),
+        (("--default-address-pool", "foo"), "expected base=<subnet>,size=<prefix length>"),
+        (("--default-network-opt", "bridge=foo"), "expected driver=key=value"),
+        (("--default-network-opt", "foo=a=b"), "there is no network driver foo"),
+    ],
+)
+def test_network_options_that_make_no_sense(argv: tuple[str, ...], problem: str) -> None:
+    with pytest.raises(ConfigError) as caught:
         _parse(*argv)
+    assert problem in str(caught.value)
+
+
+def test_network_options_of_the_file_have_dockerds_form(tmp_path: Path) -> None:
+    config = _parse(
+        file={
+            "default-address-pools": [{"base": "10.10.0.0/16", "size": 24}],
+            "default-network-opts": {"bridge": {"com.docker.network.driver.mtu": "1400"}, "macvlan": {"parent": "eth0"}},
+            "ipv6": True,
+            "fixed-cidr-v6": "fd00::/64",
+            "bridge": "none",
+        },
+        tmp_path=tmp_path,
+    )
+    assert config.default_address_pools == (AddressPoolOption(ipaddress.ip_network("10.10.0.0/16"), 24),)
+    assert config.default_network_opts == (
+        NetworkDefault("bridge", "com.docker.network.driver.mtu", "1400"),
+        NetworkDefault("macvlan", "parent", "eth0"),
+    )
+    assert (config.ipv6, config.fixed_cidr_v6, config.bridge) == (True, ipaddress.IPv6Network("fd00::/64"), "none")
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        {"default-address-pools": {"base": "10.10.0.0/16", "size": 24}},
+        {"default-address-pools": [{"base": "10.10.0.0/16", "size": "24"}]},
+        {"default-address-pools": [{"base": "x", "size": 8}]},
+        {"default-address-pools": [{"base": "10.10.0.0/16", "size": True}]},
+        {"default-network-opts": {"bridge": "x"}},
+        {"default-network-opts": {"bridge": {"a": 1}}},
+        {"default-network-opts": []},
+        {"ip": 5},
+        {"default-gateway": "x"},
+        {"ipv6": "x"},
+    ],
+)
+def test_network_options_of_the_file_that_are_malformed(file: object, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError):
+        _parse(file=file, tmp_path=tmp_path)
 
 
 def test_tls_false_allows_open_ports(tmp_path: Path) -> None:
