@@ -71,7 +71,7 @@ class EngineConfig:
     default_address_pools: tuple[AddressPoolOption, ...] = ()
     default_network_opts: tuple[NetworkDefault, ...] = ()
     userland_proxy: bool = True
-    """False relays no ports: what the kernel can't translate is not published."""
+    """False changes nothing: only what the kernel can't translate is ever relayed."""
     dns: tuple[str, ...] = ()
     dns_search: tuple[str, ...] = ()
     dns_opts: tuple[str, ...] = ()
@@ -261,7 +261,7 @@ _OPTIONS = (
         repeatable=True,
     ),
     _Option("ip", "ip", networks.ipv4_text, "where ports are published that name no address"),
-    _Option("userland-proxy", "userland_proxy", _boolean, "relay ports that the kernel can't translate"),
+    _Option("userland-proxy", "userland_proxy", _boolean, "accepted; only what the kernel can't translate is ever relayed"),
     _Option("icc", "icc", _boolean, "let containers on the default bridge talk to each other"),
     _Option("iptables", "iptables", _boolean, "set packet filter rules"),
     _Option("ip-forward", "ip_forward", _boolean, "enable forwarding in the kernel"),

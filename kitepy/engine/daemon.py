@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 
 from kitepy import __version__
@@ -30,8 +31,11 @@ from kitepy.engine.log_format import LineFormatter
 from kitepy.engine.model.container_config import HostConfig, Ulimit
 from kitepy.engine.model.errors import EngineError, InvalidParameter, Unsupported
 from kitepy.engine.model.launch import OverlayFlavour
+from kitepy.engine.model.network import NetworkRecord, SubnetConfig
 from kitepy.engine.model.timestamps import format_time
-from kitepy.engine.network.bridge import BridgeSettings
+from kitepy.engine.network.address_pools import AddressRange
+from kitepy.engine.network.default_bridge import BridgeSettings
+from kitepy.engine.network.ipam import AddressSpace
 from kitepy.engine.network.naming import kernel_names
 from kitepy.engine.network.networks import Networks
 from kitepy.engine.network.parent_links import ParentLinks
@@ -179,8 +183,10 @@ async def _compose(
 
     The second result does what the first container or build would wait for otherwise; it can run beside requests.
     """
-    if config.bridge:
-        raise Unsupported("--bridge is not supported by this version of Kitepy: it makes and names the default bridge itself")
+    if config.bridge == "none":
+        raise Unsupported("--bridge none is not supported by this version of Kitepy")
+    if config.default_network_opts:
+        raise Unsupported("--default-network-opt is not supported by this version of Kitepy")
     # Files in layers and volumes belong to root on the disk also where containers are remapped, set-user-ID programs included:
     # only who may pass this directory can reach them.
     for directory, mode in ((config.data_root, 0o710), (config.exec_root, 0o711)):
@@ -214,21 +220,20 @@ async def _compose(
     outside = await asyncio.to_thread(session.status) if session is not None else None
     make_network = remapping.make_network if remapping is not None else None
     names = kernel_names(config.data_root)
+    if config.bridge not in ("", "none"):
+        names = replace(names, bridge=config.bridge)
     created = format_time(time.time_ns() // 1_000 * 1_000)
     connections = Networks(
         names,
-        BridgeSettings(
-            gateway=config.bip,
-            mtu=config.mtu or (outside.mtu if outside else None) or None,
-            icc=config.icc,
-            use_rules=config.iptables,
-            forward=config.ip_forward,
-            masquerade=config.ip_masq,
-        ),
+        _bridge_settings(config, outside.mtu if outside else 0),
         RelayProcess(config.exec_root),
         created=created,
         resolver=ResolverProcess(config.exec_root),
         parents=ParentLinks(names.tag, rootless=session is not None),
+        space=AddressSpace(
+            [AddressRange(pool.base, pool.size) for pool in config.default_address_pools],
+            read_or_create_engine_id(config.data_root),
+        ),
         make_namespace=make_network,
         bind=session.bind if session is not None else bind_port,
         find_holder=session.find_holder if session is not None else find_holder,
@@ -276,7 +281,7 @@ async def _compose(
         data_root=config.data_root,
         exec_root=config.exec_root,
         host_network=HostNetwork(
-            (lambda: session.status().host_address) if session is not None else (lambda: connections.default.subnets[0].gateway),
+            (lambda: session.status().host_address) if session is not None else (lambda: _gateway_of(connections.default)),
             outside.dns if outside is not None else "",
         ),
         dns=config.dns,
@@ -440,6 +445,33 @@ async def _compose(
         archives=archives,
     )
     return services, warm_up
+
+
+def _bridge_settings(config: EngineConfig, outer_mtu: int) -> BridgeSettings:
+    """``outer_mtu`` is that of an ordinary user's way out, else 0."""
+    return BridgeSettings(
+        enabled=config.bridge != "none",
+        foreign=config.bridge not in ("", "none"),
+        gateway=config.bip,
+        fixed=config.fixed_cidr,
+        route=config.default_gateway,
+        ipv6=config.ipv6,
+        gateway6=config.bip6,
+        fixed6=config.fixed_cidr_v6,
+        route6=config.default_gateway_v6,
+        host_ip=config.ip,
+        mtu=config.mtu or outer_mtu or None,
+        icc=config.icc,
+        use_rules=config.iptables,
+        forward=config.ip_forward,
+        masquerade=config.ip_masq,
+    )
+
+
+def _gateway_of(network: NetworkRecord) -> str:
+    """The host's address in a network; empty when it has none there."""
+    subnet = network.subnets[0] if network.subnets else SubnetConfig()
+    return subnet.gateway or subnet.implied_gateway
 
 
 def _remapping(config: EngineConfig, launcher: LauncherHandle, stack: AsyncExitStack) -> Remapping | None:

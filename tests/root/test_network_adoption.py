@@ -23,7 +23,7 @@ from kitepy.engine.kernel.netlink import RouteSocket
 from kitepy.engine.kernel.netns import open_namespace_of
 from kitepy.engine.model.errors import Forbidden, NotFound
 from kitepy.engine.model.network import Endpoint, PortRequest, PublishedPort
-from kitepy.engine.network.bridge import BridgeSettings
+from kitepy.engine.network.default_bridge import BridgeSettings
 from kitepy.engine.network.naming import kernel_names
 from kitepy.engine.network.relay_process import RelayProcess
 
@@ -37,7 +37,7 @@ FIRST_ENGINE = """
 import asyncio, dataclasses, json, subprocess, sys
 from pathlib import Path
 from kitepy.engine.model.network import PortRequest
-from kitepy.engine.network.bridge import BridgeSettings
+from kitepy.engine.network.default_bridge import BridgeSettings
 from support.bridge_network import BridgeNetwork
 from kitepy.engine.network.relay_process import RelayProcess
 from kitepy.engine.network.naming import kernel_names

@@ -21,7 +21,7 @@ from kitepy.engine.kernel.netns import same_namespace
 from kitepy.engine.kernel.sysctl import read_sysctl, write_sysctl
 from kitepy.engine.model.errors import Forbidden, InvalidParameter, NotFound, SystemFailure
 from kitepy.engine.model.network import Endpoint, PortRequest
-from kitepy.engine.network.bridge import BridgeSettings
+from kitepy.engine.network.default_bridge import BridgeSettings
 from kitepy.engine.network.naming import kernel_names
 from kitepy.engine.network.relay_process import RelayProcess
 from kitepy.engine.network.sandbox import build_isolated

@@ -27,7 +27,7 @@ from kitepy.engine.model.network import (
     SandboxRequest,
     SubnetConfig,
 )
-from kitepy.engine.network.bridge import BridgeSettings
+from kitepy.engine.network.default_bridge import BridgeSettings
 from kitepy.engine.network.naming import kernel_names
 from kitepy.engine.network.networks import Networks
 from kitepy.engine.network.relay_process import RelayProcess

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from ipaddress import IPv4Address, IPv4Interface
 
 from kitepy.engine.model.network import Endpoint, EndpointRequest, PortRequest, SandboxRequest
-from kitepy.engine.network.bridge import BridgeSettings
+from kitepy.engine.network.default_bridge import BridgeSettings
 from kitepy.engine.network.naming import KernelNames
 from kitepy.engine.network.networks import Networks
 from kitepy.engine.network.ports import Binder

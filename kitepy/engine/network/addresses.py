@@ -6,26 +6,7 @@ import hashlib
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address
 
-from kitepy.engine.model.errors import InvalidParameter, SystemFailure
-
-
-def candidate_subnets() -> list[IPv4Network]:
-    """The private pools in the order Docker users expect: 172.17 to 172.31 with /16, then 192.168 in /20 steps."""
-    pools = [IPv4Network((f"172.{second}.0.0", 16)) for second in range(17, 32)]
-    pools.extend(IPv4Network("192.168.0.0/16").subnets(new_prefix=20))
-    return pools
-
-
-def choose_gateway(taken: Iterable[IPv4Network]) -> IPv4Interface:
-    """The first address of the first pool that overlaps nothing the host already routes.
-
-    Default routes must not be among ``taken``. Raises SystemFailure when every pool collides.
-    """
-    occupied = list(taken)
-    for pool in candidate_subnets():
-        if not any(pool.overlaps(network) for network in occupied):
-            return IPv4Interface((pool.network_address + 1, pool.prefixlen))
-    raise SystemFailure("could not find an available, non-overlapping IPv4 address pool for the bridge network: set --bip")
+from kitepy.engine.model.errors import InvalidParameter
 
 
 def check_gateway(wanted: IPv4Interface, taken: Iterable[tuple[IPv4Network, str]]) -> None:

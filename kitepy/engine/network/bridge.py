@@ -6,14 +6,14 @@ networks are one table, which isn't this module's.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from ipaddress import IPv4Interface
+from dataclasses import replace
 from typing import Protocol
 
 from kitepy.engine.kernel.netlink import Message, isolate_port, set_link
 from kitepy.engine.model.errors import InvalidParameter, SystemFailure
-from kitepy.engine.model.network import ANY_IPV4, NetworkDriver, NetworkRecord, SubnetConfig
+from kitepy.engine.model.network import ANY_IPV4, NetworkDriver, NetworkRecord
 from kitepy.engine.network.bridge_link import BridgeState, prepare_bridge, remove_bridge
+from kitepy.engine.network.default_bridge import BridgeSettings
 from kitepy.engine.network.ipam import bridge_addresses, used_subnets
 from kitepy.engine.network.naming import KernelNames
 from kitepy.engine.network.rules import GatewayMode, RuleContext
@@ -21,23 +21,6 @@ from kitepy.engine.network.rules import GatewayMode, RuleContext
 BRIDGE_OPTION = "com.docker.network.bridge."
 MTU_OPTION = "com.docker.network.driver.mtu"
 _TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})
-
-
-@dataclass(frozen=True)
-class BridgeSettings:
-    """What the engine's options say about networks, the default one above all."""
-
-    name: str = "bridge"
-    gateway: IPv4Interface | None = None
-    """``--bip``; None takes the first free pool."""
-    mtu: int | None = None
-    """``--mtu``; None follows the default route, at most 1500."""
-    icc: bool = True
-    use_rules: bool = True
-    """``--iptables``: False touches no rules; ports are relayed and nothing is masqueraded."""
-    forward: bool = True
-    masquerade: bool = True
-    pool_size: int = 3
 
 
 class Carrier(Protocol):
@@ -122,7 +105,7 @@ def default_record(names: KernelNames, settings: BridgeSettings, network_id: str
             (BRIDGE_OPTION + "default_bridge", "true"),
             (BRIDGE_OPTION + "enable_icc", str(settings.icc).lower()),
             (BRIDGE_OPTION + "enable_ip_masquerade", str(settings.masquerade and settings.use_rules).lower()),
-            (BRIDGE_OPTION + "host_binding_ipv4", ANY_IPV4),
+            (BRIDGE_OPTION + "host_binding_ipv4", settings.host_ip),
             (BRIDGE_OPTION + "name", names.bridge),
         ),
         device=names.bridge,
@@ -142,7 +125,7 @@ class Bridge:
     leads_out_itself = False
 
     def __init__(self, record: NetworkRecord, names: KernelNames, settings: BridgeSettings) -> None:
-        """A record of the default network comes without subnets: the bridge chooses one."""
+        """``record`` is resolved by the time of ``set_up``."""
         self.record = replace(record, device=device_of(record))
         self._settings = settings
         self._is_default = is_true(record.option(BRIDGE_OPTION + "default_bridge"))
@@ -210,23 +193,17 @@ class Bridge:
     def set_up(self) -> None:
         record, settings = self.record, self._settings
         mtu = record.option(MTU_OPTION)
-        chosen = not record.subnets and self._is_default
         self._state = state = prepare_bridge(
             record.device,
-            None if chosen else bridge_addresses(record),
+            bridge_addresses(record),
             int(mtu) if mtu.isdecimal() and int(mtu) else (settings.mtu if self._is_default else None),
             forward=settings.forward and not record.internal,
             owner=self._mark,
-            bip=settings.gateway,
             route_loopback=not record.internal,
+            foreign=self._is_default and settings.foreign,
         )
-        if chosen:
-            gateway = state.addresses[0]
-            self.record = replace(
-                record,
-                subnets=(SubnetConfig(subnet=str(gateway.network), gateway=str(gateway.ip)),),
-                options=(*record.options, (MTU_OPTION, str(state.mtu))),
-            )
+        if self._is_default:
+            self.record = replace(record, options=(*record.options, (MTU_OPTION, str(state.mtu))))
 
     def tear_down(self) -> None:
         self._state = None

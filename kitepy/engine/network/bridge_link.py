@@ -1,7 +1,6 @@
 """Brings the bridge device into the wanted state: the device, its address, the kernel's forwarding switches.
 
-Deciding is pure (``plan_bridge``, ``choose_bridge_address``); ``prepare_bridge`` looks at the host, carries the plan out and
-reports what the host refused.
+Deciding is pure (``plan_bridge``); ``prepare_bridge`` looks at the host, carries the plan out and reports what the host refused.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ import errno
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Interface, IPv4Network, IPv6Interface
+from ipaddress import IPv4Interface, IPv6Interface
 
 from kitepy.engine.kernel.netlink import (
     Link,
@@ -26,7 +25,7 @@ from kitepy.engine.kernel.netlink import (
 )
 from kitepy.engine.kernel.sysctl import ensure_sysctl, read_sysctl, write_sysctl
 from kitepy.engine.model.errors import SystemFailure
-from kitepy.engine.network.addresses import bridge_mac, check_gateway, choose_gateway
+from kitepy.engine.network.addresses import bridge_mac
 
 logger = logging.getLogger(__name__)
 
@@ -61,32 +60,6 @@ class BridgeState:
     warnings: tuple[str, ...]
 
 
-def choose_bridge_address(
-    name: str, wanted: IPv4Interface | None, links: Iterable[Link], addresses: Iterable[LinkAddress], routes: Iterable[Route]
-) -> IPv4Interface:
-    """The address of a bridge that nobody manages addresses for. Raises EngineError when it collides or nothing is free.
-
-    Without a wanted address an existing bridge keeps its own: containers of an earlier engine may still use it.
-    """
-    by_index = {link.index: link for link in links}
-    own_index = next((link.index for link in by_index.values() if link.name == name), 0)
-    known = [address for address in addresses if isinstance(address.interface, IPv4Interface)]
-    taken: list[tuple[IPv4Network, str]] = [
-        (network, by_index[index].name if index in by_index else "?")
-        for network, index in (
-            *((address.interface.network, address.index) for address in known),
-            *((route.destination, route.index) for route in routes if route.destination.prefixlen),
-        )
-        if index != own_index and isinstance(network, IPv4Network)
-    ]
-    if wanted is not None:
-        check_gateway(wanted, taken)
-        return wanted
-    present = [address.interface for address in known if address.index == own_index]
-    first = present[0] if present else choose_gateway(network for network, _ in taken)
-    return IPv4Interface(first)
-
-
 def plan_bridge(
     name: str,
     wanted: Sequence[Interface],
@@ -94,13 +67,17 @@ def plan_bridge(
     links: Iterable[Link],
     addresses: Iterable[LinkAddress],
     routes: Iterable[Route],
+    *,
+    foreign: bool = False,
 ) -> BridgePlan:
     """Decides what is to be done to the device. Raises SystemFailure when it is no bridge.
 
-    IPv6 addresses that the kernel chose stay.
+    IPv6 addresses that the kernel chose stay. One that is ``foreign`` has to exist and keeps all it has.
     """
     by_index = {link.index: link for link in links}
     own = next((link for link in by_index.values() if link.name == name), None)
+    if own is None and foreign:
+        raise SystemFailure(f"bridge device with non default name {name} must be created manually")
     if own is not None and own.kind != "bridge":
         raise SystemFailure(f"interface {name} exists but is not a bridge: remove or rename it")
     own_index = own.index if own else 0
@@ -110,7 +87,9 @@ def plan_bridge(
         mtu=mtu or _route_mtu(by_index, routes),
         create=own is None,
         missing_addresses=tuple(address for address in wanted if address not in present),
-        stale_addresses=tuple(address for address in present if address not in wanted and not address.is_link_local),
+        stale_addresses=tuple(
+            address for address in present if not foreign and address not in wanted and not address.is_link_local
+        ),
     )
 
 
@@ -120,7 +99,7 @@ def _route_mtu(links: dict[int, Link], routes: Iterable[Route]) -> int:
     return max(min([DEFAULT_MTU, *ways_out]), MINIMUM_MTU)
 
 
-def _apply(host: RouteSocket, name: str, plan: BridgePlan, owner: str) -> Link:
+def _apply(host: RouteSocket, name: str, plan: BridgePlan, owner: str, *, foreign: bool) -> Link:
     if plan.create:
         host.execute([add_bridge(name, bridge_mac(name), plan.mtu)])
     link = host.link(name)
@@ -129,11 +108,14 @@ def _apply(host: RouteSocket, name: str, plan: BridgePlan, owner: str) -> Link:
     if any(isinstance(address, IPv6Interface) for address in plan.addresses):
         _write(f"net/ipv6/conf/{name}/accept_ra", "0")
         _write(f"net/ipv6/conf/{name}/disable_ipv6", "0")
-    else:
+    elif not foreign:
         quiet_ipv6(name)
     messages: list[Message] = [delete_address(link.index, address) for address in plan.stale_addresses]
     messages.extend(add_address(link.index, address) for address in plan.missing_addresses)
-    messages.append(set_link(link.index, up=True, mtu=plan.mtu, alias=owner if plan.create else ""))
+    if foreign:
+        messages.append(set_link(link.index, up=True))
+    else:
+        messages.append(set_link(link.index, up=True, mtu=plan.mtu, alias=owner if plan.create else ""))
     try:
         host.execute(messages)
     except OSError:
@@ -145,24 +127,21 @@ def _apply(host: RouteSocket, name: str, plan: BridgePlan, owner: str) -> Link:
 
 def prepare_bridge(
     name: str,
-    addresses: Sequence[Interface] | None,
+    wanted: Sequence[Interface],
     mtu: int | None,
     *,
     forward: bool,
     owner: str = "",
-    bip: IPv4Interface | None = None,
     route_loopback: bool = True,
+    foreign: bool = False,
 ) -> BridgeState:
     """Sets the bridge up, or reuses it. Blocks for milliseconds. Raises EngineError, and OSError from the kernel.
 
-    Without ``addresses`` it gets ``bip``, or what is free. ``owner`` is noted on a device that is made here. ``route_loopback``
-    lets the kernel lead 127.0.0.0/8 to it.
+    ``owner`` is noted on a device that is made here. ``route_loopback`` lets the kernel lead 127.0.0.0/8 to it.
     """
     with RouteSocket() as host:
-        links, present, routes = host.links(), host.addresses(), host.routes()
-        wanted = addresses if addresses is not None else (choose_bridge_address(name, bip, links, present, routes),)
-        plan = plan_bridge(name, wanted, mtu, links, present, routes)
-        link = _apply(host, name, plan, owner)
+        plan = plan_bridge(name, wanted, mtu, host.links(), host.addresses(), host.routes(), foreign=foreign)
+        link = _apply(host, name, plan, owner, foreign=foreign)
     warnings: list[str] = []
     loopback = route_loopback and _try(
         f"net/ipv4/conf/{name}/route_localnet", "1", warnings, "ports on 127.0.0.1 are relayed in user space"

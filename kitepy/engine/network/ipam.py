@@ -25,7 +25,7 @@ from kitepy.engine.network.address_pools import (
 )
 
 BRIDGE_OPTION = "com.docker.network.bridge."
-_GATEWAY_NAMES = {4: "DefaultGatewayIPv4", 6: "DefaultGatewayIPv6"}
+GATEWAY_NAMES = {4: "DefaultGatewayIPv4", 6: "DefaultGatewayIPv6"}
 _OVERLAP = "invalid pool request: Pool overlaps with other one on this address space"
 _LAYER_3_MODES = ("l3", "l3s")
 
@@ -228,8 +228,12 @@ class AddressSpace:
                 raise Forbidden(_OVERLAP)
         return shared
 
+    def free_subnet(self, version: int, host_networks: Iterable[Network] = ()) -> Network:
+        """The subnet that a network would get which names none. Raises InvalidParameter when there is none left."""
+        return choose_subnet(self._ranges, version, [*host_networks, *(pool.subnet for pool in self._pools())])
+
     def _choose_subnet(self, entry: _Entry, version: int, host_networks: Iterable[Network]) -> SubnetConfig:
-        subnet = choose_subnet(self._ranges, version, [*host_networks, *(pool.subnet for pool in self._pools())])
+        subnet = self.free_subnet(version, host_networks)
         gateway = self._take_pool(entry, SubnetAddresses(subnet), subnet, SubnetConfig())
         return SubnetConfig(subnet=str(subnet), gateway="" if gateway is None else str(gateway))
 
@@ -409,7 +413,7 @@ def _route(record: NetworkRecord, config: SubnetConfig, gateway: Address | None)
         return None
     if record.driver is NetworkDriver.BRIDGE:
         for name, address in config.auxiliary:
-            if name == _GATEWAY_NAMES[gateway.version]:
+            if name == GATEWAY_NAMES[gateway.version]:
                 return ip_address(address)
     return gateway
 

@@ -21,7 +21,7 @@ from dataclasses import replace
 from ipaddress import IPv4Network, IPv6Network
 from typing import Any, TypeVar
 
-from kitepy.engine.kernel.netlink import RouteSocket
+from kitepy.engine.kernel.netlink import Link, LinkAddress, Route, RouteSocket
 from kitepy.engine.kernel.netns import open_namespace_of
 from kitepy.engine.kernel.nftables import Nftables, NftablesError, NftablesMissing
 from kitepy.engine.kernel.port_holders import find_holder
@@ -40,7 +40,8 @@ from kitepy.engine.model.network import (
 from kitepy.engine.network import plugging
 from kitepy.engine.network.addresses import mac_for
 from kitepy.engine.network.attachment import Attachment, Place, choose_gateways, free_interface_name
-from kitepy.engine.network.bridge import Bridge, BridgeSettings, Carrier, default_record, owner_prefix
+from kitepy.engine.network.bridge import Bridge, Carrier, default_record, owner_prefix
+from kitepy.engine.network.default_bridge import BridgeSettings, create_default
 from kitepy.engine.network.ipam import AddressSpace, Lease
 from kitepy.engine.network.link_rules import LinkException
 from kitepy.engine.network.name_service import NameService
@@ -179,18 +180,13 @@ class Networks:
 
         A network of a user's that can't be had is only warned of: the others go on.
         """
-        default = self._default
-        try:
-            await self._in_kernel(default.set_up)
-        except OSError as error:
-            raise SystemFailure(f"could not set up bridge {default.record.device}: {error.strerror or error}") from error
-        if default.state.forwarding_turned_on:
-            logger.info("turned on net.ipv4.ip_forward for network %s", default.record.name)
-        self._space.adopt(default.record)
-        self._carriers[self.default_id] = default
+        records = list(records)
+        for record in records:
+            self._space.adopt(record)
+        if self.settings.enabled:
+            await self._set_up_default()
         for record in records:
             try:
-                self._space.adopt(record)
                 carrier = self._carriers[record.network_id] = self._make_carrier(record)
                 await self._in_kernel(carrier.set_up)
             except (OSError, EngineError) as error:
@@ -215,6 +211,21 @@ class Networks:
         if len(self._carriers) > 1:
             self._named_pool.start_refill()
             self._spawn(self._in_kernel(self._names.warm))
+
+    async def _set_up_default(self) -> None:
+        def look() -> tuple[list[Link], list[LinkAddress], list[Route]]:
+            with RouteSocket() as host:
+                return host.links(), host.addresses(), host.routes()
+
+        default = self._default
+        try:
+            default.record = create_default(default.record, self.settings, self._space, *await self._in_kernel(look))
+            await self._in_kernel(default.set_up)
+        except OSError as error:
+            raise SystemFailure(f"could not set up bridge {default.record.device}: {error.strerror or error}") from error
+        if default.state.forwarding_turned_on:
+            logger.info("turned on net.ipv4.ip_forward for network %s", default.record.name)
+        self._carriers[self.default_id] = default
 
     def _make_carrier(self, record: NetworkRecord) -> Carrier:
         if record.driver is NetworkDriver.BRIDGE:

@@ -1,4 +1,4 @@
-"""Choosing the default bridge's subnet."""
+"""The default bridge's own address, and MAC addresses."""
 
 from __future__ import annotations
 
@@ -6,37 +6,12 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
 import pytest
 
-from kitepy.engine.model.errors import InvalidParameter, SystemFailure
+from kitepy.engine.model.errors import InvalidParameter
 from kitepy.engine.network.addresses import (
     bridge_mac,
-    candidate_subnets,
     check_gateway,
-    choose_gateway,
     mac_for,
 )
-
-
-def test_the_first_pool_is_dockers() -> None:
-    assert choose_gateway([]) == IPv4Interface("172.17.0.1/16")
-
-
-@pytest.mark.parametrize(
-    ("taken", "gateway"),
-    [
-        (["172.17.0.0/16"], "172.18.0.1/16"),
-        (["172.17.3.0/24", "172.18.0.0/30"], "172.19.0.1/16"),
-        (["172.16.0.0/12"], "192.168.0.1/20"),
-        (["172.16.0.0/12", "192.168.1.0/24"], "192.168.16.1/20"),
-        (["10.0.0.0/8", "127.0.0.0/8"], "172.17.0.1/16"),
-    ],
-)
-def test_pools_that_the_host_routes_are_passed_over(taken: list[str], gateway: str) -> None:
-    assert choose_gateway(map(IPv4Network, taken)) == IPv4Interface(gateway)
-
-
-def test_no_free_pool_is_an_error_that_names_the_option() -> None:
-    with pytest.raises(SystemFailure, match="--bip"):
-        choose_gateway(candidate_subnets())
 
 
 def test_an_explicit_address_may_lie_inside_a_wider_route_but_not_around_a_narrower_one() -> None:
