@@ -1,7 +1,7 @@
 """The engine's side of the resolver process (``resolver_server``): start it, tell it what changes, replace it when it dies.
 
 What the process should know is kept here as well. When it ends without having been asked to, a thread that listens for that
-starts another, makes new sockets in the sandboxes and tells it everything again: containers miss a moment of name service.
+starts another and tells it everything again. The sockets are kept here, too, so that questions wait for it meanwhile.
 Commands aren't answered, so they cost the caller one packet; it takes what they say before the next question. They may come
 from several threads.
 """
@@ -24,7 +24,6 @@ from pathlib import Path
 from typing import Any
 
 from kitepy.engine.kernel.packets import MAX_PACKET, Message, encode_json, receive, send
-from kitepy.engine.model.ids import short_id
 from kitepy.engine.network.resolver_names import NamedEndpoint, View
 from kitepy.engine.network.resolver_redirect import ResolverSockets, prepare_resolver
 
@@ -52,9 +51,9 @@ serve(int(sys.argv[1]), sys.argv[2])
 
 @dataclass
 class _Served:
-    """A container that should be served; the descriptor is a copy of its own."""
+    """A container that should be served."""
 
-    netns_fd: int
+    sockets: ResolverSockets
     view: View
 
 
@@ -68,7 +67,7 @@ class ResolverProcess:
         self._child: subprocess.Popen[bytes] | None = None
         self._served: dict[str, _Served] = {}
         self._endpoints: dict[str, NamedEndpoint] = {}
-        self._adopted: set[str] = set()
+        self._adopted: dict[str, ResolverSockets] = {}
         self._restarts: list[float] = []
 
     # --- what containers get ---
@@ -85,18 +84,18 @@ class ResolverProcess:
         Raises OSError.
         """
         with self._lock:
-            if container_id not in self._adopted:
+            adopted = self._adopted.pop(container_id, None)
+            if adopted is None:
                 self._connected()  # before this one is known, so that a new process isn't told of it twice
             self._forget(container_id)
-            self._served[container_id] = _Served(os.dup(netns_fd), view)
-            if container_id in self._adopted and prepared is None:
+            if adopted is not None and prepared is None:
+                self._served[container_id] = _Served(adopted, view)
                 self._tell({"op": "view", "id": container_id, "view": view.to_message()})
                 return
-            sockets = prepared or prepare_resolver(netns_fd)
-            try:
-                self._send_serve(container_id, view, sockets)
-            finally:
-                sockets.close()
+            if adopted is not None:
+                adopted.close()
+            served = self._served[container_id] = _Served(prepared or prepare_resolver(netns_fd), view)
+            self._send_serve(container_id, served)
 
     def view(self, container_id: str, view: View) -> None:
         """What a container that is served sees from now on. Raises OSError."""
@@ -106,7 +105,7 @@ class ResolverProcess:
                 self._tell({"op": "view", "id": container_id, "view": view.to_message()})
 
     def drop(self, container_id: str) -> None:
-        """Answer a container no more; its namespace is held no longer. Idempotent. Raises OSError."""
+        """Answer a container no more. Idempotent. Raises OSError."""
         with self._lock:
             if self._forget(container_id):
                 self._tell({"op": "drop", "ids": [container_id]})
@@ -145,10 +144,12 @@ class ResolverProcess:
             send(channel, {"op": "list"})
             more: object = True
             while more:
-                answer = self._receive(channel)
+                answer, fds = self._receive(channel)
                 ids = answer["ids"]
                 assert isinstance(ids, list)
-                self._adopted |= {str(container_id) for container_id in ids}
+                found = [socket.socket(fileno=fd) for fd in fds]
+                for container_id, udp, tcp in zip(ids, found[::2], found[1::2], strict=True):
+                    self._adopted[str(container_id)] = ResolverSockets(udp, tcp)
                 more = answer["more"]
             return set(self._adopted)
 
@@ -157,7 +158,7 @@ class ResolverProcess:
         with self._lock:
             if self._channel is not None:
                 self._tell({"op": "finish"})
-            self._adopted.clear()
+            self._let_go_of_adopted()
 
     def end(self) -> None:
         """Stop the process, if there is one, and wait for its end when it is ours."""
@@ -190,16 +191,22 @@ class ResolverProcess:
     def _let_go(self) -> None:
         for container_id in list(self._served):
             self._forget(container_id)
+        self._let_go_of_adopted()
+
+    def _let_go_of_adopted(self) -> None:
+        for sockets in self._adopted.values():
+            sockets.close()
+        self._adopted.clear()
 
     def _forget(self, container_id: str) -> bool:
         served = self._served.pop(container_id, None)
         if served is not None:
-            os.close(served.netns_fd)
+            served.sockets.close()
         return served is not None
 
-    def _send_serve(self, container_id: str, view: View, sockets: ResolverSockets) -> None:
-        message: Message = {"op": "serve", "id": container_id, "view": view.to_message()}
-        self._tell(message, [sockets.udp.fileno(), sockets.tcp.fileno()])
+    def _send_serve(self, container_id: str, served: _Served) -> None:
+        message: Message = {"op": "serve", "id": container_id, "view": served.view.to_message()}
+        self._tell(message, [served.sockets.udp.fileno(), served.sockets.tcp.fileno()])
 
     def _announce(self, endpoints: list[NamedEndpoint]) -> None:
         part: list[list[object]] = []
@@ -284,22 +291,13 @@ class ResolverProcess:
             logger.error("the resolver process can't be started again: %s", error)
 
     def _tell_everything(self) -> None:
-        self._adopted.clear()
         self._announce(list(self._endpoints.values()))
         for container_id, served in list(self._served.items()):
-            try:
-                sockets = prepare_resolver(served.netns_fd)
-            except OSError as error:
-                logger.warning("the name service of container %s can't be restored: %s", short_id(container_id), error)
-                continue
-            try:
-                self._send_serve(container_id, served.view, sockets)
-            finally:
-                sockets.close()
+            self._send_serve(container_id, served)
 
     @staticmethod
-    def _receive(channel: socket.socket) -> dict[str, Any]:
+    def _receive(channel: socket.socket) -> tuple[dict[str, Any], list[int]]:
         received = receive(channel)
         if received is None:
             raise ConnectionResetError(104, os.strerror(104))
-        return received[0]
+        return received[0], received[2]

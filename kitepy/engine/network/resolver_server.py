@@ -10,7 +10,7 @@ with, later engines over ``resolver.sock`` of the exec root, mode 0600. Commands
 ``withdraw``  ``ids`` of endpoints
 ``begin``     what is served, viewed or announced from here on is current …
 ``finish``    … and the rest is forgotten: how an engine that took over says that it has told everything
-``list``      answers with the ids of containers, in packets until ``more`` is false
+``list``      answers with the ids of containers and their sockets, in packets until ``more`` is false
 ``end``       answers, and exits
 
 A question is answered only after all commands that were there when it came, so that whoever starts a container and then asks
@@ -44,7 +44,7 @@ _UNSENT_BYTES = 128 * 1024
 _FIRST_QUESTION_S = 2.0
 _NEXT_QUESTION_S = 8.0
 _RETRY_ACCEPT_S = 0.5
-_IDS_A_PACKET = 1000
+_CONTAINERS_A_PACKET = 15
 _SIOCGSKNS = 0x894C
 _LENGTH = struct.Struct("!H")
 
@@ -98,6 +98,10 @@ class _Container:
             end.setblocking(False)
         reactor.watch(self._udp.fileno(), select.EPOLLIN, self._on_datagrams)
         self._accept_again()
+
+    @property
+    def descriptors(self) -> tuple[int, int]:
+        return self._udp.fileno(), self._tcp.fileno()
 
     def see(self, view: View) -> None:
         self.view = view
@@ -396,11 +400,13 @@ class ResolverServer:
             self._announced.pop(endpoint_id, None)
 
     def _list(self, connection: socket.socket) -> None:
-        ids = list(self._containers)
+        containers = list(self._containers.values())
         connection.setblocking(True)
-        for start in range(0, len(ids) + 1, _IDS_A_PACKET):
-            answer: Message = {"ids": ids[start : start + _IDS_A_PACKET], "more": start + _IDS_A_PACKET < len(ids) + 1}
-            send(connection, answer)
+        for start in range(0, len(containers) + 1, _CONTAINERS_A_PACKET):
+            part = containers[start : start + _CONTAINERS_A_PACKET]
+            ids = [container.container_id for container in part]
+            answer: Message = {"ids": ids, "more": start + _CONTAINERS_A_PACKET < len(containers) + 1}
+            send(connection, answer, fds=[fd for container in part for fd in container.descriptors])
         connection.setblocking(False)
 
 
