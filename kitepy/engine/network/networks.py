@@ -117,6 +117,8 @@ class Networks:
         self._interfaces: set[str] = set()
         self._removals: dict[str, set[asyncio.Task[None]]] = {}
         """What is being removed and still has addresses, by network."""
+        self._vacating: dict[str, set[asyncio.Task[None]]] = {}
+        """What is about to give its addresses back, by network."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._adoption: asyncio.Task[None] | None = None
         self._warnings: list[str] = []
@@ -369,6 +371,9 @@ class Networks:
     ) -> Attachment:
         """Addresses and names; nothing in the kernel yet."""
         record = carrier.record
+        if vacating := self._vacating.get(record.network_id):
+            # A moment's patience: a container that is restarted has the same addresses again then.
+            await asyncio.wait(list(vacating))
         while True:
             try:
                 lease = self._space.take(record.network_id, wish.address, wish.address6)
@@ -453,20 +458,14 @@ class Networks:
             await asyncio.shield(self._dispose(place))
 
     def _dispose(self, place: Place, after: asyncio.Task[None] | None = None) -> asyncio.Task[None]:
-        """Give everything back; the task ends when ports and, as a rule, addresses are free."""
+        """Give everything back; the task ends when the ports are free."""
         withdrawn = self._spawn(self._withdraw(place, after))
-        removal = self._spawn(self._remove(place, withdrawn))
+        vacated = self._spawn(self._vacate(place, withdrawn))
+        removal = self._spawn(self._remove(place, vacated))
         for attachment in place.attachments:
-            self._note_removal(attachment.endpoint.network_id, removal)
+            _note(self._vacating, attachment.endpoint.network_id, vacated)
+            _note(self._removals, attachment.endpoint.network_id, removal)
         return withdrawn
-
-    def _note_removal(self, network_id: str, removal: asyncio.Task[None]) -> None:
-        self._removals.setdefault(network_id, set()).add(removal)
-
-        def forget(_: asyncio.Task[None]) -> None:
-            self._removals[network_id].discard(removal)
-
-        removal.add_done_callback(forget)
 
     async def _withdraw(self, place: Place, after: asyncio.Task[None] | None) -> None:
         if after is not None:
@@ -474,10 +473,14 @@ class Networks:
         async with place.lock:  # whoever connects or disconnects it comes to an end first
             await self._unpublish(place)
             self._release_ports(place)
-            await self._in_kernel(lambda: self._names.leave(place))
-            sandbox, attachments = place.sandbox, place.attachments
-            if sandbox is None or await self._in_kernel(lambda: plugging.vacate(sandbox, attachments)):
-                self._release_addresses(place)
+            if place.has_names:
+                await self._in_kernel(lambda: self._names.leave(place))
+
+    async def _vacate(self, place: Place, withdrawn: asyncio.Task[None]) -> None:
+        await asyncio.wait([withdrawn])
+        sandbox, attachments = place.sandbox, place.attachments
+        if sandbox is None or (attachments and await self._in_kernel(lambda: plugging.vacate(sandbox, attachments))):
+            self._release_addresses(place)
 
     def _release_addresses(self, place: Place) -> None:
         for attachment in place.attachments:
@@ -488,8 +491,8 @@ class Networks:
         for address in filter(None, (endpoint.address, endpoint.address6)):
             self._space.release(endpoint.network_id, address)
 
-    async def _remove(self, place: Place, withdrawn: asyncio.Task[None]) -> None:
-        await asyncio.wait([withdrawn])
+    async def _remove(self, place: Place, vacated: asyncio.Task[None]) -> None:
+        await asyncio.wait([vacated])
         names = [attachment.endpoint.host_interface for attachment in place.attachments]
         if place.sandbox is not None:
             names.append(place.sandbox.host_interface)
@@ -840,6 +843,13 @@ def _mac_of(wish: EndpointRequest, carrier: Carrier, lease: Lease) -> str:
         return ""
     address = lease.address or lease.address6
     return wish.mac.lower() if wish.mac else (mac_for(address) if address is not None else "")
+
+
+def _note(tasks: dict[str, set[asyncio.Task[None]]], network_id: str, task: asyncio.Task[None]) -> None:
+    """Remember a task for as long as it runs."""
+    running = tasks.setdefault(network_id, set())
+    running.add(task)
+    task.add_done_callback(running.discard)
 
 
 def _text(address: object) -> str:
