@@ -104,7 +104,8 @@ def host_state() -> dict[str, object]:
                 continue
     return {
         "links": [line.split(":")[1] for line in lines("ip", "-o", "link")],
-        "routes": lines("ip", "route", "show", "table", "all"),
+        # A bridge learns a little later that it has no port any more.
+        "routes": [line.replace(" linkdown", "") for line in lines("ip", "route", "show", "table", "all")],
         "rules": lines("nft", "list", "ruleset"),
         "processes": processes,
         "descriptors": len(os.listdir("/proc/self/fd")),
