@@ -300,7 +300,13 @@ async def _compose(
     )
     stops = ContainerStops(index, runs)
     adoption = ContainerAdoption(
-        index=index, runs=runs, stops=stops, runtime=runtime, launcher=container_launcher, networks=connections
+        index=index,
+        runs=runs,
+        stops=stops,
+        runtime=runtime,
+        launcher=container_launcher,
+        networks=connections,
+        network_index=network_index,
     )
     containers = Containers(
         index=index,

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from kitepy.engine.model.container import ContainerRecord, ContainerStatus
+from kitepy.engine.model.container_config import EndpointSettings
 from kitepy.engine.model.errors import EngineError
 from kitepy.engine.model.ids import short_id
 from kitepy.engine.model.launch import ExitStatus
@@ -17,6 +18,8 @@ from kitepy.engine.services.container_index import ContainerIndex
 from kitepy.engine.services.container_launch import ContainerLauncher
 from kitepy.engine.services.container_runs import ContainerRuns
 from kitepy.engine.services.container_stops import KILL_PATIENCE_S, ContainerStops, stop_signal
+from kitepy.engine.services.endpoints import joined_settings
+from kitepy.engine.services.network_index import NetworkIndex
 from kitepy.engine.services.request_networking import has_own_sandbox
 from kitepy.engine.services.restart_policy import at_engine_start
 from kitepy.engine.services.signals import SIGKILL
@@ -36,6 +39,7 @@ class ContainerAdoption:
         runtime: Runtime,
         launcher: ContainerLauncher,
         networks: Networks,
+        network_index: NetworkIndex,
     ) -> None:
         self._index = index
         self._runs = runs
@@ -43,6 +47,7 @@ class ContainerAdoption:
         self._runtime = runtime
         self._launcher = launcher
         self._networks = networks
+        self._network_index = network_index
 
     async def adopt_all(self) -> None:
         """Take over what outlived the former engine, record what ended meanwhile, and start what the policies want."""
@@ -83,6 +88,7 @@ class ContainerAdoption:
             restarted = state if state.status is not ContainerStatus.RESTARTING else state.to(ContainerStatus.EXITED)
             state = restarted.to(ContainerStatus.RUNNING, started_at_ns=found.started_at_ns, exit_code=0, error="")
         state = replace(state, pid=found.pid)
+        record = replace(record, networks=self._joined(record))
         endpoints = record.endpoints
         if has_own_sandbox(record):
             try:
@@ -99,6 +105,16 @@ class ContainerAdoption:
                 endpoints = ()
         self._index.save(replace(record, state=state, endpoints=endpoints))
         self._runs.watch(record.id, found)
+
+    def _joined(self, record: ContainerRecord) -> dict[str, EndpointSettings]:
+        """The networks of a container, also when its engine died before it noted that they were joined."""
+        networks = dict(record.networks)
+        for endpoint in record.endpoints:
+            network = self._network_index.get(endpoint.network_id)
+            settings = networks.get(network.name) if network is not None else None
+            if network is not None and settings is not None and not settings.network_id:
+                networks[network.name] = joined_settings(record, network, settings)
+        return networks
 
     async def start_wanted(self) -> None:
         """Start the containers whose restart policy says so; called once, when the engine is ready."""

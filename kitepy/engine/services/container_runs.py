@@ -217,6 +217,8 @@ class ContainerRuns:
         async with AsyncExitStack() as undo:
             sandbox = await self._launcher.enter_network(record, self.pid_of, undo)
             record = replace(record, endpoints=sandbox.endpoints, networks=sandbox.networks)
+            if record.endpoints:  # an engine that takes over has to know them, even if this one dies amid the start
+                self._index.save(replace(self.require(record.id), endpoints=record.endpoints))
             undo.callback(self._emit_networks, record, "disconnect")
             undo.push_async_callback(self._launcher.links.left, record)
             await self._launcher.links.joined(record)
