@@ -17,7 +17,7 @@ from support.private_netns import Place, eventually, run_in_private_netns, scrat
 
 from kitepy.engine.kernel.netlink import RouteSocket
 from kitepy.engine.kernel.sysctl import read_sysctl
-from kitepy.engine.model.errors import EngineError, Forbidden, InvalidParameter, NotFound, SystemFailure
+from kitepy.engine.model.errors import EngineError, Forbidden, NotFound, SystemFailure
 from kitepy.engine.model.network import (
     Endpoint,
     EndpointRequest,
@@ -217,7 +217,7 @@ def test_what_a_request_wishes_for_an_endpoint() -> None:
             with pytest.raises(Forbidden, match="Address already in use"):
                 await start(made, "second", EndpointRequest(FIRST, address=IPv4Address("10.1.0.77")))
             wrong = (("com.docker.network.endpoint.sysctls", "net.ipv4.conf.IFNAME.nonsense=1"),)
-            with pytest.raises(InvalidParameter, match=r"net\.ipv4\.conf\.eth0\.nonsense"):
+            with pytest.raises(SystemFailure, match="/proc/sys/net/ipv4/conf/eth0/nonsense is not a sysctl file"):
                 await start(made, "third", EndpointRequest(FIRST, options=wrong))
             with pytest.raises(NotFound):
                 await start(made, "fourth", "d4" * 32)

@@ -38,7 +38,7 @@ _RTM_NEWADDR, _RTM_DELADDR, _RTM_GETADDR = 20, 21, 22
 _RTM_NEWROUTE, _RTM_DELROUTE, _RTM_GETROUTE = 24, 25, 26
 
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINK, _IFLA_MASTER, _IFLA_PROTINFO = 1, 3, 4, 5, 10, 12
-_IFLA_OPERSTATE, _IFLA_LINKINFO, _IFLA_IFALIAS, _IFLA_NET_NS_FD = 16, 18, 20, 28
+_IFLA_TXQLEN, _IFLA_OPERSTATE, _IFLA_LINKINFO, _IFLA_IFALIAS, _IFLA_NET_NS_FD = 13, 16, 18, 20, 28
 _IF_OPER_UP = 6
 _IFLA_INFO_KIND, _IFLA_INFO_DATA = 1, 2
 _VETH_INFO_PEER = 1
@@ -155,12 +155,18 @@ def add_veth(name: str, *, mtu: int, peer_name: str, peer_netns_fd: int, bridge_
     The kernel makes the other end first, and a veth device can't be up without its peer.
     """
     peer = _IFINFOMSG.pack(0, 0, 0, 0, 0) + b"".join(
-        (_text(_IFLA_IFNAME, peer_name), _number(_IFLA_MTU, mtu), _number(_IFLA_NET_NS_FD, peer_netns_fd))
+        (
+            _text(_IFLA_IFNAME, peer_name),
+            _number(_IFLA_MTU, mtu),
+            _number(_IFLA_TXQLEN, 0),
+            _number(_IFLA_NET_NS_FD, peer_netns_fd),
+        )
     )
     body = _IFINFOMSG.pack(0, 0, 0, _IFF_UP, _IFF_UP) + b"".join(
         (
             _text(_IFLA_IFNAME, name),
             _number(_IFLA_MTU, mtu),
+            _number(_IFLA_TXQLEN, 0),
             *((_number(_IFLA_MASTER, bridge_index),) if bridge_index else ()),
             nested(
                 _IFLA_LINKINFO,

@@ -24,7 +24,7 @@ from kitepy.engine.kernel.netlink import (
 )
 from kitepy.engine.kernel.netns import in_namespace
 from kitepy.engine.kernel.sysctl import write_sysctl
-from kitepy.engine.model.errors import InvalidParameter
+from kitepy.engine.model.errors import SystemFailure
 from kitepy.engine.model.network import Endpoint
 from kitepy.engine.network.attachment import Attachment, interface_parameters
 from kitepy.engine.network.bridge_link import Interface
@@ -111,8 +111,11 @@ def _set_parameters(sandbox: Sandbox, attachment: Attachment) -> None:
             try:
                 write_sysctl(name, value)
             except OSError as error:
-                reason = (error.strerror or str(error)).lower()
-                raise InvalidParameter(f"failed to set sysctl {name.replace('/', '.')}={value}: {reason}") from error
+                path = f"/proc/sys/{name}"
+                reason = f"write {path}: {(error.strerror or str(error)).lower()}"
+                if error.errno == errno.ENOENT:
+                    reason = f"{path} is not a sysctl file"
+                raise SystemFailure(f"failed to add interface {endpoint.host_interface} to sandbox: {reason}") from error
 
     in_namespace(sandbox.netns_fd, write)
 

@@ -153,10 +153,15 @@ def published_ports(record: ContainerRecord) -> list[PublishedPort]:
     return [port for endpoint in record.endpoints for port in endpoint.ports]
 
 
+def leads_out(record: ContainerRecord) -> bool:
+    """Whether ports can be published, now: not while a container runs on internal networks only, as with dockerd."""
+    return any(endpoint.gateway or endpoint.gateway6 for endpoint in record.endpoints)
+
+
 def port_map(record: ContainerRecord) -> dict[str, list[dict[str, str]] | None]:
     """``NetworkSettings.Ports``: each exposed or published port with its host addresses, or null."""
     ports: dict[str, list[dict[str, str]] | None] = {}
-    if not record.endpoints:
+    if not leads_out(record):
         return ports
     for text in record.config.exposed_ports or ():
         if known := known_port(text):
@@ -266,7 +271,7 @@ def command_text(argv: Iterable[str]) -> str:
 
 def port_list(record: ContainerRecord) -> list[dict[str, Any]]:
     """``Ports`` of a summary: one entry per host address, and the exposed ones that aren't published."""
-    if not record.endpoints:
+    if not leads_out(record):
         return []
     published: defaultdict[tuple[int, str], list[PublishedPort]] = defaultdict(list)
     for port in published_ports(record):
