@@ -55,6 +55,7 @@ from kitepy.engine.services.builds import BuildService
 from kitepy.engine.services.capability_sets import DEFAULT_CAPABILITIES, lacking_capabilities
 from kitepy.engine.services.container_adoption import ContainerAdoption
 from kitepy.engine.services.container_archives import ContainerArchives
+from kitepy.engine.services.container_content import ContainerContent
 from kitepy.engine.services.container_creation import ContainerCreation
 from kitepy.engine.services.container_index import ContainerIndex
 from kitepy.engine.services.container_launch import ContainerLauncher
@@ -94,6 +95,7 @@ from kitepy.engine.storage.layers import LayerStore
 from kitepy.engine.storage.overlay import OverlayStore
 from kitepy.engine.storage.probe import check_file_system, choose_flavour
 from kitepy.engine.storage.worker import WorkerPool
+from kitepy.engine.volume.image_mounts import ImageMounts
 from kitepy.engine.volume.store import VolumeStore
 
 logger = logging.getLogger(__name__)
@@ -262,6 +264,7 @@ async def _compose(
         emit=events.emit,
         references=lambda name: containers.using_volume(name),
     )
+    image_mounts = ImageMounts(config.data_root, workers)
     seccomp = SeccompProfiles(config.seccomp_profile)
     security = SecurityDefaults(
         config.no_new_privileges,
@@ -274,7 +277,7 @@ async def _compose(
         links=ContainerLinks(index, connections, lambda container_id: config.data_root / "containers" / container_id),
         network_index=network_index,
         overlays=overlays,
-        volumes=volumes,
+        content=ContainerContent(volumes, image_mounts, overlays, config.data_root, remapping),
         seccomp=seccomp,
         security=security,
         init=config.init,
@@ -320,6 +323,7 @@ async def _compose(
             layers=layers,
             overlays=overlays,
             volumes=volumes,
+            image_mounts=image_mounts,
             data_root=config.data_root,
             default_ulimits=default_ulimits,
             remapped=remapping is not None,
@@ -348,7 +352,6 @@ async def _compose(
         launcher=container_launcher,
         images=images,
         layers=layers,
-        volumes=volumes,
         workers=workers,
         events=events,
     )
@@ -370,7 +373,7 @@ async def _compose(
     network_index.set_predefined(predefined_networks(connections.default, names.tag))
     stack.push_async_callback(_close_networks, connections, index, session)
     await adoption.adopt_all()
-    await volumes.adopt({record.id: [point.volume for point in record.mounts] for record in index if record.state.pid})
+    await container_launcher.content.adopt([record for record in index if record.state.pid])
     stack.push_async_callback(adoption.shut_down, keep=config.live_restore, timeout_s=config.shutdown_timeout_s)
     await containers.finish_removals()
     await overlays.reconcile()

@@ -21,7 +21,7 @@ from kitepy.engine.kernel.processes import start_ticks
 from kitepy.engine.pidfile import PidFile
 from kitepy.engine.rootless.holder import RootlessError
 
-DIRECTORIES = ("containers", "content", "init", "layers", "tmp", "volumes")
+DIRECTORIES = ("containers", "content", "init", "layers", "mounts", "tmp", "volumes")
 FILES = ("engine-id", "engine.lock", "state.db", "state.db-shm", "state.db-wal")
 """What an engine makes in its data root. Nothing else there is touched: it may be somebody's."""
 _DATABASE = "state.db"
@@ -62,8 +62,8 @@ def reset(config: EngineConfig) -> None:
             from kitepy.engine.rootless.entry import enter
 
             stack.callback(enter(config.exec_root, os.environ).end)
-        for point in mount_points():  # volumes with driver options: what is mounted there is somebody else's
-            if Path(point).is_relative_to(config.data_root / "volumes"):
+        for point in mount_points():  # what is mounted there for volumes with driver options is somebody else's
+            if any(Path(point).is_relative_to(config.data_root / name) for name in ("mounts", "volumes")):
                 unmount_detached(point)
         # The database goes last: with it there, an interrupted reset can be repeated.
         for name in DIRECTORIES:

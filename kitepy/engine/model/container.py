@@ -77,6 +77,7 @@ class MountKind(Enum):
     BIND = "bind"
     VOLUME = "volume"
     TMPFS = "tmpfs"
+    IMAGE = "image"
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,11 @@ class MountPoint:
     """Host directory or file; empty for tmpfs."""
     volume: str = ""
     """Name of the volume, for volumes."""
+    image: str = ""
+    """The image as the user wrote it, for images; ``source`` is then where it gets mounted."""
+    image_id: str = ""
+    top_layer: str = ""
+    """The image's uppermost chain id; empty for one without layers."""
     mode: str = ""
     """The option string as the user gave it, e.g. ``ro,z``."""
     read_only: bool = False

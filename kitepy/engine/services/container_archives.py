@@ -6,7 +6,6 @@ container, what is mounted in it, and who has to wait for whom.
 
 from __future__ import annotations
 
-import itertools
 import logging
 import os
 from collections.abc import AsyncIterator
@@ -28,7 +27,6 @@ from kitepy.engine.services.events import EventBus
 from kitepy.engine.services.images import ImageService
 from kitepy.engine.services.ports import CommitOptions
 from kitepy.engine.services.request_networking import parse_network_mode
-from kitepy.engine.services.volumes import VolumeService
 from kitepy.engine.storage.layers import LayerStore
 from kitepy.engine.storage.worker import WorkerPool
 
@@ -50,17 +48,14 @@ class ContainerArchives:
         launcher: ContainerLauncher,
         images: ImageService,
         layers: LayerStore,
-        volumes: VolumeService,
         workers: WorkerPool,
         events: EventBus,
     ) -> None:
         self._index = index
         self._runs = runs
         self._launcher = launcher
-        self._volumes = volumes
         self._workers = workers
         self._events = events
-        self._visits = itertools.count()
         self._commit = ContainerCommit(index=index, stops=stops, launcher=launcher, images=images, layers=layers)
 
     async def stat(self, ref: str, path: str) -> dict[str, Any]:
@@ -158,19 +153,12 @@ class ContainerArchives:
     @asynccontextmanager
     async def _volumes_mounted(self, record: ContainerRecord) -> AsyncIterator[None]:
         """Its volumes are there to be looked into, whether or not it runs; as with dockerd that is told."""
-        holder = f"files of {record.id} {next(self._visits)}"
-        names = [point.volume for point in record.mounts if point.kind is MountKind.VOLUME]
-        try:
-            for name in names:
-                await self._volumes.acquire(name, holder)
+        async with self._launcher.content.visited(record):
             self._runs.emit_mounts(record)
             try:
                 yield
             finally:
                 self._runs.emit_unmounts(record)
-        finally:
-            for name in names:
-                await self._volumes.release(name, holder)
 
     async def _run(
         self,
@@ -232,7 +220,7 @@ class ContainerArchives:
     def _volume_mounts(self, record: ContainerRecord) -> list[dict[str, Any]]:
         return [
             {
-                "source": str(self._volumes.path(point.volume)) if point.kind is MountKind.VOLUME else point.source,
+                "source": self._launcher.content.source(point),
                 "destination": point.destination,
                 "part": point.subpath,
                 "read_only": point.read_only,

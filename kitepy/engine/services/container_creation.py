@@ -19,7 +19,7 @@ from kitepy.engine.model.errors import EngineError, InvalidParameter, NotFound
 from kitepy.engine.model.ids import new_id, short_id
 from kitepy.engine.model.image import Image
 from kitepy.engine.model.launch import OverlayRoot
-from kitepy.engine.model.oci import ImageConfig
+from kitepy.engine.model.oci import ChainId, ImageConfig
 from kitepy.engine.services import container_request as request_rules
 from kitepy.engine.services.container_index import ContainerIndex, name_conflict
 from kitepy.engine.services.container_mounts import WantedMount, check_source, inherited_mounts, inherits_read_only, wanted_mounts
@@ -37,6 +37,7 @@ from kitepy.engine.services.signals import parse_signal
 from kitepy.engine.services.volumes import VolumeService, check_driver
 from kitepy.engine.storage.layers import LayerStore
 from kitepy.engine.storage.overlay import OverlayStore
+from kitepy.engine.volume.image_mounts import ImageMounts
 
 
 class ContainerCreation:
@@ -51,6 +52,7 @@ class ContainerCreation:
         layers: LayerStore,
         overlays: OverlayStore,
         volumes: VolumeService,
+        image_mounts: ImageMounts,
         data_root: Path,
         default_ulimits: tuple[Ulimit, ...] = (),
         remapped: bool = False,
@@ -67,6 +69,7 @@ class ContainerCreation:
         self._layers = layers
         self._overlays = overlays
         self._volumes = volumes
+        self._image_mounts = image_mounts
         self._data_root = data_root
         self._default_ulimits = default_ulimits
         self._names_being_created: set[str] = set()
@@ -99,6 +102,9 @@ class ContainerCreation:
             self._checked_bind(mount) if mount.point.kind is MountKind.BIND else mount
             for mount in wanted_mounts(config, host, self._inherited(host.volumes_from or ()))
         ]
+        wanted = [self._resolved_image(mount) if mount.point.kind is MountKind.IMAGE else mount for mount in wanted]
+        if any(mount.type == "image" for mount in host.mounts or ()):
+            warnings.append("Image mount is an experimental feature")
         if config.stop_signal:
             parse_signal(config.stop_signal)
         container_id = new_id()
@@ -120,11 +126,19 @@ class ContainerCreation:
             networks=endpoints,
         )
         top_layer = image.top_layer if image is not None else None
-        with self.claimed_name(wanted_name) as chosen, self._layers.hold(top_layer):
+        with self.claimed_name(wanted_name) as chosen, contextlib.ExitStack() as held:
+            for layer in (top_layer, *(ChainId(mount.point.top_layer) for mount in wanted if mount.point.top_layer)):
+                held.enter_context(self._layers.hold(layer))
             record = replace(record, name=chosen)
             root = await asyncio.to_thread(self._overlays.create_for_container, container_id, top_layer)
             try:
                 mounts = [await self._prepare_mount(mount, root) for mount in wanted]
+                mounts = [
+                    replace(point, source=self._image_mounts.place(container_id, number))
+                    if point.kind is MountKind.IMAGE
+                    else point
+                    for number, point in enumerate(mounts)
+                ]
                 if flat_read_only:
                     mounts = [replace(mount, flat_read_only=True) for mount in mounts]
                 record = replace(record, mounts=tuple(mounts))
@@ -209,6 +223,12 @@ class ContainerCreation:
         if point.copy_up:
             await self._volumes.populate(point.volume, root, point.destination, point.subpath)
         return point
+
+    def _resolved_image(self, wanted: WantedMount) -> WantedMount:
+        if wanted.point.image_id:
+            return wanted  # inherited: it stays that image, whatever its name means by now
+        image = self._images.resolve(wanted.point.image)
+        return replace(wanted, point=replace(wanted.point, image_id=image.id, top_layer=image.top_layer or ""))
 
     def _checked_bind(self, wanted: WantedMount) -> WantedMount:
         point = wanted.point

@@ -84,7 +84,7 @@ class ContainerFilter:
             return True
         wanted = self._filters.get("volume")
         for point in record.mounts:
-            source = point.volume if point.kind is MountKind.VOLUME else point.source
+            source = point.volume or point.image or point.source
             if point.kind is not MountKind.TMPFS and (point.destination in wanted or source in wanted):
                 return True
         return False

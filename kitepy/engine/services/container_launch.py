@@ -14,17 +14,17 @@ from pathlib import Path
 import msgspec
 
 from kitepy.engine.kernel.id_limits import own_id_limits
-from kitepy.engine.kernel.mount_table import mount_above
 from kitepy.engine.kernel.user_namespaces import own_gid_map
-from kitepy.engine.model.container import ContainerRecord, MountKind
+from kitepy.engine.model.container import ContainerRecord
 from kitepy.engine.model.container_config import EndpointSettings, HostConfig
-from kitepy.engine.model.errors import EngineError, InvalidParameter, StartFailed, SystemFailure
+from kitepy.engine.model.errors import EngineError, InvalidParameter, StartFailed
 from kitepy.engine.model.ids import short_id
 from kitepy.engine.model.launch import LaunchRequest, LogTarget, OverlayRoot
 from kitepy.engine.model.network import Endpoint, NetworkDriver, SandboxRequest
 from kitepy.engine.model.oci import ChainId
 from kitepy.engine.network.networks import Networks
 from kitepy.engine.services.accounts import Account, resolve_account
+from kitepy.engine.services.container_content import ContainerContent
 from kitepy.engine.services.container_files import (
     hosts_after,
     hosts_content,
@@ -35,7 +35,6 @@ from kitepy.engine.services.container_files import (
     write_identity_files,
 )
 from kitepy.engine.services.container_links import ContainerLinks
-from kitepy.engine.services.container_mounts import check_source
 from kitepy.engine.services.devices import block_limits_for, devices_for, refuse_device_requests
 from kitepy.engine.services.endpoints import addresses_of, endpoint_request, has_name_service, joined_settings
 from kitepy.engine.services.host_network import HostNetwork
@@ -50,8 +49,6 @@ from kitepy.engine.services.resolv_conf import ResolvConf, ResolverOptions, Reso
 from kitepy.engine.services.root_files import read_root_file
 from kitepy.engine.services.seccomp_profiles import SeccompProfiles
 from kitepy.engine.services.security_options import NO_DEFAULTS, SecurityDefaults, parse_security_options
-from kitepy.engine.services.volumes import VolumeService
-from kitepy.engine.storage.copy_up import open_part
 from kitepy.engine.storage.overlay import OverlayStore
 
 PidOf = Callable[[str, str], int]
@@ -83,7 +80,7 @@ class ContainerLauncher:
         links: ContainerLinks,
         network_index: NetworkIndex,
         overlays: OverlayStore,
-        volumes: VolumeService,
+        content: ContainerContent,
         seccomp: SeccompProfiles,
         data_root: Path,
         exec_root: Path,
@@ -99,7 +96,7 @@ class ContainerLauncher:
         self.links = links
         self._network_index = network_index
         self._overlays = overlays
-        self._volumes = volumes
+        self.content = content
         self.seccomp = seccomp
         self.security = security
         self._data_root = data_root
@@ -203,25 +200,6 @@ class ContainerLauncher:
         """Whether containers get user namespaces of their own unless they opt out."""
         return self._remapping is not None
 
-    async def prepare_volumes(self, record: ContainerRecord) -> None:
-        """See to it that what is to be mounted is there; ``release_volumes`` undoes it, even after a failure."""
-        for point in record.mounts:
-            if point.kind is MountKind.VOLUME:
-                await self._volumes.ensure(point.volume)
-                await self._volumes.acquire(point.volume, record.id)
-                if point.subpath:
-                    await asyncio.to_thread(check_part, self._volumes.path(point.volume), point.subpath)
-            elif point.kind is MountKind.BIND:
-                await asyncio.to_thread(make_source if point.create_source else check_source, point.source)
-                if not self._data_root.is_relative_to(point.source):  # there the engine chose it
-                    await asyncio.to_thread(check_propagation, point.source, point.propagation)
-
-    async def release_volumes(self, record: ContainerRecord) -> None:
-        """The container doesn't use its volumes any more; safe to call twice."""
-        for point in record.mounts:
-            if point.kind is MountKind.VOLUME:
-                await self._volumes.release(point.volume, record.id)
-
     def request(
         self,
         record: ContainerRecord,
@@ -273,7 +251,7 @@ class ContainerLauncher:
                 user_namespace_path=_user_namespace_beside(namespace_paths.get("pid", "")) if remapping is not None else "",
                 host_queues=os.path.isdir("/dev/mqueue"),
                 last_group=self._last_group if remapping is None else remapping.gids.last,
-                volume_paths=self._volume_paths(record),
+                sources={point.destination: self.content.source(point) for point in record.mounts},
                 linked=self.links.variables(record),
             ),
         )
@@ -361,13 +339,6 @@ class ContainerLauncher:
         if needed and read_identity_file(resolv) == self.resolv_conf(before, ResolverPlace.LEGACY).content:
             write_identity_file(resolv, self.resolv_conf(now, ResolverPlace.NAMED).content)
 
-    def _volume_paths(self, record: ContainerRecord) -> dict[str, str]:
-        paths = {}
-        for point in record.mounts:
-            if point.kind is MountKind.VOLUME:
-                paths[point.volume] = str(self._volumes.path(point.volume))
-        return paths
-
     @staticmethod
     def hostname(record: ContainerRecord) -> str:
         if record.config.hostname:
@@ -389,37 +360,6 @@ def _setting_up() -> Iterator[None]:
     except EngineError as error:
         error.args = (f"failed to set up container networking: {error}", *error.args[1:])
         raise
-
-
-def make_source(path: str) -> None:
-    """Make the host's directory that is to be mounted, unless there is something; raises InvalidParameter."""
-    if os.path.lexists(path):
-        return
-    try:
-        os.makedirs(path, 0o755, exist_ok=True)
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise InvalidParameter(f"error while creating mount source path '{path}': mkdir {error.filename}: {reason}") from None
-
-
-def check_propagation(source: str, propagation: str) -> None:
-    """A bind can follow or share only mounts that are shared themselves; raises SystemFailure, worded as dockerd does."""
-    wanted = {"shared": {"shared"}, "slave": {"shared", "master"}}.get(propagation.removeprefix("r"))
-    if wanted is None:
-        return
-    above = mount_above(os.path.realpath(source))
-    if above is not None and not above.propagation & wanted:
-        kind = "shared or slave" if "master" in wanted else "shared"
-        raise SystemFailure(f"path {source} is mounted on {above.point} but it is not a {kind} mount")
-
-
-def check_part(base: Path, part: str) -> None:
-    """A part of a volume that is to be mounted must be there, and inside; raises NotFound and InvalidParameter."""
-    base_fd = os.open(base, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.close(open_part(base_fd, str(base), part))
-    finally:
-        os.close(base_fd)
 
 
 def account_in(root: OverlayRoot, record: ContainerRecord, user: str | None = None) -> Account:

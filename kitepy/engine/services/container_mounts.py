@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from kitepy.engine.model.container import MountKind, MountPoint
 from kitepy.engine.model.container_config import BindOptions, ContainerConfig, HostConfig, Mount
-from kitepy.engine.model.errors import InvalidParameter, Unsupported
+from kitepy.engine.model.errors import InvalidParameter
 
 VOLUME_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
 _PROPAGATION = frozenset({"private", "rprivate", "shared", "rshared", "slave", "rslave"})
@@ -292,11 +292,21 @@ def _parse_bind_mount(mount: Mount, destination: str) -> WantedMount:
     return WantedMount(point, default_propagation=not options.propagation)
 
 
-def _parse_image_mount(mount: Mount, destination: str) -> WantedMount:  # noqa: ARG001  # until they are supported
+def _parse_image_mount(mount: Mount, destination: str) -> WantedMount:
     if not mount.source:
         raise _InvalidMount("field Source must not be empty")
-    _check_subpath(mount.image_options.subpath if mount.image_options else "")
-    raise Unsupported("Mounts of type image are not supported by this version of Kitepy")
+    subpath = mount.image_options.subpath if mount.image_options else ""
+    _check_subpath(subpath)
+    point = MountPoint(
+        MountKind.IMAGE,
+        destination,
+        image=mount.source,
+        read_only=True,
+        propagation="rprivate",
+        subpath=subpath,
+        copy_up=False,
+    )
+    return WantedMount(point)
 
 
 _PARSERS = {

@@ -222,8 +222,8 @@ class ContainerRuns:
             undo.callback(self._emit_networks, record, "disconnect")
             undo.push_async_callback(self._launcher.links.left, record)
             await self._launcher.links.joined(record)
-            undo.push_async_callback(self._launcher.release_volumes, record)
-            await self._launcher.prepare_volumes(record)
+            undo.push_async_callback(self._launcher.content.release, record)
+            await self._launcher.content.prepare(record)
             self.emit_mounts(record)
             live.mounted = True
             request = self._launcher.request(record, sandbox.netns_fd, self.pid_of, peer=self._network_peer(record))
@@ -352,7 +352,7 @@ class ContainerRuns:
         if status.oom_killed and not told:
             self.emit(record, "oom")
         await self._leave_networks(record, live)
-        await self._launcher.release_volumes(record)
+        await self._launcher.content.release(record)
         live.mounted = False
         self.emit_unmounts(record)
         # In the order in which dockerd mostly sends them: it has still to write its files when who stops knows already.

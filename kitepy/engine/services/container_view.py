@@ -129,6 +129,8 @@ def mount_document(point: MountPoint, volume_paths: Mapping[str, str]) -> dict[s
     if point.kind is MountKind.VOLUME:
         document["Name"] = point.volume
         document["Source"] = volume_paths.get(point.volume, "")
+    elif point.kind is MountKind.IMAGE:
+        document |= {"Name": point.image, "Source": point.source}
     else:
         document["Source"] = point.source
     document["Destination"] = point.destination

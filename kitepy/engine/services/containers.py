@@ -350,12 +350,18 @@ class Containers:
     # --- for other services ---
 
     def using_image(self, image_id: str) -> builtins.list[tuple[str, bool]]:
-        """(container id, whether it runs) of each container made from an image."""
-        return [(record.id, record.state.status.counts_as_running) for record in self._index if record.image_id == image_id]
+        """(container id, whether it runs) of each container that is made from an image, or mounts it."""
+        return [
+            (record.id, record.state.status.counts_as_running)
+            for record in self._index
+            if record.image_id == image_id or any(point.image_id == image_id for point in record.mounts)
+        ]
 
     def held_layers(self) -> builtins.list[ChainId]:
-        """The top layers that containers stand on."""
-        return [ChainId(record.layers[-1]) for record in self._index if record.layers]
+        """The top layers that containers stand on, and those of images that they mount."""
+        own = [record.layers[-1] for record in self._index if record.layers]
+        mounted = [point.top_layer for record in self._index for point in record.mounts if point.top_layer]
+        return [ChainId(layer) for layer in (*own, *mounted)]
 
     def using_volume(self, name: str) -> builtins.list[str]:
         """Ids of the containers that mount a volume."""

@@ -77,8 +77,8 @@ class Surroundings:
     """Whether the host shows its message queues in /dev/mqueue."""
     last_group: int = 65_535
     """The highest group id that can be used in mount options."""
-    volume_paths: Mapping[str, str] = field(default_factory=dict)
-    """Host directory of each named volume."""
+    sources: Mapping[str, str] = field(default_factory=dict)
+    """What of the host is behind each mount point, by destination; the point's own source unless it is told here."""
     linked: Sequence[str] = ()
     """Environment variables that tell of linked containers."""
 
@@ -267,7 +267,7 @@ def _mount(destination: str, kind: str, source: str, *options: str) -> dict[str,
 def _user_mount(point: MountPoint, around: Surroundings) -> dict[str, Any]:
     if point.kind is MountKind.TMPFS:
         return _mount(point.destination, "tmpfs", "tmpfs", "noexec", "nosuid", "nodev", *point.tmpfs_options)
-    source = around.volume_paths[point.volume] if point.kind is MountKind.VOLUME else point.source
+    source = around.sources.get(point.destination, point.source)
     propagation = point.propagation or "rprivate"
     bind = "bind" if point.non_recursive else "rbind"
     options = [bind, propagation]

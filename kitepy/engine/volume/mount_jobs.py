@@ -1,4 +1,4 @@
-"""The worker jobs that mount a volume with driver options on its directory, and take it away again.
+"""The worker jobs that mount a volume with driver options on its directory, or an image on one, and take it away again.
 
 Jobs of their own, because a file server that doesn't answer holds up whoever mounts it: such a process can be given up. They
 enter the mount namespace that comes as their descriptor: the engine's, where the binds of containers find what is mounted.
@@ -6,15 +6,18 @@ enter the mount namespace that comes as their descriptor: the engine's, where th
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import os
 import socket
 from typing import Any
 
-from kitepy.engine.kernel import mounts, namespaces
-from kitepy.engine.kernel.syscalls import libc_call
-from kitepy.engine.model.errors import SystemFailure
+from kitepy.engine.kernel import capabilities, mounts, namespaces, overlay
+from kitepy.engine.kernel.syscalls import AT_FDCWD, libc_call
+from kitepy.engine.kernel.user_namespaces import IdMap, create_user_namespace
+from kitepy.engine.model.errors import SystemFailure, Unsupported
+from kitepy.engine.storage import confinement
 from kitepy.engine.storage.zygote import JobContext
 
 _MS_REMOUNT = 0x20
@@ -47,6 +50,32 @@ def mount_volume(context: JobContext, params: dict[str, Any]) -> dict[str, Any]:
         raise SystemFailure(
             f"error while mounting volume '{target}': failed to mount local volume: mount {shown}: {reason}{hint}"
         ) from None
+    return {}
+
+
+def mount_image(context: JobContext, params: dict[str, Any]) -> dict[str, Any]:
+    """params: ``base``, ``lower`` (topmost first, relative to base), ``flavour``, ``target``; ``ids``, the maps of uids and gids
+    of a remapped container, or None."""
+    base, lower, target = params["base"], params["lower"], params["target"]
+    if params["flavour"] == "fuse" and len(lower) > 1:
+        raise Unsupported("mounting an image of several layers needs the kernel's own overlay file system, which it refuses here")
+    owner: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
+    if params["ids"] is not None:
+        uids, gids = (IdMap(tuple((int(a), int(b), int(c)) for a, b, c in rows)) for rows in params["ids"])
+        mounts.cover_mapped(base, create_user_namespace(uids, gids))
+        owner = capabilities.touching_files_as(uids.outside(0) or 0, gids.outside(0) or 0)
+    if len(lower) == 1:
+        tree_fd = mounts.clone_tree(AT_FDCWD, os.path.join(base, lower[0]))
+    else:
+        stage = os.path.join(base, "tmp")
+        confinement.mount_tmpfs(stage)
+        with owner:
+            overlay.mount_layers(stage, base, lower, flavour=params["flavour"])
+        tree_fd = mounts.clone_tree(AT_FDCWD, stage)
+    mounts.set_attributes(tree_fd, add=mounts.ATTR_RDONLY, propagation=mounts.MS_PRIVATE)
+    namespaces.setns(context.fds[0], namespaces.CLONE_NEWNS)
+    target_fd = os.open(target, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    mounts.attach_tree(tree_fd, target_fd, target)
     return {}
 
 

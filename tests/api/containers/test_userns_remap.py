@@ -11,10 +11,12 @@ from typing import Any
 
 import docker
 import pytest
+from docker.types import DriverConfig, Mount
 from support.builder import pack
 from support.engine import EngineUnderTest
-from support.images import load_busybox
+from support.images import docker_archive, load_busybox
 from support.remapping import COUNT, FIRST, SECOND, SECOND_COUNT, RemappedEngine
+from support.tarballs import entry, tarball
 
 
 @pytest.fixture(scope="module", name="session_engine")
@@ -253,3 +255,21 @@ def test_without_subordinate_ids_the_engine_says_how_to_get_some() -> None:
             engine.start()
     finally:
         engine.remove_files()
+
+
+def test_files_of_mounted_images_and_volumes_belong_to_the_containers_users(client: docker.DockerClient) -> None:
+    layers = [tarball(entry("f", b"low", uid=0)), tarball(entry("g", b"up", uid=5, mode=0o600))]
+    client.images.load(docker_archive(layers, "remapped-mount:1"))
+    try:
+        # docker-py has no class for these yet.
+        mounts = [
+            {"Type": "image", "Source": image, "Target": target}
+            for image, target in (("remapped-mount:1", "/t"), ("busybox:latest", "/one"))
+        ]
+        script = "stat -c '%u %g' /t/f /t/g /one/bin; cat /t/g; touch /t/x; stat -c %u /v; touch /v/x && stat -c %u /v/x"
+        driver = DriverConfig("local", {"type": "tmpfs", "device": "tmpfs"})
+        output = run(client, f"({script}) 2>&1", mounts=[*mounts, Mount("/v", "remapped-tmpfs", driver_config=driver)])
+    finally:
+        client.images.remove("remapped-mount:1")
+    client.volumes.get("remapped-tmpfs").remove()
+    assert output == "0 0\n5 0\n0 0\nuptouch: /t/x: Read-only file system\n0\n0\n"

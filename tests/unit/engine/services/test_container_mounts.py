@@ -259,9 +259,12 @@ def test_driver_options_are_handed_on() -> None:
     assert (wanted.driver, wanted.driver_options, wanted.volume_labels) == ("local", {"type": "nfs"}, {"a": "b"})
 
 
-def test_image_mounts_are_refused() -> None:
-    with pytest.raises(Unsupported):
-        parse_mount(Mount(type="image", source="a", target="/b"))
+def test_an_image_is_mounted_read_only_whatever_was_wished_for() -> None:
+    for read_only in (False, True):
+        options = ImageOptions(subpath="etc")
+        point = parse_mount(Mount(type="image", source="a:1", target="/b/", read_only=read_only, image_options=options)).point
+        assert (point.kind, point.image, point.destination) == (MountKind.IMAGE, "a:1", "/b")
+        assert (point.read_only, point.subpath, point.copy_up) == (True, "etc", False)
 
 
 @pytest.mark.parametrize("options", ["what", "size", "exec=1", "size=1m,bind"])

@@ -170,7 +170,7 @@ def test_mounts_of_the_user() -> None:
         MountPoint(MountKind.VOLUME, "/data", volume="v"),
         MountPoint(MountKind.TMPFS, "/tmp", tmpfs_options=("size=1m", "exec")),
     )
-    around = Surroundings(Path("/b"), Path("/c"), Account(), "box", own_network=True, volume_paths={"v": "/volumes/v/_data"})
+    around = Surroundings(Path("/b"), Path("/c"), Account(), "box", own_network=True, sources={"/data": "/volumes/v/_data"})
     document = spec(mounts=points, around=around)
     assert mount_at(document, "/bind")["options"] == ["rbind", "rslave", "rro"]
     assert mount_at(document, "/flat")["options"] == ["bind", "rprivate"]
