@@ -154,10 +154,10 @@ class VolumeCalls(Connection):
             for data in chunks(response):
                 writer.write(data)
                 report(writer.size_bytes, 0)
-            report(writer.size_bytes, 0)
             if lifeline.cut_off:
                 raise Cancelled("the copy was cancelled")
             writer.commit()
+            report(writer.size_bytes, writer.size_bytes)
 
     def _send(self, lifeline: Lifeline, helper: str, body: ArchiveReader) -> None:
         query = {"path": _MOUNT_POINT, "noOverwriteDirNonDir": "true"}

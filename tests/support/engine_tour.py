@@ -6,15 +6,18 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import os
 import signal
+import socket
 import sys
+import tarfile
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import qasync
-from PySide6.QtWidgets import QAbstractButton, QLabel, QWidget
+from PySide6.QtWidgets import QAbstractButton, QLabel, QLineEdit, QPlainTextEdit, QTreeView, QWidget
 
 from kitepy.client import BundledEngine, EnginePaths
 from kitepy.gui.app import Desk, Session, make_application
@@ -22,7 +25,8 @@ from kitepy.gui.gateway.engine import EngineGateway
 from kitepy.gui.models.actions import ContainerAction
 from kitepy.gui.models.container import Container
 from kitepy.gui.models.log import LogStore
-from kitepy.gui.models.state import EnginePhase, Page
+from kitepy.gui.models.state import NETWORKS, PORTS, VOLUMES, EnginePhase, Navigated, Page, Route
+from kitepy.gui.models.volume import JobPhase
 from kitepy.gui.settings import Settings
 
 Found = TypeVar("Found", bound=QWidget)
@@ -60,6 +64,7 @@ class Tour:
         await self.until("it is built and its page is open", lambda: store.state.route.page is Page.CONTAINER, 120)
         container_id = store.state.route.key
         await self._live(container_id)
+        await self._look_at_resources(container_id)
         await self._survive_the_engine(container_id)
         menu = {action.objectName(): action for action in self.desk.window.container._menu.actions()}
         menu["container-remove"].trigger()
@@ -94,6 +99,76 @@ class Tour:
         self.desk.intents.act.emit(ContainerAction.START, container_id)
         await self.until("started again", lambda: self._is(container_id, alive=True))
         await self.until("the preview is there again", lambda: title.text() == TITLE)
+
+    async def _look_at_resources(self, container_id: str) -> None:
+        """Ports, volumes and networks: what the engine and the kernel say, and back again what is done on the pages."""
+        store, window, name = self.desk.store, self.desk.window, self._container(container_id).name
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            own = server.getsockname()[1]
+            store.dispatch(Navigated(PORTS))
+            rows = lambda: {row.port: row for row in window.ports.list.rows.values}  # noqa: E731 - one line, used often
+            published = next(port.host_port for port in self._container(container_id).ports if port.host_port)
+            await self.until("this program's own port is listed", lambda: own in rows() and rows()[own].pid == os.getpid())
+            assert rows()[published].holder == name
+            self.find(QLineEdit, "port-wanted").setText(str(published))
+            answer = self.find(QLabel, "port-answer")
+            await self.until("the taken port's holder is told", lambda: f"held by the container {name}" in answer.text())
+        await self._look_at_volumes()
+        await self._look_at_networks(container_id)
+        store.dispatch(Navigated(Route(Page.CONTAINER, container_id)))
+
+    async def _look_at_volumes(self) -> None:
+        store, folder = self.desk.store, self.paths.socket.parent
+        with tarfile.open(folder / "notes.tar.gz", "w:gz") as archive:
+            entry = tarfile.TarInfo("sub/note.txt")
+            entry.size, entry.mode, entry.uid = 6, 0o640, 12
+            archive.addfile(entry, io.BytesIO(b"hello\n"))
+        presenter: Any = self.session.volumes._presenter  # file dialogs are the desktop's and not in sight of Qt's tests
+        presenter.ask_archive = lambda _title, go: go(folder / "notes.tar.gz")
+        presenter.ask_save_path = lambda _title, suggestion, go: go(folder / suggestion)
+        store.dispatch(Navigated(VOLUMES))
+        self.find(QAbstractButton, "volume-restore").click()
+        self.find(QAbstractButton, "restore-volume-yes").click()
+        jobs = lambda: [job.phase for job in store.state.jobs.values()]  # noqa: E731 - one line, used twice
+        await self.until("a volume is made from an archive", lambda: jobs() == [JobPhase.DONE])
+        await self.until("it is measured", lambda: store.state.volume_sizes.get("notes"))
+        store.dispatch(Navigated(Route(Page.VOLUMES, "notes")))
+        tree = self.find(QTreeView, "volume-files")
+        await self.until("its files are listed", lambda: tree.model().rowCount() == 1)
+        tree.expand(tree.model().index(0, 0))
+        await self.until("a folder opens", lambda: tree.model().rowCount(tree.model().index(0, 0)) == 1)
+        tree.setCurrentIndex(tree.model().index(0, 0, tree.model().index(0, 0)))
+        preview = self.find(QPlainTextEdit, "file-preview")
+        await self.until("a file is shown", lambda: preview.toPlainText() == "hello\n")
+        self.find(QAbstractButton, "volume-detail-back-up").click()
+        await self.until("it is backed up", lambda: jobs() == [JobPhase.DONE] * 2)
+        (backup,) = folder.glob("notes-*.tar.gz")
+        with tarfile.open(backup) as archive:
+            found = archive.getmember("./sub/note.txt")
+            assert (found.mode, found.uid, found.size) == (0o640, 12, 6)
+        self.find(QAbstractButton, "volume-detail-remove").click()
+        self.find(QAbstractButton, "confirm-yes").click()
+        await self.until("it is removed", lambda: not store.state.volumes and store.state.route == VOLUMES)
+
+    async def _look_at_networks(self, container_id: str) -> None:
+        store = self.desk.store
+        store.dispatch(Navigated(NETWORKS))
+        self.find(QAbstractButton, "network-create").click()
+        self.find(QLineEdit, "new-network-name").setText("tour")
+        self.find(QAbstractButton, "new-network-yes").click()
+        await self.until("a network is made", lambda: store.state.route.page is Page.NETWORKS and store.state.route.key)
+        self.find(QAbstractButton, "network-connect").click()
+        self.find(QAbstractButton, "connect-container-yes").click()
+        members = self.desk.window.networks.detail.members.rows
+        await self.until(
+            "its member has an address", lambda: [bool(each.attachment.address) for each in members.values] == [True]
+        )
+        self.desk.intents.disconnect_container.emit(store.state.route.key, container_id)
+        self.find(QAbstractButton, "confirm-yes").click()
+        await self.until("it is disconnected", lambda: members.values == ())
+        self.find(QAbstractButton, "network-detail-remove").click()
+        self.find(QAbstractButton, "confirm-yes").click()
+        await self.until("the network is removed", lambda: store.state.route == NETWORKS)
 
     async def _survive_the_engine(self, container_id: str) -> None:
         ports = self._container(container_id).ports

@@ -19,6 +19,9 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 if TYPE_CHECKING:
+    from support.fake_gateway import FakeGateway
+
+    from kitepy.gui.app import Session
     from kitepy.gui.models.system_check import SystemCheck
 
 DOCKERFILE = """\
@@ -190,6 +193,7 @@ class _Tour:
         await self.shot("discover")
         desk.store.dispatch(Navigated(IMAGES))
         await self.shot("images")
+        await self._resources(gateway, session)
         desk.store.dispatch(Navigated(DISCOVER))
         desk.window.overlay.cover("hello-web")
         await self.shot("drop")
@@ -253,6 +257,87 @@ class _Tour:
         await asyncio.sleep(1.3)
         await self.shot("build-failed")
         await session.close()
+
+    async def _resources(self, gateway: FakeGateway, session: Session) -> None:
+        """Volumes, networks and ports, with their questions."""
+        from PySide6.QtWidgets import QAbstractButton, QLineEdit, QTreeView
+
+        from kitepy.gui.models.actions import ContainerAction
+        from kitepy.gui.models.container import Attachment, Mount, Port, Status
+        from kitepy.gui.models.network import Subnet
+        from kitepy.gui.models.ports import Listener
+        from kitepy.gui.models.state import NETWORKS, PORTS, VOLUMES, Navigated, Page, Route
+
+        desk = self.desk
+        press = lambda name: desk.window.findChild(QAbstractButton, name).click()  # noqa: E731 - one line, used often
+        desk.store.dispatch(Navigated(VOLUMES))
+        await self.shot("volumes-empty")
+        pair = (Subnet("172.20.0.0/16", "172.20.0.1"), Subnet("fd00:20::/64", "fd00:20::1"))
+        shop = gateway.add_network("shop", "bridge", *pair, ipv6=True)
+        gateway.add_network("backend", "bridge", Subnet("172.21.0.0/16", "172.21.0.1"), internal=True)
+        shop_web = gateway.add_container(
+            "shop-web",
+            "team/shop:1.4",
+            ports=(Port(80, "tcp", "0.0.0.0", 8080), Port(80, "tcp", "::", 8080), Port(53, "udp", "127.0.0.1", 5353)),
+            mounts=(Mount("volume", "uploads", "/srv/uploads", False),),
+            networks=(Attachment(shop.id, "shop", "172.20.0.2", "fd00:20::2", "02:42:ac:14:00:02"),),
+        )
+        gateway.add_volume("uploads", 431_000_000, labels={"com.docker.compose.project": "shop"})
+        gateway.add_volume("old-cache", 1_840_000_000)
+        gateway.add_volume("9f" * 32, 88_000)
+        gateway.files = {"/2026/plan.txt": b"colour = red\n" * 40, "/README": b"Uploads\n", "/photo.jpg": b"\0" * 81_000}
+        gateway.listeners = [
+            Listener("tcp", "0.0.0.0", 22, user="root"),
+            Listener("tcp", "127.0.0.1", 631, "cupsd", 812, "root"),
+            Listener("tcp", "0.0.0.0", 8081, "node", 40112, "ada"),
+        ]
+        desk.intents.refresh.emit()
+        await asyncio.sleep(0.4)
+        await self.shot("volumes")
+        desk.intents.prune_volumes.emit()
+        await self.shot("volumes-prune")
+        press("prune-volumes-no")
+        desk.intents.remove_volume.emit("uploads")
+        await self.shot("volume-in-use")
+        press("choice-no")
+        desk.store.dispatch(Navigated(Route(Page.VOLUMES, "uploads")))
+        await asyncio.sleep(0.2)
+        tree = desk.window.findChild(QTreeView, "volume-files")
+        tree.expand(tree.model().index(0, 0))
+        await asyncio.sleep(0.2)
+        tree.setCurrentIndex(tree.model().index(0, 0, tree.model().index(0, 0)))
+        gateway.hold_copy = asyncio.Event()
+        session.volumes._presenter.ask_save_path = lambda _title, suggestion, go: go(self.home / suggestion)
+        press("volume-detail-back-up")
+        await self.shot("volume")
+        gateway.hold_copy.set()
+        desk.store.dispatch(Navigated(NETWORKS))
+        await self.shot("networks")
+        desk.intents.create_network.emit()
+        desk.window.findChild(QLineEdit, "new-network-name").setText("x")
+        desk.window.findChild(QLineEdit, "new-network-subnet").setText("172.20.4.0/24")
+        await self.shot("network-create")
+        press("new-network-no")
+        desk.store.dispatch(Navigated(Route(Page.NETWORKS, shop.id)))
+        await self.shot("network")
+        desk.store.dispatch(Navigated(PORTS))
+        desk.window.findChild(QLineEdit, "port-wanted").setText("8080")
+        await asyncio.sleep(0.5)
+        await self.shot("ports")
+        late = gateway.add_container("late", "team/shop:1.4", Status.CREATED)
+        gateway.start_failures[late.id] = "Bind for 0.0.0.0:8080 failed: port is already allocated."
+        desk.intents.refresh.emit()
+        await asyncio.sleep(0.3)
+        desk.intents.act.emit(ContainerAction.START, late.id)
+        await asyncio.sleep(0.3)
+        await self.shot("port-conflict")
+        press("choice-no")
+        for container in (late, shop_web):
+            del gateway.containers_by_id[container.id]
+        gateway.volumes_by_name.clear()
+        for job_id in list(desk.store.state.jobs):
+            desk.intents.dismiss_job.emit(job_id)
+        desk.intents.refresh.emit()
 
     async def shot(self, name: str) -> None:
         await asyncio.sleep(0.2)

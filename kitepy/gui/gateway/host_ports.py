@@ -17,7 +17,7 @@ from kitepy.gui.models.ports import Listener
 
 # include/net/tcp_states.h: TCP_LISTEN; an unconnected UDP socket is in TCP_CLOSE.
 _LISTENING = {"tcp": "0A", "tcp6": "0A", "udp": "07", "udp6": "07"}
-_ENGINES = ("kitepy-engine", "kitepy.engine", "docker-proxy", "dockerd", "rootlessport", "rootlesskit")
+_ENGINES = ("kitepy-engine", "kitepy-relay", "kitepy.engine", "docker-proxy", "dockerd", "rootlessport", "rootlesskit")
 # A listening range can be thousands of ports of one container; more sockets than this nobody reads.
 _MOST = 20_000
 
@@ -27,15 +27,14 @@ def read_listeners(proc: Path = Path("/proc")) -> tuple[Listener, ...]:
     sockets: list[tuple[str, str, int, int, int]] = []
     readable = False
     for table in _LISTENING:
-        with contextlib.suppress(FileNotFoundError):  # a kernel without IPv6
-            try:
-                text = (proc / "self" / "net" / table).read_text(encoding="ascii", errors="replace")
-            except FileNotFoundError:
-                raise
-            except OSError as error:
-                raise OperationFailed(f"This machine's ports can't be read: {error.strerror}.") from error
-            readable = True
-            sockets += parse_table(table, text)
+        try:
+            text = (proc / "self" / "net" / table).read_text(encoding="ascii", errors="replace")
+        except FileNotFoundError:
+            continue  # a kernel without IPv6
+        except OSError as error:
+            raise OperationFailed(f"This machine's ports can't be read: {error.strerror}.") from error
+        readable = True
+        sockets += parse_table(table, text)
     if not readable:
         raise OperationFailed("This machine's ports can't be read: /proc/net has no tables of sockets.")
     holders = _holders({inode for *_, inode in sockets}, proc)

@@ -34,6 +34,7 @@ _MEMBER_COLUMNS: tuple[Column[Member], ...] = (
 )
 
 _IPV6 = 2
+_PREFIX = "com.docker.network."
 
 
 def _member_name(member: Member) -> str:
@@ -228,7 +229,8 @@ class NetworkDetail(QWidget):
                 ("IPv6", "yes" if network.ipv6 else "no", False),
                 ("Created", f"{created:%Y-%m-%d %H:%M:%S}" if created else "", False),
                 ("Id", network.id[:12], True),
-                *(("", f"{key} = {value}", False) for key, value in {**network.labels, **network.options}.items()),
+                *(("", f"{key} = {value}", False) for key, value in network.labels.items()),
+                *(("", f"{key.removeprefix(_PREFIX)} = {value}", False) for key, value in network.options.items()),
             ]
         )
         self.members.setColumnHidden(_IPV6, not any(member.attachment.address6 for member in item.members))
