@@ -185,10 +185,6 @@ async def _compose(
 
     The second result does what the first container or build would wait for otherwise; it can run beside requests.
     """
-    if config.bridge == "none":
-        raise Unsupported("--bridge none is not supported by this version of Kitepy")
-    if config.default_network_opts:
-        raise Unsupported("--default-network-opt is not supported by this version of Kitepy")
     # Files in layers and volumes belong to root on the disk also where containers are remapped, set-user-ID programs included:
     # only who may pass this directory can reach them.
     for directory, mode in ((config.data_root, 0o710), (config.exec_root, 0o711)):
@@ -370,7 +366,8 @@ async def _compose(
     stack.push_async_callback(builds.close)
 
     await connections.set_up([network.record for network in network_index if not network.config_only])
-    network_index.set_predefined(predefined_networks(connections.default, names.tag))
+    default_network = connections.default if config.bridge != "none" else None
+    network_index.set_predefined(predefined_networks(default_network, names.tag, created))
     stack.push_async_callback(_close_networks, connections, index, session)
     await adoption.adopt_all()
     await container_launcher.content.adopt([record for record in index if record.state.pid])
@@ -450,6 +447,7 @@ async def _compose(
                 emit=events.emit,
             ),
             emit=events.emit,
+            default_options=[(given.driver, given.key, given.value) for given in config.default_network_opts],
         ),
         archives=archives,
     )

@@ -85,7 +85,8 @@ class EngineUnderTest:
         """Where it keeps what, and the test's own options."""
         return [
             *("-H", f"unix://{self.listens_at}", "--data-root", str(self.data_root), "--exec-root", str(self.exec_root)),
-            *("--pidfile", str(self.pidfile), "--bip", self._bip),
+            *("--pidfile", str(self.pidfile)),
+            *(() if "--bridge" in self._options or "--bip" in self._options else ("--bip", self._bip)),
             *self._options,
         ]
 

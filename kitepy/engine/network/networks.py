@@ -41,6 +41,7 @@ from kitepy.engine.network import plugging
 from kitepy.engine.network.addresses import mac_for
 from kitepy.engine.network.attachment import Attachment, Place, choose_gateways, free_interface_name
 from kitepy.engine.network.bridge import Bridge, Carrier, default_record, owner_prefix
+from kitepy.engine.network.bridge_link import DEFAULT_MTU
 from kitepy.engine.network.default_bridge import BridgeSettings, create_default
 from kitepy.engine.network.ipam import AddressSpace, Lease
 from kitepy.engine.network.link_rules import LinkException
@@ -527,7 +528,7 @@ class Networks:
         try:
             return build_sandbox(
                 name,
-                mtu=self._default.mtu,
+                mtu=self._default.mtu if self.settings.enabled else self.settings.mtu or DEFAULT_MTU,
                 make_namespace=None if plain else self._make_namespace,
                 prepare_resolver=prepare_resolver_here if named else None,
             )

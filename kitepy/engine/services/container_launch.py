@@ -168,7 +168,8 @@ class ContainerLauncher:
             return NetworkSandbox(fd, owned_fd=fd)
         with _setting_up():
             places = networks_to_join(record, self._network_index.find)
-            networks = {network.name: joined_settings(record, network, settings) for network, settings in places}
+            joined = {network.name: joined_settings(record, network, settings) for network, settings in places}
+            networks = {**record.networks, **joined}
             if mode.kind == "host":
                 return NetworkSandbox(networks=networks)
             wishes = tuple(

@@ -5,9 +5,11 @@ Subnets and addresses are checked by ``network/ipam.py``, interfaces by those wh
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from ipaddress import ip_address
+
+import msgspec
 
 from kitepy.engine.model.errors import EngineError, Forbidden, InvalidParameter, NotFound, SystemFailure
 from kitepy.engine.model.filters import FALSE, TRUE
@@ -70,6 +72,15 @@ def check_swarm(body: NetworkCreateBody) -> None:
     """Raise Forbidden for a driver that only swarms have."""
     if body.driver == "overlay":
         raise Forbidden(NOT_IN_A_SWARM)
+
+
+def with_default_options(body: NetworkCreateBody, defaults: Sequence[tuple[str, str, str]]) -> NetworkCreateBody:
+    """The request with the options (driver, key, value) that its driver's networks have unless they say otherwise."""
+    if body.config_only or body.config_from is not None:
+        return body
+    driver = body.driver or "bridge"
+    missing = {key: value for name, key, value in defaults if name == driver}
+    return msgspec.structs.replace(body, options={**missing, **(body.options or {})}) if missing else body
 
 
 def wanted_network(

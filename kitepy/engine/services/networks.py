@@ -29,6 +29,7 @@ from kitepy.engine.services.network_request import (
     wanted_families,
     wanted_network,
     wanted_subnets,
+    with_default_options,
 )
 from kitepy.engine.services.network_view import Attached, NetworkFilter, NetworkPruneFilter, network_document
 
@@ -37,12 +38,12 @@ logger = logging.getLogger(__name__)
 Emit = Callable[[str, str, str, Mapping[str, str]], None]
 
 
-def predefined_networks(default: NetworkRecord, seed: str) -> tuple[NetworkRecord, ...]:
-    """The networks of every engine; ``seed`` makes the identifiers differ between engines."""
+def predefined_networks(default: NetworkRecord | None, seed: str, created: str) -> tuple[NetworkRecord, ...]:
+    """The networks of an engine that nobody made; ``seed`` makes the identifiers differ between engines."""
     return (
-        default,
-        NetworkRecord(builtin_id("host", seed), "host", NetworkDriver.HOST, default.created),
-        NetworkRecord(builtin_id("none", seed), "none", NetworkDriver.NULL, default.created),
+        *(() if default is None else (default,)),
+        NetworkRecord(builtin_id("host", seed), "host", NetworkDriver.HOST, created),
+        NetworkRecord(builtin_id("none", seed), "none", NetworkDriver.NULL, created),
     )
 
 
@@ -57,7 +58,10 @@ class NetworkService:
         containers: ContainerIndex,
         connections: NetworkConnections,
         emit: Emit,
+        default_options: Sequence[tuple[str, str, str]] = (),
     ) -> None:
+        """``default_options`` (driver, key, value) are given to networks that say nothing of them."""
+        self._default_options = tuple(default_options)
         self._index = index
         self._networks = networks
         self._containers = containers
@@ -101,6 +105,7 @@ class NetworkService:
         if not body.name:
             raise InvalidParameter("invalid name: name is empty")
         with self._claimed(body.name):
+            body = with_default_options(body, self._default_options)
             network = wanted_network(body, network_id=new_id(), created=format_time(time.time_ns()), find=self._index.named)
             if not network.config_only:
                 check_isolated(network.record)

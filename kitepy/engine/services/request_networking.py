@@ -15,7 +15,7 @@ import msgspec
 
 from kitepy.engine.model.container import ContainerRecord
 from kitepy.engine.model.container_config import ContainerConfig, EndpointSettings, HostConfig, NetworkingConfig
-from kitepy.engine.model.errors import Forbidden, InvalidParameter
+from kitepy.engine.model.errors import Forbidden, InvalidParameter, NotFound
 from kitepy.engine.model.network import PortRequest, Protocol
 from kitepy.engine.services.endpoints import check_endpoint, check_interface, check_mac_address, wish
 from kitepy.engine.services.network_index import StoredNetwork
@@ -260,9 +260,18 @@ def check_companions(record: ContainerRecord, network: StoredNetwork) -> None:
 def networks_to_join(
     record: ContainerRecord, find: Callable[[str], StoredNetwork]
 ) -> list[tuple[StoredNetwork, EndpointSettings]]:
-    """The networks to join at a start, the default one first. Raises NotFound, InvalidParameter and Forbidden."""
-    # Once it was there, a network is known by its id: another one of the same name is not the one that was meant.
-    joined = [(find(settings.network_id or name), settings) for name, settings in record.networks.items()]
+    """The networks to join at a start, the default one first. Raises NotFound, InvalidParameter and Forbidden.
+
+    An engine without default network has containers that are on it by their mode, and then have no network.
+    """
+    joined = []
+    for name, settings in record.networks.items():
+        try:
+            # Once it was there, a network is known by its id: another one of the same name is not the one that was meant.
+            joined.append((find(settings.network_id or name), settings))
+        except NotFound:
+            if name != "bridge":
+                raise
     for network, settings in joined:
         check_companions(record, network)
         check_endpoint(network.name, settings, network)

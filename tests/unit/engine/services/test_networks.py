@@ -16,7 +16,7 @@ from kitepy.engine.model.network import Endpoint, NetworkDriver, NetworkRecord, 
 from kitepy.engine.model.network_config import IPAM, ConfigReference, IPAMConfig, NetworkCreateBody
 from kitepy.engine.services.container_index import ContainerIndex
 from kitepy.engine.services.network_index import AmbiguousNetwork, NetworkIndex, StoredNetwork
-from kitepy.engine.services.network_request import check_bridge_options, wanted_families, wanted_network
+from kitepy.engine.services.network_request import check_bridge_options, wanted_families, wanted_network, with_default_options
 from kitepy.engine.services.network_view import Attached, NetworkFilter, NetworkPruneFilter, network_document
 from kitepy.engine.services.networks import NetworkService, predefined_networks
 from kitepy.engine.storage.database import Database
@@ -73,7 +73,7 @@ def _database(tmp_path: Path) -> Iterator[Database]:
 def _index(database: Database) -> NetworkIndex:
     index = NetworkIndex(database)
     index.load()
-    index.set_predefined(predefined_networks(DEFAULT, "0"))
+    index.set_predefined(predefined_networks(DEFAULT, "0", DEFAULT.created))
     return index
 
 
@@ -99,6 +99,19 @@ def _service(index: NetworkIndex, database: Database, real: FakeNetworks, told: 
 
 
 # --- requests ---
+
+
+def test_options_of_the_engine_hold_for_networks_that_say_nothing_of_them() -> None:
+    defaults = [("bridge", "mtu", "1400"), ("bridge", "icc", "false"), ("macvlan", "parent", "eth0")]
+
+    def options(**fields: Any) -> dict[str, str] | None:
+        return with_default_options(NetworkCreateBody(name="mine", **fields), defaults).options
+
+    assert options() == {"mtu": "1400", "icc": "false"}
+    assert options(driver="bridge", options={"mtu": "9000"}) == {"mtu": "9000", "icc": "false"}
+    assert options(driver="macvlan") == {"parent": "eth0"}
+    assert options(driver="ipvlan", options={"a": "b"}) == {"a": "b"}
+    assert not options(config_only=True)
 
 
 def wanted(**fields: Any) -> StoredNetwork:
@@ -240,7 +253,7 @@ def test_networks_outlive_the_engine(index: NetworkIndex, database: Database) ->
     again = NetworkIndex(database)
     again.load()
     assert list(again) == [whole]
-    again.set_predefined(predefined_networks(DEFAULT, "0"))
+    again.set_predefined(predefined_networks(DEFAULT, "0", DEFAULT.created))
     assert [network.name for network in again] == ["bridge", "host", "none", "mine"]
 
 
@@ -355,7 +368,7 @@ def test_a_network_shows_what_its_maker_said_and_who_is_there() -> None:
 )
 def test_lists_are_filtered(filters: str, expected: list[str]) -> None:
     networks = [
-        *map(StoredNetwork, predefined_networks(DEFAULT, "0")),
+        *map(StoredNetwork, predefined_networks(DEFAULT, "0", DEFAULT.created)),
         mine(labels=(("a", "b"),)),
         mine("used", "2"),
     ]
