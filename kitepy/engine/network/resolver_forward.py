@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import dns.rcode
 
 from kitepy.engine.network.relay import Reactor
-from kitepy.engine.network.resolver_answers import answers_to, code_of, failure, question_of
+from kitepy.engine.network.resolver_answers import HEADER, answers_to, code_of, failure, question_of
 
 SERVERS_ASKED = 3
 PATIENCE_S = 4.0
@@ -211,6 +211,9 @@ class _Exchange:
             except BlockingIOError:
                 return
             except OSError:  # nobody is there: ICMP says so
+                self._next()
+                return
+            if len(answer) < HEADER.size:  # as much as a refusal
                 self._next()
                 return
             if self._take(answer):

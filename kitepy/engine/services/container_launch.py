@@ -308,8 +308,8 @@ class ContainerLauncher:
         )
 
     def resolver_of(self, record: ContainerRecord) -> ResolvConf:
-        """What the networks' name service has to know of a container; nothing where no network has one."""
-        return self.resolv_conf(record, ResolverPlace.NAMED) if has_name_service(record.networks) else ResolvConf("")
+        """What the networks' name service has to know of a container, which may join one of them at any time."""
+        return self.resolv_conf(record, ResolverPlace.NAMED)
 
     def resolv_conf(self, record: ContainerRecord, place: ResolverPlace) -> ResolvConf:
         """The container's file, and what the networks' name service does for it."""

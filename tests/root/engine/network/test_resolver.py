@@ -8,8 +8,7 @@ import os
 import signal
 import socket
 import struct
-import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -18,6 +17,7 @@ import dns.message
 import dns.rcode
 import dns.rrset
 import pytest
+from support.name_server import failing, outside, saying
 from support.private_netns import Place, eventually, run_in_private_netns, scratch_directory
 
 from kitepy.engine.kernel.netlink import LOOPBACK_INDEX, RouteSocket, set_link
@@ -66,74 +66,6 @@ class Container(Place):
     async def addresses(self, name: str, kind: str = "A", **options: object) -> list[str]:
         answer = await self.query(name, kind, **options)
         return sorted(str(record) for found in answer.answer for record in found)
-
-
-@contextlib.contextmanager
-def outside(
-    place: Place, address: str, decide: Callable[[dns.message.Message, bool], dns.message.Message | None]
-) -> Iterator[list[str]]:
-    """A name server; gives the questions that reached it."""
-    asked: list[str] = []
-
-    def answer(packet: bytes, *, tcp: bool) -> bytes:
-        query = dns.message.from_wire(packet)
-        asked.append(f"{'tcp' if tcp else 'udp'} {query.id} {query.question[0].name}")
-        found = decide(query, tcp)
-        return found.to_wire(max_size=65535) if found is not None else b""
-
-    udp = place.inside(lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
-    udp.bind((address, 53))
-    tcp = place.inside(lambda: socket.create_server((address, 53)))
-
-    def datagrams() -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                packet, client = udp.recvfrom(65535)
-                if not packet:
-                    return
-                if data := answer(packet, tcp=False):
-                    udp.sendto(data, client)
-
-    def streams() -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                connection, _ = tcp.accept()
-                with connection:
-                    packet = connection.recv(65535)
-                    if data := answer(packet[2:], tcp=True):
-                        connection.sendall(struct.pack("!H", len(data)) + data)
-
-    threads = [threading.Thread(target=work, daemon=True) for work in (datagrams, streams)]
-    for thread in threads:
-        thread.start()
-    try:
-        yield asked
-    finally:
-        with place.inside(lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as last:
-            last.sendto(b"", (address, 53))
-        tcp.shutdown(socket.SHUT_RDWR)
-        for thread in threads:
-            thread.join()
-        udp.close()
-        tcp.close()
-
-
-def saying(text: str) -> Callable[[dns.message.Message, bool], dns.message.Message]:
-    def decide(query: dns.message.Message, _: bool) -> dns.message.Message:
-        answer = dns.message.make_response(query)
-        answer.answer.append(dns.rrset.from_text(query.question[0].name, 30, "IN", "A", text))
-        return answer
-
-    return decide
-
-
-def failing(code: dns.rcode.Rcode) -> Callable[[dns.message.Message, bool], dns.message.Message]:
-    def decide(query: dns.message.Message, _: bool) -> dns.message.Message:
-        answer = dns.message.make_response(query)
-        answer.set_rcode(code)
-        return answer
-
-    return decide
 
 
 @asynccontextmanager
