@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import itertools
 import os
 from collections.abc import Callable, Iterator
@@ -113,6 +114,12 @@ class Lab:
     def eventually_reaches(self, name: str, target: str, port: int, wanted: str) -> None:
         """The same, with patience for a server that only starts."""
         self._until(lambda: self.reaches(name, target, port, wanted))
+
+    @staticmethod
+    def together(*checks: Callable[[], Any]) -> list[Any]:
+        """What checks give that each wait for nothing to happen."""
+        with concurrent.futures.ThreadPoolExecutor(len(checks)) as pool:
+            return [found.result() for found in [pool.submit(check) for check in checks]]
 
     def lookup(self, name: str, what: str, kind: str = "a") -> list[str]:
         """The addresses or names that the container's name service gives; none when it doesn't know."""
