@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import random
+import secrets
 import socket
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -23,7 +23,7 @@ def _published(bindings: Bindings, **more: Any) -> dict[str, Any]:
 def _free(count: int = 1) -> int:
     """The first of some neighbouring ports that nobody holds, below those that are chosen when any will do."""
     while True:
-        first = random.randrange(20_000, 32_000)
+        first = 20_000 + secrets.randbelow(12_000)
         with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
             for port in range(first, first + count):
                 stack.enter_context(socket.create_server(("", port)))
