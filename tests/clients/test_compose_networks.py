@@ -78,7 +78,7 @@ def test_a_project_with_networks_goes_up_talks_and_goes_down(project: Compose, c
     assert {container.name for container in network.containers} == {db.name, app.name}
 
     def inside(service: str, script: str) -> str:
-        return project.run("exec", "-T", service, "sh", "-c", script, check=False).stdout
+        return str(_mine(client, project, service)[0].exec_run(["sh", "-c", script]).output.decode())
 
     # 1.29 asks for links in the first network only, which is not that of db.
     store = "database" if project.is_old else "store"
