@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import socket
 
 import docker
@@ -87,7 +86,7 @@ def test_a_project_with_networks_goes_up_talks_and_goes_down(project: Compose, c
     assert "10.233.0.50" not in inside("web", "nslookup db"), "web is not in that network"
     until(lambda: inside("app", f"nc -w 2 {store} 5432 </dev/null").strip() == "db")
     until(lambda: inside("web", "nc -w 2 app 80 </dev/null").strip() == "app")
-    assert inside("web", "nc -w 1 10.233.0.50 5432 </dev/null") == ""
+    assert inside("web", "nc -w 1 10.233.0.50 5432 </dev/null 2>/dev/null") == ""
     assert "10.9.9.9\tprinter" in inside("app", "cat /etc/hosts")
     assert inside("beside", "hostname") == inside("app", "hostname")
 
@@ -96,25 +95,27 @@ def test_a_project_with_networks_goes_up_talks_and_goes_down(project: Compose, c
     until(lambda: _says(address, int(port)) == "app")
     assert project.output("port", "app", "8081").startswith("0.0.0.0:")
 
-    # A changed service is made anew and takes its place in the network.
-    before = {container.id for container in _mine(client, project)}
-    project.run("up", "-d")
-    assert {container.id for container in _mine(client, project)} == before, "nothing changed"
-    project.run("up", "-d", "--force-recreate", "--no-deps", "db")
-    until(lambda: inside("app", f"nc -w 2 {store} 5432 </dev/null").strip() == "db")
-    project.run("restart", "-t", "0", "app")
-    until(lambda: inside("web", "nc -w 2 app 80 </dev/null").strip() == "app")
+    done = project.run("run", "--rm", "-T", "--no-deps", "app", "nslookup", "db", check=False)
+    assert "10.233.0.50" in done.stdout, "a command of its own is in the project's networks, too"
 
-    project.run("up", "-d", "--scale", "web=3", "web")
-    addresses = {found.attrs["NetworkSettings"]["Networks"][front]["IPAddress"] for found in _mine(client, project, "web")}
-    assert len(addresses) == 3
-    until(lambda: all(found in inside("web", "nslookup web") for found in addresses))
+    if not project.is_old:  # which takes long to start, and does the same
+        # A changed service is made anew and takes its place in the network.
+        before = {container.id for container in _mine(client, project)}
+        project.run("up", "-d")
+        assert {container.id for container in _mine(client, project)} == before, "nothing changed"
+        project.run("up", "-d", "--force-recreate", "--no-deps", "db")
+        until(lambda: inside("app", f"nc -w 2 {store} 5432 </dev/null").strip() == "db")
+        project.run("up", "-d", "--scale", "web=3", "web")
+        addresses = {found.attrs["NetworkSettings"]["Networks"][front]["IPAddress"] for found in _mine(client, project, "web")}
+        assert len(addresses) == 3
+        until(lambda: all(found in inside("web", "nslookup web") for found in addresses))
 
     done = project.run("down", "-t", "0")
     assert not _mine(client, project, all=True), done.stderr
     assert not [network for network in client.networks.list() if network.name.startswith(project.name)]
 
 
+@pytest.mark.parametrize("compose", ["now"], indirect=True)
 def test_a_network_of_elsewhere_is_used_and_stays(project: Compose, client: docker.DockerClient) -> None:
     name = f"{project.name}outer"
     outer = client.networks.create(name, driver="bridge")
@@ -132,12 +133,3 @@ def test_a_network_of_elsewhere_is_used_and_stays(project: Compose, client: dock
         assert outer.containers == []
     finally:
         outer.remove()
-
-
-def test_a_single_command_is_in_the_projects_network(project: Compose, client: docker.DockerClient) -> None:
-    project.run("up", "-d", "db")
-    script = "nslookup db; nslookup $(hostname)"
-    done = project.run("run", "--rm", "-T", "--no-deps", "app", "sh", "-c", script, check=False)
-    assert "10.233.0.50" in done.stdout
-    described = json.dumps([network.attrs["Name"] for network in client.networks.list()])
-    assert f"{project.name}_front" in described
