@@ -106,7 +106,7 @@ class SystemInfo:
             "DriverStatus": _driver_status(settings.overlay, facts.file_system),
             "Plugins": {
                 "Volume": ["local"],
-                "Network": ["bridge", "host", "null"],
+                "Network": ["bridge", "host", "ipvlan", "macvlan", "null"],
                 "Authorization": None,
                 "Log": [driver for driver in LOG_DRIVERS if driver != "none"],
             },
