@@ -4,13 +4,14 @@ That is so for IPv6 clients of a container that has IPv4 only, for loopback when
 when the engine was told to touch no rules, and for every port of an engine without root, whose ports lie in another network
 namespace than its containers. The container sees the bridge's address as its client.
 
-TCP data never comes into this process: it is spliced from socket to pipe to socket. The relays share one epoll object, a
-``Reactor``; ``relay_server`` runs it in a process of its own, so that published ports outlive the engine.
+Where much is sent, TCP data doesn't come into this process, but is spliced from socket to pipe to socket. The relays share one
+epoll object, a ``Reactor``; ``relay_server`` runs it in a process of its own, so that published ports outlive the engine.
 """
 
 from __future__ import annotations
 
 import errno
+import fcntl
 import heapq
 import itertools
 import os
@@ -20,6 +21,7 @@ import struct
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 
 Target = tuple[str, int]
 Handler = Callable[[int], None]
@@ -28,10 +30,15 @@ _ACCEPTS_AT_ONCE = 64
 _DATAGRAMS_AT_ONCE = 64
 _CONNECT_TIMEOUT_S = 10.0
 _RETRY_ACCEPT_S = 0.5
-_PIPE_BYTES = 256 * 1024
+_COPY_BYTES = 64 * 1024
+_SPLICE_FROM_BYTES = 512 * 1024
+_PIPE_BYTES = 1024 * 1024
+_IDLE_PIPES = 32
+_F_SETPIPE_SZ, _F_GETPIPE_SZ = 1031, 1032
 _ROUNDS_AT_ONCE = 16
 _OUT_OF_RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+_BROKEN = select.EPOLLERR | select.EPOLLHUP
 _EDGES = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
 _SPLICE = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
 _IP_PKTINFO = 8
@@ -45,6 +52,7 @@ class Reactor:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.clock = clock
+        self.pipes = _Pipes()
         self._epoll = select.epoll()
         self._handlers: dict[int, Handler] = {}
         self._ready: dict[int, Callable[[], None]] = {}
@@ -60,6 +68,11 @@ class Reactor:
         """Before the descriptor is closed."""
         if self._handlers.pop(fd, None) is not None:
             self._epoll.unregister(fd)
+        self._ready.pop(fd, None)
+
+    def closing(self, fd: int) -> None:
+        """Before the only descriptor of its file is closed, which takes it off the list in the kernel, too."""
+        self._handlers.pop(fd, None)
         self._ready.pop(fd, None)
 
     def again(self, fd: int, work: Callable[[], None]) -> None:
@@ -85,8 +98,9 @@ class Reactor:
             heapq.heappop(self._timers)[2]()
 
     def close(self) -> None:
-        """Give the epoll object back."""
+        """Give the epoll object and idle pipes back."""
         self._epoll.close()
+        self.pipes.close()
 
     def _patience(self, timeout_s: float | None) -> float | None:
         if self._ready:
@@ -114,6 +128,8 @@ class StreamRelay:
         self._accepting = False
         self._closed = False
         listener.setblocking(False)
+        # Accepted sockets inherit it. A listener that an earlier engine left may have been made without.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._resume()
 
     @property
@@ -146,6 +162,7 @@ class StreamRelay:
                 return
             try:
                 client, _ = self.socket.accept()
+                client.setblocking(False)
                 connection = _Connection(self._reactor, client, self.target, self._ended)
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
@@ -178,26 +195,24 @@ class StreamRelay:
 
 
 class _Connection:
-    """A client, the connection to the container made for it, and a pipe for each direction."""
+    """A client, the connection to the container made for it, and a pump for each direction."""
+
+    __slots__ = ("_client", "_closed", "_connected", "_on_end", "_reactor", "_target", "_to_client", "_to_target", "_upstream")
 
     def __init__(self, reactor: Reactor, client: socket.socket, target: Target, on_end: Callable[[_Connection], None]) -> None:
         self._reactor = reactor
         self._on_end = on_end
         self._client = client
+        self._target = target
         self._closed = False
         self._connected = False
-        self._pumps: tuple[_Pump, ...] = ()
         try:
             self._upstream = socket.socket(_family(target), socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
-            try:
-                self._pumps = (_Pump(client, self._upstream), _Pump(self._upstream, client))
-            except OSError:
-                self._upstream.close()
-                raise
         except OSError:
             client.close()
             raise
-        self._target = target
+        self._to_target = _Pump(reactor.pipes, client, self._upstream)
+        self._to_client = _Pump(reactor.pipes, self._upstream, client)
 
     @property
     def is_settled(self) -> bool:
@@ -206,9 +221,8 @@ class _Connection:
 
     def connect(self) -> None:
         """Begin; a container that refuses makes the client see a reset."""
-        for end in (self._client, self._upstream):
-            end.setblocking(False)
-            end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        # The client's socket has this from the listener.
+        self._upstream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         failure = self._upstream.connect_ex(self._target)
         if failure not in (0, errno.EINPROGRESS):
             self.abort()
@@ -225,35 +239,47 @@ class _Connection:
     def _close(self) -> None:
         self._closed = True
         for end in (self._client, self._upstream):
-            self._reactor.forget(end.fileno())
+            self._reactor.closing(end.fileno())
             end.close()
-        for pump in self._pumps:
-            pump.close()
+        self._to_target.close()
+        self._to_client.close()
         self._on_end(self)
 
-    def _on_upstream(self, _: int) -> None:
-        if self._connected:
-            self._move()
-            return
-        if self._upstream.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
-            self.abort()
-            return
-        try:
-            self._upstream.getpeername()
-        except OSError:
-            return  # still connecting
-        self._connected = True
-        self._reactor.watch(self._client.fileno(), _EDGES, lambda _: self._move())
+    def _on_upstream(self, events: int) -> None:
+        if not self._connected:
+            if events & _BROKEN:
+                self.abort()
+                return
+            if not events & select.EPOLLOUT:
+                return  # still connecting
+            self._connected = True
+            self._reactor.watch(self._client.fileno(), _EDGES, self._on_client)
+            self._to_target.may_read = True  # clients of most protocols speak first, and have done so by now
+        self._note(events, self._to_client, self._to_target)
+
+    def _on_client(self, events: int) -> None:
+        self._note(events, self._to_target, self._to_client)
+
+    def _note(self, events: int, reading: _Pump, writing: _Pump) -> None:
+        if events & select.EPOLLERR:
+            reading.may_read = reading.is_broken = True
+        elif events & (select.EPOLLRDHUP | select.EPOLLHUP):
+            reading.may_read = reading.is_ending = True
+        elif events & select.EPOLLIN:
+            reading.may_read = True
+        if events & (select.EPOLLOUT | _BROKEN):
+            writing.may_write = True
         self._move()
 
     def _move(self) -> None:
         """Move until both directions would block. Descriptors report changes only, so nothing that can move may be left."""
         if self._closed:
             return
+        to_target, to_client = self._to_target, self._to_client
         try:
             for _ in range(_ROUNDS_AT_ONCE):
-                moved = [pump.move() for pump in self._pumps]  # both, even when the first has moved something
-                if not any(moved):
+                moved = to_target.move()
+                if not to_client.move() and not moved:
                     break
             else:
                 self._reactor.again(self._client.fileno(), self._move)
@@ -261,50 +287,149 @@ class _Connection:
         except OSError:
             self.abort()
             return
-        if all(pump.is_done for pump in self._pumps):
+        if to_target.is_done and to_client.is_done:
             self._close()
 
 
 class _Pump:
-    """One direction of a connection."""
+    """One direction of a connection.
 
-    def __init__(self, source: socket.socket, sink: socket.socket) -> None:
+    Short conversations are copied through this process, which needs nothing beside the two sockets; what goes on for longer
+    is spliced from socket to pipe to socket.
+    """
+
+    __slots__ = (
+        "_at_end", "_copied_bytes", "_pending_bytes", "_pipe", "_pipes", "_sink", "_source", "_unsent",
+        "is_broken", "is_done", "is_ending", "may_read", "may_write",
+    )  # fmt: skip
+
+    def __init__(self, pipes: _Pipes, source: socket.socket, sink: socket.socket) -> None:
+        self._pipes = pipes
         self._source = source
         self._sink = sink
-        self._read_fd, self._write_fd = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._pipe: _Pipe | None = None
+        self._unsent = b""
+        self._copied_bytes = 0
         self._pending_bytes = 0
+        """In the pipe."""
         self._at_end = False
+        self.may_read = False
+        """Something has come since reading would have blocked."""
+        self.is_ending = False
+        """The other side sends no more: a read that doesn't fill its buffer gets the last of it."""
+        self.is_broken = False
+        """Reading on tells how."""
+        self.may_write = True
         self.is_done = False
 
     def move(self) -> bool:
         """Take what has come and give what can go; whether anything moved. Raises OSError when an end is broken."""
         if self.is_done:
             return False
-        moved = False
-        if not self._at_end and self._pending_bytes < _PIPE_BYTES:
-            try:
-                count = os.splice(self._source.fileno(), self._write_fd, _PIPE_BYTES - self._pending_bytes, flags=_SPLICE)
-            except BlockingIOError:
-                count = -1  # nothing has come, or the pipe has no slot left
-            if count == 0:
-                self._at_end = True
-            moved = count >= 0
-            self._pending_bytes += max(0, count)
-        if self._pending_bytes:
-            try:
-                count = os.splice(self._read_fd, self._sink.fileno(), self._pending_bytes, flags=_SPLICE)
-            except BlockingIOError:
-                return moved
-            self._pending_bytes -= count
-            moved = moved or count > 0
-        if self._at_end and not self._pending_bytes:
+        moved = self._splice() if self._pipe is not None else self._copy()
+        if self._at_end and not self._pending_bytes and not self._unsent:
             self._sink.shutdown(socket.SHUT_WR)
             self.is_done = True
         return moved
 
+    def _copy(self) -> bool:
+        moved = False
+        if self.may_read and not self._unsent and not self._at_end:
+            try:
+                self._unsent = self._source.recv(_COPY_BYTES)
+            except BlockingIOError:
+                self.may_read = False
+            else:
+                count = len(self._unsent)
+                moved = True
+                # Less than there was room for is all that there was (epoll(7)).
+                self.may_read = count == _COPY_BYTES or self.is_broken
+                self._at_end = not count or (self.is_ending and not self.may_read)
+                self._copied_bytes += count
+        if self._unsent and self.may_write:
+            try:
+                count = self._sink.send(self._unsent)
+            except BlockingIOError:
+                self.may_write = False
+            else:
+                moved = True
+                self._unsent = self._unsent[count:]
+        if self._copied_bytes >= _SPLICE_FROM_BYTES and not self._unsent and not self._at_end:
+            self._pipe = self._pipes.take()
+        return moved
+
+    def _splice(self) -> bool:
+        assert self._pipe is not None
+        moved = False
+        if self.may_read and not self._at_end and self._pending_bytes < self._pipe.size_bytes:
+            room = self._pipe.size_bytes - self._pending_bytes
+            try:
+                count = os.splice(self._source.fileno(), self._pipe.write_fd, room, flags=_SPLICE)
+            except BlockingIOError:
+                # Nothing has come, or the pipe has no slot left: then there is more to read when it has been emptied.
+                self.may_read = bool(self._pending_bytes)
+            else:
+                self._at_end = count == 0
+                moved = True
+                self._pending_bytes += count
+        if self._pending_bytes and self.may_write:
+            try:
+                count = os.splice(self._pipe.read_fd, self._sink.fileno(), self._pending_bytes, flags=_SPLICE)
+            except BlockingIOError:
+                self.may_write = False
+                return moved
+            self._pending_bytes -= count
+            moved = moved or count > 0
+        return moved
+
     def close(self) -> None:
-        os.close(self._read_fd)
-        os.close(self._write_fd)
+        if self._pipe is not None:
+            self._pipes.give_back(self._pipe, is_empty=not self._pending_bytes)
+            self._pipe = None
+
+
+@dataclass(frozen=True)
+class _Pipe:
+    read_fd: int
+    write_fd: int
+    size_bytes: int
+
+    def close(self) -> None:
+        os.close(self.read_fd)
+        os.close(self.write_fd)
+
+
+class _Pipes:
+    """Empty pipes, to be used again: making a large one costs more than a short conversation."""
+
+    def __init__(self) -> None:
+        self._idle: list[_Pipe] = []
+
+    def take(self) -> _Pipe | None:
+        """None when there is none to be had: then copying must do."""
+        if self._idle:
+            return self._idle.pop()
+        try:
+            read_fd, write_fd = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        except OSError:
+            return None
+        try:
+            size = fcntl.fcntl(write_fd, _F_SETPIPE_SZ, _PIPE_BYTES)
+        except OSError:  # an ordinary user's pipes are limited, all together
+            size = fcntl.fcntl(write_fd, _F_GETPIPE_SZ)
+        return _Pipe(read_fd, write_fd, size)
+
+    def give_back(self, pipe: _Pipe, *, is_empty: bool) -> None:
+        """One that isn't empty can't be used by anybody else."""
+        if is_empty and len(self._idle) < _IDLE_PIPES:
+            self._idle.append(pipe)
+        else:
+            pipe.close()
+
+    def close(self) -> None:
+        """Idempotent."""
+        while self._idle:
+            self._idle.pop().close()
 
 
 class DatagramRelay:

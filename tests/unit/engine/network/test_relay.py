@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import socket
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -172,6 +173,46 @@ def test_closing_the_relay_resets_its_connections() -> None:
             relay.close()
             with pytest.raises(ConnectionResetError):
                 client.recv(1)
+
+
+@pytest.mark.parametrize("length", [5, 3_000_000])
+def test_a_connection_that_breaks_doesnt_look_like_one_that_ended(length: int) -> None:
+    reactor = Reactor()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        relay = StreamRelay(reactor, bound(), server.getsockname())
+        with running(reactor), connect(relay.socket.getsockname()) as client:
+            client.sendall(b"x" * 100)
+            there, _ = server.accept()
+            with there:
+                sender = threading.Thread(target=there.sendall, args=(b"y" * length,))
+                sender.start()
+                received = 0
+                while received < length:
+                    received += len(client.recv(65536))
+                sender.join()
+                there.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            with pytest.raises(ConnectionResetError):
+                client.recv(1)
+        relay.close()
+
+
+@pytest.mark.parametrize("lengths", [[1, 65536, 65537, 3], [600_000, 1, 2_000_000], [65536] * 20])
+def test_pauses_and_sizes_of_all_kinds_change_nothing(lengths: list[int]) -> None:
+    reactor = Reactor()
+    with echo_server() as target:
+        relay = StreamRelay(reactor, bound(), target)
+        with running(reactor):
+            for _ in range(2):  # the second one gets the pipes of the first
+                with connect(relay.socket.getsockname()) as client:
+                    sent = b"".join(bytes([65 + at % 26]) * length for at, length in enumerate(lengths))
+                    offset = 0
+                    for length in lengths:
+                        client.sendall(sent[offset : offset + length])
+                        offset += length
+                        time.sleep(0)
+                    client.shutdown(socket.SHUT_WR)
+                    assert read_all(client) == b"got " + sent
+        relay.close()
 
 
 def test_a_target_that_refuses_resets_the_client() -> None:
