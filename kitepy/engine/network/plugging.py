@@ -93,6 +93,9 @@ def _plug(
             raise_link(host, inside, name, attachment.index)
             host.execute(carrier.port_messages(outer))
             undo.pop_all()
+    if endpoint.address6 and endpoint.mac:
+        # The link-local address follows the MAC that is there when IPv6 is turned on.
+        inside.execute([set_link(attachment.index, mac=endpoint.mac)])
     _set_parameters(sandbox, attachment)
     return [*messages, *addressing(attachment.index, endpoint.mac, addresses_of(endpoint))]
 
