@@ -399,9 +399,8 @@ def test_another_engine_takes_over_several_endpoints_and_cleans_up_what_has_no_o
             process.kill()
             process.wait()
             await second.close()
-        for pool in (first._pool, first._named_pool, first._isolated):
-            for sandbox in await pool.close():
-                sandbox.close()
+        for sandbox in await first._supply.close():
+            sandbox.close()
 
     run_in_private_netns(scenario)
 
@@ -427,8 +426,7 @@ def test_a_bridge_that_somebody_removed_is_made_again_and_its_containers_put_bac
             process.kill()
             process.wait()
             await second.close()
-        for pool in (first._pool, first._named_pool, first._isolated):
-            for sandbox in await pool.close():
-                sandbox.close()
+        for sandbox in await first._supply.close():
+            sandbox.close()
 
     run_in_private_netns(scenario)

@@ -14,16 +14,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-import socket
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from ipaddress import IPv4Network, IPv6Network
-from typing import Any, TypeVar
 
 from kitepy.engine.kernel.netlink import Link, LinkAddress, Route, RouteSocket
 from kitepy.engine.kernel.netns import open_namespace_of
-from kitepy.engine.kernel.nftables import Nftables, NftablesError, NftablesMissing
 from kitepy.engine.kernel.port_holders import find_holder
 from kitepy.engine.kernel.port_sockets import bind_port
 from kitepy.engine.model.errors import Conflict, EngineError, Forbidden, InvalidParameter, NotFound, SystemFailure, Unsupported
@@ -40,30 +36,27 @@ from kitepy.engine.model.network import (
 from kitepy.engine.network import plugging
 from kitepy.engine.network.addresses import mac_for
 from kitepy.engine.network.attachment import Attachment, Place, choose_gateways, free_interface_name
-from kitepy.engine.network.bridge import Bridge, Carrier, default_record, owner_prefix
+from kitepy.engine.network.bridge import Bridge, Carrier, default_record
 from kitepy.engine.network.bridge_link import DEFAULT_MTU
 from kitepy.engine.network.default_bridge import BridgeSettings, create_default
 from kitepy.engine.network.ipam import AddressSpace, Lease
-from kitepy.engine.network.link_rules import LinkException
+from kitepy.engine.network.kernel_work import KernelWork
 from kitepy.engine.network.name_service import NameService
 from kitepy.engine.network.naming import KernelNames, builtin_id
 from kitepy.engine.network.parent_carrier import ParentCarrier
 from kitepy.engine.network.parent_links import ParentLinks
-from kitepy.engine.network.ports import Binder, BindFailed, HolderFinder, PortReservations, PortTarget
-from kitepy.engine.network.relay_process import RelayProcess, key_of
+from kitepy.engine.network.ports import Binder, HolderFinder, PortReservations
+from kitepy.engine.network.publisher import Publisher
+from kitepy.engine.network.relay_process import RelayProcess
 from kitepy.engine.network.resolver_process import ResolverProcess
-from kitepy.engine.network.resolver_redirect import prepare_resolver_here
-from kitepy.engine.network.rule_watch import RuleKeeper
-from kitepy.engine.network.rules import GatewayMode
-from kitepy.engine.network.ruleset import RuleSet
-from kitepy.engine.network.sandbox import Sandbox, SandboxPool, build_isolated, build_sandbox, remove_interfaces
+from kitepy.engine.network.rule_table import RuleTable
+from kitepy.engine.network.rules import RuleContext
+from kitepy.engine.network.sandbox import Sandbox
+from kitepy.engine.network.sandbox_supply import SandboxSupply
 
 logger = logging.getLogger(__name__)
 
-T = TypeVar("T")
-
 _MAC = re.compile(r"[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}")
-_WITHOUT_RULES = "ports are relayed in user space and containers reach no other network"
 _INTERFACE_OPTION = "com.docker.network.endpoint.ifname"
 _PREFIX_OPTION = "com.docker.network.container_iface_prefix"
 
@@ -94,33 +87,20 @@ class Networks:
         """
         self.names = names
         self.settings = settings
-        self._make_namespace = make_namespace
-        self._kernel = ThreadPoolExecutor(3, thread_name_prefix="network")
-        # Removals wait for RCU; on a thread of their own they delay nobody else.
-        self._remover = ThreadPoolExecutor(1, thread_name_prefix="network-removal")
+        self._work = KernelWork()
         self._space = space or AddressSpace()
         self._default = Bridge(default_record(names, settings, builtin_id(settings.name, names.tag), created), names, settings)
         self._carriers: dict[str, Carrier] = {}
-        self._rules: RuleSet | None = None
-        self._keeper: RuleKeeper | None = None
-        self._obstacles: list[str] = []
-        self._ports = PortReservations(bind, find_holder)
-        self._relays = relays
-        self._kept: dict[str, socket.socket] = {}
-        self._pool = SandboxPool(self._build_sandbox, self._kernel, size=settings.pool_size)
-        self._named_pool = SandboxPool(lambda: self._build_sandbox(named=True), self._kernel, size=settings.pool_size)
-        """With sockets for a name service; filled only when there is a network that serves names."""
+        self._table = RuleTable(names, self._work)
+        self._ports = Publisher(PortReservations(bind, find_holder), relays, self._table, self._work)
+        self._supply = SandboxSupply(names, self._work, self._sandbox_mtu, make_namespace, settings.pool_size)
         self._names = NameService(resolver, self._default.record.network_id)
         self._parents = parents or ParentLinks(names.tag)
-        self._isolated = SandboxPool(lambda: build_isolated(make_namespace), self._kernel, size=1)
         self._places: dict[str, Place] = {}
-        self._links: dict[str, frozenset[LinkException]] = {}
-        self._interfaces: set[str] = set()
         self._removals: dict[str, set[asyncio.Task[None]]] = {}
         """What is being removed and still has addresses, by network."""
         self._vacating: dict[str, set[asyncio.Task[None]]] = {}
         """What is about to give its addresses back, by network."""
-        self._tasks: set[asyncio.Task[None]] = set()
         self._adoption: asyncio.Task[None] | None = None
         self._warnings: list[str] = []
         self._is_set_up = False
@@ -141,7 +121,7 @@ class Networks:
     def warnings(self) -> tuple[str, ...]:
         """What this host refused, or what stands in the way; for ``/info``."""
         found = (warning for carrier in self._carriers.values() for warning in carrier.warnings)
-        return tuple(dict.fromkeys([*found, *self._warnings, *self._obstacles, *filter(None, [self._names.problem])]))
+        return tuple(dict.fromkeys([*found, *self._warnings, *self._table.warnings, *filter(None, [self._names.problem])]))
 
     def endpoints(self, network_id: str) -> list[Endpoint]:
         """The endpoints of running containers in a network."""
@@ -167,15 +147,6 @@ class Networks:
         except KeyError:
             raise NotFound(f"network {network_id} not found") from None
 
-    async def _in_kernel(self, work: Callable[[], T], executor: ThreadPoolExecutor | None = None) -> T:
-        return await asyncio.get_running_loop().run_in_executor(executor or self._kernel, work)
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
-
     # --- networks ---
 
     async def set_up(self, records: Iterable[NetworkRecord] = ()) -> None:
@@ -191,29 +162,29 @@ class Networks:
         for record in records:
             try:
                 carrier = self._carriers[record.network_id] = self._make_carrier(record)
-                await self._in_kernel(carrier.set_up)
+                await self._work.run(carrier.set_up)
             except (OSError, EngineError) as error:
                 logger.warning("network %s can't be set up: %s", record.name, error)
                 self._warnings.append(f"network {record.name} can't be set up: {error}")
         self._is_set_up = True
         if self.settings.use_rules:
-            await self._in_kernel(self._open_rules)
-            if self._rules is not None:
-                self._watch_rules(self._rules)
-        await self._in_kernel(self._names.take_over)
-        try:
-            self._kept = await self._in_kernel(self._relays.held)
-        except OSError as error:
-            logger.warning("the former engine's relays are out of reach: %s", error)
-        self._pool.start_refill()
-        self._isolated.start_refill()
+            await self._table.open(self._contexts())
+        await self._work.run(self._names.take_over)
+        await self._ports.take_over()
+        self._supply.start()
         self._expect_names()
+
+    def _contexts(self) -> list[RuleContext | None]:
+        return [carrier.context for carrier in self._carriers.values()]
+
+    def _sandbox_mtu(self) -> int:
+        return self._default.mtu if self.settings.enabled else self.settings.mtu or DEFAULT_MTU
 
     def _expect_names(self) -> None:
         """Make ready for containers that have names, once there is a network for them."""
-        if len(self._carriers) > 1:
-            self._named_pool.start_refill()
-            self._spawn(self._in_kernel(self._names.warm))
+        if self._carriers.keys() - {self.default_id}:
+            self._supply.expect_names()
+            self._work.spawn(self._work.run(self._names.warm))
 
     async def _set_up_default(self) -> None:
         def look() -> tuple[list[Link], list[LinkAddress], list[Route]]:
@@ -222,8 +193,8 @@ class Networks:
 
         default = self._default
         try:
-            default.record = create_default(default.record, self.settings, self._space, *await self._in_kernel(look))
-            await self._in_kernel(default.set_up)
+            default.record = create_default(default.record, self.settings, self._space, *await self._work.run(look))
+            await self._work.run(default.set_up)
         except OSError as error:
             raise SystemFailure(f"could not set up bridge {default.record.device}: {error.strerror or error}") from error
         if default.state.forwarding_turned_on:
@@ -237,43 +208,15 @@ class Networks:
             return ParentCarrier(record, self._parents, lambda: [carrier.record for carrier in self._carriers.values()])
         raise Unsupported(f"networks with the driver {record.driver.value} are not supported by this version of Kitepy")
 
-    def _open_rules(self) -> None:
-        """Rules of a former engine stay until the adoption has ended. What the host lacks becomes a warning."""
-        try:
-            nftables = Nftables()
-            rules = RuleSet(nftables, self.names.table, self.names.veth_prefix)
-            self._set_rule_contexts(rules)
-        except NftablesMissing as error:
-            self._warnings.append(f"{error.strerror}; until then {_WITHOUT_RULES}")
-        except NftablesError as error:
-            self._warnings.append(f"{error.strerror}: {_WITHOUT_RULES}")
-        else:
-            self._rules = rules
-
-    def _set_rule_contexts(self, rules: RuleSet | None) -> None:
-        if rules is not None:
-            contexts = (carrier.context for carrier in list(self._carriers.values()))
-            rules.set_networks([context for context in contexts if context is not None])
-            self._obstacles = rules.obstacles()
-
-    def _watch_rules(self, rules: RuleSet) -> None:
-        def restored() -> None:
-            self._obstacles = rules.obstacles()
-
-        try:
-            self._keeper = RuleKeeper(rules, self._in_kernel, restored)
-        except OSError as error:
-            logger.warning("other programs' changes of the rules go unnoticed: %s", error.strerror)
-
     async def create(self, record: NetworkRecord) -> NetworkRecord:
         """Make a network; gives the record with all that was left open. Raises EngineError."""
         await self.finish_adoption()
         self._check_device(self._make_carrier(record))
-        host_networks = await self._in_kernel(_host_networks)
+        host_networks = await self._work.run(_host_networks)
         carrier = self._make_carrier(self._space.create(record, host_networks))
         self._carriers[record.network_id] = carrier
         try:
-            await asyncio.shield(self._spawn(self._create(carrier)))
+            await asyncio.shield(self._work.spawn(self._create(carrier)))
         except OSError as error:
             raise SystemFailure(f"could not set up network {record.name}: {error.strerror or error}") from error
         self._expect_names()
@@ -290,8 +233,8 @@ class Networks:
 
     async def _create(self, carrier: Carrier) -> None:
         try:
-            await self._in_kernel(carrier.set_up)
-            await self._in_kernel(lambda: self._set_rule_contexts(self._rules))
+            await self._work.run(carrier.set_up)
+            await self._table.set_networks(self._contexts())
         except BaseException:
             await self._tear_down(carrier)
             raise
@@ -301,16 +244,16 @@ class Networks:
         carrier = self._carrier(network_id)
         if self.endpoints(network_id):
             raise Forbidden(f"error while removing network: network {carrier.record.name} has active endpoints")
-        await asyncio.shield(self._spawn(self._tear_down(carrier)))
+        await asyncio.shield(self._work.spawn(self._tear_down(carrier)))
 
     async def _tear_down(self, carrier: Carrier) -> None:
-        """The table first: rules for a device that is gone harm nobody, a device without rules might."""
+        """The device first: rules for one that is gone harm nobody, a device without rules might."""
         network_id = carrier.record.network_id
         del self._carriers[network_id]
         try:
-            await self._in_kernel(carrier.tear_down, self._remover)
-            await self._in_kernel(lambda: self._set_rule_contexts(self._rules))
-        except OSError as error:
+            await self._work.run_slowly(carrier.tear_down)
+            await self._table.set_networks(self._contexts())
+        except (OSError, EngineError) as error:
             logger.warning("removing network %s: %s", carrier.record.name, error)
         for removal in list(self._removals.get(network_id, ())):
             await asyncio.wait([removal])
@@ -336,7 +279,7 @@ class Networks:
             upstream=request.upstream,
             keeps_single_labels=request.keeps_single_labels,
         )
-        steps = self._spawn(self._start(place, request))
+        steps = self._work.spawn(self._start(place, request))
         try:
             await asyncio.shield(steps)
         except BaseException:
@@ -351,21 +294,21 @@ class Networks:
             carrier = self._carrier(wish.network_id)
             place.attachments.append(await self._take_endpoint(place, carrier, wish, place.endpoints))
         place.gateways = choose_gateways(place.attachments)
-        self._reserve(place, request.ports)
+        self._ports.reserve(place, request.ports)
         try:
-            place.sandbox = sandbox = await self._take_sandbox(
+            place.sandbox = sandbox = await self._supply.take(
                 veth=any(attachment.carrier.uses_veth for attachment in place.attachments),
                 named=self._names.concerns(place),
                 plain=request.plain,
             )
             attachments, gateways = place.attachments, place.gateways
             if attachments:
-                await self._in_kernel(lambda: plugging.plug_all(sandbox, attachments, gateways, self._new_veth))
+                await self._work.run(lambda: plugging.plug_all(sandbox, attachments, gateways, self._supply.new_veth))
         except OSError as error:
             raise SystemFailure(f"failed to set up the network of container {place.name}: {error.strerror or error}") from error
         if self._names.concerns(place):
-            await self._in_kernel(lambda: self._names.follow(place))
-        await self._publish(place)
+            await self._work.run(lambda: self._names.follow(place))
+        await self._ports.publish(place)
 
     async def _take_endpoint(
         self, place: Place, carrier: Carrier, wish: EndpointRequest, others: Sequence[Endpoint]
@@ -405,53 +348,6 @@ class Networks:
         )
         return Attachment(endpoint, carrier, wish.options)
 
-    def _reserve(self, place: Place, requests: Sequence[PortRequest]) -> None:
-        """Hold the host ports, if the container can be reached from outside at all. Raises EngineError."""
-        main = _carrying(place)
-        if main is None or place.publication.ports:
-            return
-        binding = main.carrier.binding
-        if binding:
-            requests = [replace(request, host_ip=request.host_ip or binding) for request in requests]
-        endpoint, context = main.endpoint, main.carrier.context
-        target = PortTarget(
-            owner=place.name,
-            address=endpoint.address,
-            address6=endpoint.address6,
-            routed4=context is not None and context.mode(4) is GatewayMode.ROUTED,
-            routed6=context is not None and context.mode(6) is GatewayMode.ROUTED,
-        )
-        try:
-            place.publication.reservations = reservations = self._ports.reserve(requests, target)
-        except BindFailed as error:
-            raise SystemFailure(
-                f"driver failed programming external connectivity on endpoint {place.name} ({main.endpoint.endpoint_id}): {error}"
-            ) from error
-        place.publication.ports = tuple(reservation.port for reservation in reservations)
-
-    async def _publish(self, place: Place, served: Iterable[str] = ()) -> None:
-        """Lead the ports to the endpoint with the default route. Raises SystemFailure."""
-        main, publication, rules = _carrying(place), place.publication, self._rules
-        if main is not None and publication.ports:
-            endpoint = main.endpoint
-            keys = frozenset(served)
-            try:
-                await self._in_kernel(lambda: publication.start(endpoint, rules, self._relays, keys))
-            except OSError as error:
-                raise SystemFailure(f"the ports of container {short_id(place.container_id)} can't be served: {error}") from error
-        place.note_ports()
-
-    async def _unpublish(self, place: Place) -> None:
-        publication, rules = place.publication, self._rules
-        if publication.ports:
-            for error in await self._in_kernel(lambda: publication.stop(rules, self._relays)):
-                logger.warning("withdrawing the ports of %s: %s", short_id(place.container_id), error)
-
-    def _release_ports(self, place: Place) -> None:
-        for reservation in place.publication.reservations:
-            self._ports.release(reservation)
-        place.publication.reservations, place.publication.ports = [], ()
-
     async def stop(self, container_id: str) -> None:
         """Free the ports, then return; interfaces and addresses follow in the background. Idempotent."""
         place = self._places.pop(container_id, None)
@@ -460,9 +356,9 @@ class Networks:
 
     def _dispose(self, place: Place, after: asyncio.Task[None] | None = None) -> asyncio.Task[None]:
         """Give everything back; the task ends when the ports are free."""
-        withdrawn = self._spawn(self._withdraw(place, after))
-        vacated = self._spawn(self._vacate(place, withdrawn))
-        removal = self._spawn(self._remove(place, vacated))
+        withdrawn = self._work.spawn(self._withdraw(place, after))
+        vacated = self._work.spawn(self._vacate(place, withdrawn))
+        removal = self._work.spawn(self._remove(place, vacated))
         for attachment in place.attachments:
             _note(self._vacating, attachment.endpoint.network_id, vacated)
             _note(self._removals, attachment.endpoint.network_id, removal)
@@ -472,15 +368,15 @@ class Networks:
         if after is not None:
             await asyncio.wait([after])
         async with place.lock:  # whoever connects or disconnects it comes to an end first
-            await self._unpublish(place)
-            self._release_ports(place)
+            await self._ports.withdraw(place)
+            self._ports.release(place)
             if place.has_names:
-                await self._in_kernel(lambda: self._names.leave(place))
+                await self._work.run(lambda: self._names.leave(place))
 
     async def _vacate(self, place: Place, withdrawn: asyncio.Task[None]) -> None:
         await asyncio.wait([withdrawn])
         sandbox, attachments = place.sandbox, place.attachments
-        if sandbox is None or (attachments and await self._in_kernel(lambda: plugging.vacate(sandbox, attachments))):
+        if sandbox is None or (attachments and await self._work.run(lambda: plugging.vacate(sandbox, attachments))):
             self._release_addresses(place)
 
     def _release_addresses(self, place: Place) -> None:
@@ -498,43 +394,8 @@ class Networks:
         if place.sandbox is not None:
             names.append(place.sandbox.host_interface)
             place.sandbox.close()
-        await self._remove_interfaces(dict.fromkeys(filter(None, names)))
+        await self._supply.remove(names)
         self._release_addresses(place)
-
-    async def _remove_interfaces(self, names: Iterable[str]) -> None:
-        """One after another, so that the kernel's lock is free in between."""
-        for name in names:
-            try:
-                await self._in_kernel(lambda name=name: remove_interfaces([name]), self._remover)  # type: ignore[misc]
-            except OSError as error:
-                logger.warning("removing interface %s: %s", name, error.strerror or error)
-            self._interfaces.discard(name)
-
-    async def _take_sandbox(self, *, veth: bool, named: bool, plain: bool) -> Sandbox:
-        if plain and self._make_namespace is not None:
-            return await self._in_kernel(lambda: self._build_sandbox(plain=True) if veth else build_isolated())
-        if veth:
-            return await (self._named_pool if named else self._pool).take()
-        return await self._isolated.take()
-
-    def _new_veth(self) -> str:
-        name = self.names.new_veth()
-        self._interfaces.add(name)
-        return name
-
-    def _build_sandbox(self, *, plain: bool = False, named: bool = False) -> Sandbox:
-        """Runs on a thread of the executor."""
-        name = self._new_veth()
-        try:
-            return build_sandbox(
-                name,
-                mtu=self._default.mtu if self.settings.enabled else self.settings.mtu or DEFAULT_MTU,
-                make_namespace=None if plain else self._make_namespace,
-                prepare_resolver=prepare_resolver_here if named else None,
-            )
-        except BaseException:
-            self._interfaces.discard(name)
-            raise
 
     # --- running containers ---
 
@@ -547,7 +408,7 @@ class Networks:
         """
         _check_wish(request)
         place, carrier = self._place(container_id), self._carrier(request.network_id)
-        await asyncio.shield(self._spawn(self._connect(place, carrier, request, ports)))
+        await asyncio.shield(self._work.spawn(self._connect(place, carrier, request, ports)))
         return place.endpoints
 
     async def _connect(self, place: Place, carrier: Carrier, request: EndpointRequest, ports: Sequence[PortRequest]) -> None:
@@ -557,10 +418,10 @@ class Networks:
                 raise Forbidden(f"container {place.container_id} is already connected to network {carrier.record.name}")
             attachment = await self._take_endpoint(place, carrier, request, place.endpoints)
             try:
-                await self._in_kernel(lambda: plugging.plug(sandbox, attachment, self._new_veth))
+                await self._work.run(lambda: plugging.plug(sandbox, attachment, self._supply.new_veth))
                 place.attachments.append(attachment)
                 await self._follow_gateways(place, ports)
-                await self._in_kernel(lambda: self._names.follow(place))
+                await self._work.run(lambda: self._names.follow(place))
             except BaseException as error:
                 if attachment in place.attachments:
                     place.attachments.remove(attachment)
@@ -576,7 +437,7 @@ class Networks:
     async def disconnect(self, container_id: str, network_id: str) -> tuple[Endpoint, ...]:
         """Take a running container out of a network; gives the endpoints it has left. Raises NotFound and SystemFailure."""
         place = self._place(container_id)
-        await asyncio.shield(self._spawn(self._disconnect(place, network_id)))
+        await asyncio.shield(self._work.spawn(self._disconnect(place, network_id)))
         return place.endpoints
 
     async def _disconnect(self, place: Place, network_id: str) -> None:
@@ -586,13 +447,13 @@ class Networks:
             if attachment is None:
                 raise NotFound(f"container {place.container_id} is not connected to network {network_id}")
             place.attachments.remove(attachment)
-            await self._in_kernel(lambda: self._names.withdraw([attachment]))
+            await self._work.run(lambda: self._names.withdraw([attachment]))
             carrying = place.publication.endpoint
             if carrying is not None and carrying.endpoint_id == attachment.endpoint.endpoint_id:
-                await self._unpublish(place)
+                await self._ports.withdraw(place)
             await self._pull_out(place, attachment)
             await self._follow_gateways(place, ())
-            await self._in_kernel(lambda: self._names.follow(place))
+            await self._work.run(lambda: self._names.follow(place))
 
     def _sandbox_in_use(self, place: Place) -> Sandbox:
         if place.sandbox is None or self._places.get(place.container_id) is not place:
@@ -602,10 +463,10 @@ class Networks:
     async def _pull_out(self, place: Place, attachment: Attachment) -> None:
         sandbox = self._sandbox_in_use(place)
         try:
-            await self._in_kernel(lambda: plugging.pull_out(sandbox, attachment), self._remover)
+            await self._work.run_slowly(lambda: plugging.pull_out(sandbox, attachment))
         except OSError as error:
             logger.warning("removing interface %s of %s: %s", attachment.endpoint.interface, place.name, error)
-        self._interfaces.discard(attachment.endpoint.host_interface)
+        self._supply.disown(attachment.endpoint.host_interface)
         self._release_endpoint(attachment.endpoint)
 
     async def _follow_gateways(self, place: Place, ports: Sequence[PortRequest]) -> None:
@@ -615,57 +476,19 @@ class Networks:
         if before != after:
             known = tuple(old if old in place.attachments else None for old in before)
             try:
-                await self._in_kernel(lambda: plugging.change_routes(sandbox, (known[0], known[1]), after))
+                await self._work.run(lambda: plugging.change_routes(sandbox, (known[0], known[1]), after))
             except OSError as error:
                 raise SystemFailure(f"the default route of container {place.name}: {error.strerror or error}") from error
         place.gateways = after
-        main, carrying = _carrying(place), place.publication.endpoint
-        if carrying is not None and (main is None or main.endpoint.endpoint_id != carrying.endpoint_id):
-            await self._unpublish(place)
-        if main is None:
-            self._release_ports(place)
-        elif place.publication.endpoint is None:
-            self._reserve(place, ports)
-            await self._publish(place)
-        place.note_ports()
+        await self._ports.follow(place, ports)
 
     async def set_links(self, container_id: str, ports: Sequence[LinkedPort]) -> None:
         """All that a container may reach by its links, instead of what it might before; matters only without icc. Idempotent.
 
         Raises Unsupported when this host can't let it through.
         """
-        if self.settings.icc or (not ports and container_id not in self._links):
-            return
-        links = frozenset(
-            LinkException(
-                bridge=self.names.bridge,
-                parent_interface=port.source.host_interface,
-                parent_address=port.source.address,
-                child_interface=port.target.host_interface,
-                child_address=port.target.address,
-                protocol=port.protocol,
-                port=port.port,
-            )
-            for port in ports
-            if port.source.address and port.target.address
-        )
-        gone, rules = self._links.pop(container_id, frozenset()) - links, self._rules
-        if links:
-            self._links[container_id] = links
-        if rules is None:
-            if links:
-                raise Unsupported("links between containers need rules where containers may not talk to each other (--icc=false)")
-            return
-
-        def change() -> None:
-            rules.forbid_link(gone)
-            rules.allow_link(links)
-
-        try:
-            await self._in_kernel(change)
-        except OSError as error:
-            words = "links between containers can't be let through, since this kernel can't filter on bridges"
-            raise Unsupported(f"{words}: {error.strerror}") from error
+        if not self.settings.icc:
+            await self._table.set_links(container_id, ports)
 
     def rename(self, container_id: str, names: Mapping[str, tuple[str, ...]]) -> None:
         """A container is called otherwise now, by network."""
@@ -696,7 +519,7 @@ class Networks:
         if container_id in self._places:
             return self._places[container_id].endpoints
         try:
-            sandbox = Sandbox(await self._in_kernel(lambda: open_namespace_of(pid)))
+            sandbox = Sandbox(await self._work.run(lambda: open_namespace_of(pid)))
         except OSError as error:
             raise NotFound(f"container {container_id} can't be adopted: {error.strerror or error}") from error
         place = self._places[container_id] = Place(
@@ -709,16 +532,8 @@ class Networks:
                 reason = error.strerror if isinstance(error, OSError) else str(error)
                 logger.warning("container %s lost network %s: %s", place.name, endpoint.network, reason)
         place.gateways = choose_gateways(place.attachments)
-        ports = tuple(port for attachment in place.attachments for port in attachment.endpoint.ports)
-        place.publication.ports = ports
-        served = {key_of(port) for port in ports} & self._kept.keys()
-        for port in ports:
-            try:
-                place.publication.reservations.append(self._ports.restore(port, self._kept.pop(key_of(port), None), place.name))
-            except BindFailed as error:
-                logger.warning("container %s: %s", place.name, error)
-        await self._publish(place, served)
-        await self._in_kernel(lambda: self._names.follow(place))
+        await self._ports.adopt(place)
+        await self._work.run(lambda: self._names.follow(place))
         return place.endpoints
 
     async def _adopt_endpoint(self, sandbox: Sandbox, endpoint: Endpoint) -> Attachment:
@@ -726,13 +541,12 @@ class Networks:
         attachment = Attachment(endpoint, self._carrier(endpoint.network_id))
         self._space.restore(endpoint.network_id, endpoint.address, endpoint.address6)
         try:
-            await self._in_kernel(lambda: plugging.replug(attachment))
-            await self._in_kernel(lambda: plugging.find_interface(sandbox, attachment))
+            await self._work.run(lambda: plugging.replug(attachment))
+            await self._work.run(lambda: plugging.find_interface(sandbox, attachment))
         except BaseException:
             self._release_endpoint(endpoint)
             raise
-        if endpoint.host_interface:
-            self._interfaces.add(endpoint.host_interface)
+        self._supply.own(endpoint.host_interface)
         return attachment
 
     async def finish_adoption(self) -> None:
@@ -743,7 +557,7 @@ class Networks:
         if not self._is_set_up:
             raise SystemFailure("the networks are not set up")
         if self._adoption is None:
-            self._adoption = self._spawn(self._finish_adoption())
+            self._adoption = self._work.spawn(self._finish_adoption())
         try:
             await asyncio.shield(self._adoption)
         except OSError as error:
@@ -751,38 +565,14 @@ class Networks:
             raise SystemFailure(f"could not set up the rules of networks: {error.strerror}") from error
 
     async def _finish_adoption(self) -> None:
-        rules = self._rules
-        if rules is not None:
-            elements = [element for place in self._places.values() for element in place.publication.elements]
-            await self._in_kernel(lambda: rules.replace(elements))
-        await self._in_kernel(self._names.finish_adoption)
-        ownerless, self._kept = self._kept, {}
-        for bound in ownerless.values():
-            bound.close()
-        if ownerless:
-            await self._in_kernel(lambda: self._relays.drop(ownerless))
-        self._spawn(self._remove_strays())
+        await self._work.run(self._names.finish_adoption)
+        await self._ports.finish_adoption(self._places.values())
+        self._work.spawn(self._remove_strays())
 
     async def _remove_strays(self) -> None:
-        """What a crash left: pairs without a container, bridges without a network."""
-        prefix = owner_prefix(self.names)
-
-        def ours() -> list[tuple[str, str]]:
-            with RouteSocket() as host:
-                return [
-                    (link.name, link.alias.removeprefix(prefix) if link.alias.startswith(prefix) else "")
-                    for link in host.links()
-                    if link.name.startswith(self.names.veth_prefix) or link.alias.startswith(prefix)
-                ]
-
-        # The sets are looked at after the listing: they hold every name before the interface exists.
-        for name, network_id in await self._in_kernel(ours):
-            if network_id in self._carriers if network_id else name in self._interfaces:
-                continue
-            logger.info("removing interface %s, which belongs to no %s", name, "network" if network_id else "container")
-            await self._remove_interfaces([name])
+        await self._supply.remove_strays(self._carriers.keys())
         try:
-            await self._in_kernel(lambda: self._parents.remove_strays(list(self._carriers)), self._remover)
+            await self._work.run_slowly(lambda: self._parents.remove_strays(list(self._carriers)))
         except OSError as error:
             logger.warning("removing parent links that belong to no network: %s", error)
 
@@ -790,48 +580,37 @@ class Networks:
 
     async def settled(self) -> None:
         """Returns when the pools are full and what was given back is gone from the kernel."""
-        for pool in (self._pool, self._named_pool, self._isolated):
-            await pool.filled()
-        while self._tasks:
-            await asyncio.wait(list(self._tasks))
+        await self._supply.filled()
+        await self._work.settled()
 
     async def close(self, *, keep: bool = False) -> None:
         """Ends the engine's part: its sockets and the pools. ``keep`` leaves all that serves running containers.
 
         Without it everything that the networks made is removed from the kernel. They can't be used again.
         """
-        spare = [sandbox for pool in (self._pool, self._named_pool, self._isolated) for sandbox in await pool.close()]
+        spare = await self._supply.close()
         places = list(self._places.values())
         self._places.clear()
         for place in places:
-            self._release_ports(place)
-        while self._tasks:
-            await asyncio.wait(list(self._tasks))
-        await self._in_kernel(self._relays.close if keep else self._relays.end)
-        await self._in_kernel(lambda: self._names.close(keep=keep))
+            self._ports.release(place)
+        await self._work.settled()
+        await self._ports.close(keep=keep)
+        await self._work.run(lambda: self._names.close(keep=keep))
         names = [sandbox.host_interface for sandbox in spare]
         if not keep:
             names.extend(attachment.endpoint.host_interface for place in places for attachment in place.attachments)
         for sandbox in (*spare, *(place.sandbox for place in places if place.sandbox is not None)):
             sandbox.close()
-        await self._remove_interfaces(filter(None, names))
-        rules = self._rules
-        if self._keeper is not None:
-            self._keeper.close()
-        if rules is not None:
-            if not keep:
-                await self._in_kernel(rules.remove)
-            rules.close()
+        await self._supply.remove(names)
+        await self._table.close(keep=keep)
         if not keep:
             for carrier in self._carriers.values():
                 try:
-                    await self._in_kernel(carrier.tear_down, self._remover)
-                except OSError as error:
+                    await self._work.run_slowly(carrier.tear_down)
+                except (OSError, EngineError) as error:
                     logger.warning("removing the device of network %s: %s", carrier.record.name, error)
-        self._rules = None
         self._is_set_up = False
-        self._kernel.shutdown(wait=False)
-        self._remover.shutdown(wait=False)
+        self._work.close()
 
 
 def _check_wish(wish: EndpointRequest) -> None:
@@ -855,12 +634,6 @@ def _note(tasks: dict[str, set[asyncio.Task[None]]], network_id: str, task: asyn
 
 def _text(address: object) -> str:
     return "" if address is None else str(address)
-
-
-def _carrying(place: Place) -> Attachment | None:
-    """The endpoint that published ports lead to, if any can."""
-    main = place.gateways[0] or place.gateways[1]
-    return main if main is not None and main.carrier.takes_ports else None
 
 
 def replace_addresses(attachment: Attachment) -> Attachment:
