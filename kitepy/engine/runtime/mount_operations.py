@@ -19,6 +19,7 @@ _COVERABLE_PROC_FILES = frozenset(
 )
 
 
+_INSIDE_PROC = "it cannot be mounted because it is inside /proc"
 _REFUSALS = {
     "proc": "the engine's own /proc is covered in part, as in a container, or the PID namespace belongs to others",
     "sysfs": "the engine's own /sys is covered in part, as in a container, or the network namespace belongs to others",
@@ -238,10 +239,13 @@ class MountFilesystem(Operation):
     def execute(self, context: Context) -> None:
         # A symlink at /proc or /sys would move everything that is masked below them out of sight (CVE-2019-19921).
         follow = self.kind not in ("proc", "sysfs")
+        options = self.options
+        if self.kind == "tmpfs" and all(name != "mode" for name, _ in options):
+            options = [*options, *_mode_of(context.root_fd, self.target)]
         target_fd = open_or_create(context.root_fd, self.target, directory=True, follow=follow)
         try:
             _refuse_cover(target_fd, self.target, self.kind)
-            tree_fd = self._make()
+            tree_fd = self._make(options)
             try:
                 mounts.attach_tree(tree_fd, target_fd, self.target)
             finally:
@@ -249,14 +253,25 @@ class MountFilesystem(Operation):
         finally:
             os.close(target_fd)
 
-    def _make(self) -> int:
+    def _make(self, options: list[tuple[str, str | None]]) -> int:
         try:
-            return mounts.new_filesystem(self.kind, self.source, self.options, self.attributes)
+            return mounts.new_filesystem(self.kind, self.source, options, self.attributes)
         except PermissionError as error:
             reason = _REFUSALS.get(self.kind)
             if reason is None or not in_user_namespace():
                 raise
             raise PermissionError(error.errno, f"the kernel refuses to mount {self.kind} here: {reason}") from error
+
+
+def _mode_of(root_fd: int, path: str) -> list[tuple[str, str | None]]:
+    """The option that gives a tmpfs the mode of the directory it covers; none where there is no directory yet."""
+    try:
+        fd = open_in_root(root_fd, path, os.O_PATH | os.O_DIRECTORY)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    mode = stat.S_IMODE(os.fstat(fd).st_mode)
+    os.close(fd)
+    return [("mode", f"{mode:o}")]
 
 
 class AttachBind(Operation):
@@ -281,7 +296,7 @@ class AttachBind(Operation):
             if self.target == "/proc" and mounts.filesystem_kind(tree_fd) != mounts.PROC_MAGIC:
                 raise PermissionError(1, "mount /proc: what is not of type proc can't stand in for it")
             directory = stat.S_ISDIR(os.fstat(tree_fd).st_mode)
-            target_fd = open_or_create(context.root_fd, self.target, directory=directory)
+            target_fd = self._make_place(context.root_fd, directory=directory)
             try:
                 _refuse_cover(target_fd, self.target, "bind")
                 if stat.S_ISDIR(os.fstat(target_fd).st_mode) != directory:
@@ -296,13 +311,22 @@ class AttachBind(Operation):
         finally:
             os.close(tree_fd)
 
+    def _make_place(self, root_fd: int, *, directory: bool) -> int:
+        try:
+            return open_or_create(root_fd, self.target, directory=directory)
+        except OSError as error:
+            if self.target.startswith("/proc/"):
+                raise PermissionError(1, f"error mounting to rootfs at {self.target!r}: {_INSIDE_PROC}") from error
+            reason = os.strerror(error.errno or errno.EIO).lower()
+            raise OSError(error.errno, f"error mounting to rootfs at {self.target!r}: {reason}") from error
+
 
 def _refuse_cover(target_fd: int, target: str, kind: str) -> None:
     """Refuse to cover parts of /proc, or the root itself."""
     if target.strip("/") == "":
         raise PermissionError(1, f"mount {target}: a mount can't cover the container's root")
     if kind != "proc" and mounts.filesystem_kind(target_fd) == mounts.PROC_MAGIC and target not in _COVERABLE_PROC_FILES:
-        raise PermissionError(1, f"mount {target}: it lies inside /proc, which mounts must not cover")
+        raise PermissionError(1, f"error mounting to rootfs at {target!r}: {_INSIDE_PROC}")
 
 
 class SetReadonly(Operation):

@@ -131,8 +131,9 @@ class ContainerCreation:
                 held.enter_context(self._layers.hold(layer))
             record = replace(record, name=chosen)
             root = await asyncio.to_thread(self._overlays.create_for_container, container_id, top_layer)
+            made: list[str] = []
             try:
-                mounts = [await self._prepare_mount(mount, root) for mount in wanted]
+                mounts = [await self._prepare_mount(mount, root, made) for mount in wanted]
                 mounts = [
                     replace(point, source=self._image_mounts.place(container_id, number))
                     if point.kind is MountKind.IMAGE
@@ -144,6 +145,8 @@ class ContainerCreation:
                 record = replace(record, mounts=tuple(mounts))
                 self._index.add(record)
             except BaseException:
+                for volume in made:
+                    await self._volumes.remove_if_unused(volume)
                 await self._overlays.remove_container(container_id)
                 raise
         return record, warnings
@@ -209,8 +212,11 @@ class ContainerCreation:
                 raise InvalidParameter(str(error)) from None
         return points
 
-    async def _prepare_mount(self, wanted: WantedMount, root: OverlayRoot) -> MountPoint:
-        """Make the volume behind a mount. As with Docker it is filled now: what is in it at the start is the user's matter."""
+    async def _prepare_mount(self, wanted: WantedMount, root: OverlayRoot, made: list[str]) -> MountPoint:
+        """Make the volume behind a mount; the name of an anonymous one is added to ``made``.
+
+        As with Docker it is filled now: what is in it at the start is the user's matter.
+        """
         point = wanted.point
         if point.kind is not MountKind.VOLUME:
             return point
@@ -219,6 +225,7 @@ class ContainerCreation:
             await self._volumes.ensure(point.volume, wanted.volume_labels, wanted.driver_options)
         else:
             name = await self._volumes.create_anonymous(wanted.volume_labels, wanted.driver_options)
+            made.append(name)
             point = replace(point, volume=name)
         if point.copy_up:
             await self._volumes.populate(point.volume, root, point.destination, point.subpath)

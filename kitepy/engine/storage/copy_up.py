@@ -1,15 +1,13 @@
 """The worker job that fills a new volume with what an image has at the mount point.
 
 Image and volume become two directories of a private tmpfs that is the job's root; the path is resolved inside the image's, so
-links in the image can't lead anywhere else. Content goes through the same packing and unpacking code as layers, joined by
-a pipe, so owners, modes, links, devices and attributes arrive as they are.
+links in the image can't lead anywhere else.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-import threading
 from typing import Any
 
 from kitepy.engine.kernel import mounts, overlay
@@ -17,8 +15,7 @@ from kitepy.engine.kernel.paths import open_in_root
 from kitepy.engine.kernel.syscalls import RESOLVE_BENEATH, openat2
 from kitepy.engine.model.errors import InvalidParameter, NotFound, SystemFailure
 from kitepy.engine.storage import confinement
-from kitepy.engine.storage.archive_out import pack_directory
-from kitepy.engine.storage.extract import ExtractOptions, extract
+from kitepy.engine.storage.copy_tree import copy_tree
 from kitepy.engine.storage.zygote import JobContext
 
 
@@ -51,8 +48,12 @@ def populate_volume(context: JobContext, params: dict[str, Any]) -> dict[str, An
             raise SystemFailure(f"source {params['path']} is not directory") from None
         return {"found": False}
     if params["volume"] is not None and not os.listdir("/volume"):
-        os.fchdir(source_fd)
-        _copy()
+        volume_fd = os.open("/volume", os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            copy_tree(source_fd, volume_fd)
+        except OSError as error:
+            reason = os.strerror(error.errno or errno.EIO).lower()
+            raise SystemFailure(f"failed to copy files: copying {params['path']} into the volume: {reason}") from error
     return {"found": True}
 
 
@@ -87,30 +88,3 @@ def _exists(root_fd: int, path: str) -> bool:
     except OSError:
         return False
     return True
-
-
-def _copy() -> None:
-    """From the working directory to /volume."""
-    read_fd, write_fd = os.pipe()
-    failures: list[BaseException] = []
-
-    def pack() -> None:
-        try:
-            pack_directory(lambda data: os.write(write_fd, data), b".", include_root=True, overlay=False)
-        except BaseException as error:
-            failures.append(error)
-        finally:
-            os.close(write_fd)
-
-    packer = threading.Thread(target=pack)
-    packer.start()
-    try:
-        extract(lambda size: os.read(read_fd, size), ExtractOptions(destination=b"/volume", whiteouts=False))
-    except BaseException as error:
-        if not failures:
-            failures.append(error)
-    finally:
-        os.close(read_fd)
-        packer.join()
-    if failures:
-        raise failures[0]

@@ -127,6 +127,45 @@ def test_a_volume_can_not_take_a_files_place(api: Any, image: str, volume: str) 
     assert (answer.status, "is not directory" in answer.message) == (500, True), answer.body
 
 
+def test_a_volume_that_gets_full_is_told_and_nothing_is_left(api: Any, client: DockerClient, volume: str) -> None:
+    big = tarball(entry("data/f", b"x" * 100_000))
+    client.images.load(docker_archive([big], "too-big:1"))
+    options = {"type": "tmpfs", "device": "tmpfs", "o": "size=8k"}
+    assert api("POST", "/volumes/create", {"Name": volume, "DriverOpts": options}).status == 201
+    before = {found["Name"] for found in api("GET", "/volumes").json["Volumes"]}
+    body = {
+        "Image": "too-big:1",
+        "Cmd": ["x"],
+        "HostConfig": {"Mounts": [{"Type": "volume", "Source": volume, "Target": "/data"}]},
+    }
+    answer = api("POST", "/containers/create?name=too-big", body)
+    client.images.remove("too-big:1")
+    assert answer.status == 500
+    assert answer.message.startswith("failed to copy files: ")
+    assert answer.message.endswith("no space left on device")
+    assert api("GET", "/containers/too-big/json").status == 404
+    assert {found["Name"] for found in api("GET", "/volumes").json["Volumes"]} == before
+
+
+@pytest.mark.kitepy  # dockerd leaves them behind
+def test_anonymous_volumes_of_a_container_that_is_not_made_go(api: Any, image: str) -> None:
+    before = {found["Name"] for found in api("GET", "/volumes").json["Volumes"]}
+    mounts = [{"Type": "volume", "Target": "/a"}, {"Type": "volume", "Target": "/file"}]
+    answer = api("POST", "/containers/create", {"Image": image, "HostConfig": {"Mounts": mounts}})
+    assert (answer.status, "is not directory" in answer.message) == (500, True)
+    assert {found["Name"] for found in api("GET", "/volumes").json["Volumes"]} == before
+
+
+@pytest.mark.parametrize("host", [{"Tmpfs": {"/data": ""}}, {"Mounts": [{"Type": "tmpfs", "Target": "/data"}]}])
+def test_a_tmpfs_has_the_mode_of_what_it_covers(api: Any, image: str, host: dict[str, Any]) -> None:
+    assert output_of(api, _shell(image, "ls /data; stat -c '%a %u %g' /data", **host)) == "2750 0 0\n"
+
+
+@pytest.mark.kitepy  # with Docker the directory's mode beats what was asked for
+def test_a_tmpfs_has_the_mode_that_is_asked_for(api: Any, image: str) -> None:
+    assert output_of(api, _shell(image, "stat -c %a /n /data", Tmpfs={"/n": "", "/data": "mode=711"})) == "1777\n711\n"
+
+
 def test_volumes_from_others(api: Any, image: str, volume: str, tmp_path: Path) -> None:
     host = {"Binds": [f"{volume}:/v", f"{tmp_path}:/b:ro"], "Tmpfs": {"/t": ""}}
     script = "touch /v/x /b/x /data/x; ls / /v"
