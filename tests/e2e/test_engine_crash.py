@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import random
+import signal
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -10,7 +13,8 @@ from collections.abc import Iterator
 import docker
 import pytest
 from support.engine import EngineUnderTest
-from support.images import load_busybox
+from support.images import docker_archive, load_busybox
+from support.tarballs import entry, tarball
 
 from kitepy.client import BundledEngine, EnginePaths
 
@@ -132,3 +136,39 @@ def test_the_app_s_engine_can_be_stopped_and_started_under_a_running_container(t
         client.close()
     finally:
         bundled.stop_blocking()
+
+
+def test_what_is_mounted_for_a_container_is_kept_over_a_crash_and_taken_away_with_it(crashing: EngineUnderTest) -> None:
+    client = crashing.docker()
+    image = load_busybox(client)
+    client.images.load(docker_archive([tarball(entry("f", b"1")), tarball(entry("g", b"2"))], "layered:1"))
+    options = {"type": "tmpfs", "device": "tmpfs"}
+    for name in ("kept", "dropped"):
+        client.volumes.create(name, driver_opts=options)
+    for name, lasts in (("kept", True), ("dropped", False)):
+        mounts = [{"Type": "volume", "Source": name, "Target": "/v"}, {"Type": "image", "Source": "layered:1", "Target": "/i"}]
+        script = f"echo {name} >/v/f; echo ready; " + ("sleep 60" if lasts else "usleep 300000")
+        container = client.containers.create(image, ["sh", "-c", script], name=name, mounts=mounts)
+        container.start()
+        wait_for_line(container, "ready")
+    places = {mount["Source"]: name for name in ("kept", "dropped") for mount in client.api.inspect_container(name)["Mounts"]}
+    assert all(os.path.ismount(place) for place in places)
+    pid = client.api.inspect_container("dropped")["State"]["Pid"]
+    client.close()
+
+    crashing.kill()
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+    crashing.start()
+
+    client = crashing.docker()
+    client.api.wait("dropped", timeout=20)
+    assert {place: os.path.ismount(place) for place in places} == {place: name == "kept" for place, name in places.items()}
+    kept = client.containers.get("kept")
+    assert kept.exec_run("cat /v/f /i/f /i/g").output == b"kept\n12"
+    look = {"mounts": [{"Type": "volume", "Source": "kept", "Target": "/v"}], "remove": True}
+    assert client.containers.run(image, ["cat", "/v/f"], **look) == b"kept\n"
+    kept.remove(force=True)
+    assert not any(os.path.ismount(place) for place in places)
+    assert client.containers.run(image, ["ls", "/v"], **look) == b""
+    client.close()
