@@ -41,11 +41,11 @@ import sys
 from importlib.machinery import PathFinder
 class OnlyDns:
     def find_spec(name, path=None, target=None):
-        return PathFinder.find_spec(name, [sys.argv[3]]) if name == "dns" else None
+        return PathFinder.find_spec(name, [sys.argv[4]]) if name == "dns" else None
 sys.meta_path.append(OnlyDns)
-sys.path.insert(0, sys.argv[4])
+sys.path.insert(0, sys.argv[5])
 from kitepy.engine.network.resolver_server import serve
-serve(int(sys.argv[1]), sys.argv[2])
+serve(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3])
 """
 
 
@@ -244,13 +244,14 @@ class ResolverProcess:
         if found is None or not found.submodule_search_locations:
             raise FileNotFoundError(2, "dnspython is not installed, without which containers find each other by address only")
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
+        # Listening before the process is there: who looks for it now waits for it instead of missing it.
+        with theirs, self._listen() as listener:
             cache = ["-X", f"pycache_prefix={sys.pycache_prefix}"] if sys.pycache_prefix else []
             site = str(Path(next(iter(found.submodule_search_locations))).parent)
-            arguments = [str(theirs.fileno()), str(self._path), site, str(_PACKAGE_ROOT)]
+            arguments = [str(theirs.fileno()), str(listener.fileno()), str(self._path), site, str(_PACKAGE_ROOT)]
             self._child = subprocess.Popen(
                 [sys.executable, "-I", "-S", *cache, "-c", _CODE, *arguments],
-                pass_fds=[theirs.fileno()],
+                pass_fds=[theirs.fileno(), listener.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 start_new_session=True,
@@ -258,6 +259,19 @@ class ResolverProcess:
             )
         ours.settimeout(_ANSWER_TIMEOUT_S)
         return ours
+
+    def _listen(self) -> socket.socket:
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
+        try:
+            self._path.unlink(missing_ok=True)
+            # The mode of the file to come: the umask is every thread's.
+            os.fchmod(listener.fileno(), 0o600)
+            listener.bind(str(self._path))
+            listener.listen(4)
+        except OSError:
+            listener.close()
+            raise
+        return listener
 
     def _watch(self, channel: socket.socket) -> None:
         """A thread of its own for each process: returns at its end, or ours."""
@@ -271,7 +285,10 @@ class ResolverProcess:
                 self._channel = None
                 if self._child is not None:
                     self._child.poll()
-                self._replace()
+                if _was_ended(channel):
+                    self._let_go()
+                else:
+                    self._replace()
 
     def _replace(self) -> None:
         """Called with the lock, after the process has ended unasked."""
@@ -301,3 +318,12 @@ class ResolverProcess:
         if received is None:
             raise ConnectionResetError(104, os.strerror(104))
         return received[0], received[2]
+
+
+def _was_ended(channel: socket.socket) -> bool:
+    """Whether somebody else has ended the process on purpose: it says so before it hangs up."""
+    channel.setblocking(False)
+    try:
+        return receive(channel) is not None
+    except OSError:
+        return False

@@ -11,7 +11,7 @@ with, later engines over ``resolver.sock`` of the exec root, mode 0600. Commands
 ``begin``     what is served, viewed or announced from here on is current …
 ``finish``    … and the rest is forgotten: how an engine that took over says that it has told everything
 ``list``      answers with the ids of containers and their sockets, in packets until ``more`` is false
-``end``       answers, and exits
+``end``       answers all who are connected, and exits
 
 A question is answered only after all commands that were there when it came, so that whoever starts a container and then asks
 for it finds it. When nobody is connected and nothing is served, the process ends.
@@ -274,7 +274,7 @@ class _Client:
 class ResolverServer:
     """Containers, names, and the engine's connections."""
 
-    def __init__(self, path: str, first: socket.socket) -> None:
+    def __init__(self, path: str, listener: socket.socket, first: socket.socket) -> None:
         self._reactor = Reactor()
         self._directory = Directory()
         self._answerer = Answerer(self._directory)
@@ -286,13 +286,7 @@ class ResolverServer:
         self._commands = select.poll()
         self._path = path
         self._ended = False
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)
-        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
-        mask = os.umask(0o177)
-        self._listener.bind(path)
-        os.umask(mask)
-        self._listener.listen(4)
+        self._listener = listener
         self._reactor.watch(self._listener.fileno(), select.EPOLLIN, lambda _: self._add(self._listener.accept()[0]))
         self._add(first)
 
@@ -376,7 +370,9 @@ class ResolverServer:
             self._list(connection)
         elif wish == "end":
             self._ended = True
-            send(connection, {"ok": True})
+            for other in self._connections:
+                with contextlib.suppress(OSError):  # whoever doesn't read learns it by the hang-up
+                    send(other, {"ended": True})
         self._answerer.forget()
 
     def _serve(self, container_id: str, view: View, fds: list[int]) -> None:
@@ -410,8 +406,8 @@ class ResolverServer:
         connection.setblocking(False)
 
 
-def serve(fd: int, path: str) -> None:
-    """Be the resolver process; returns at its end."""
+def serve(fd: int, listener_fd: int, path: str) -> None:
+    """Be the resolver process, with the engine's connection and what others connect to at ``path``; returns at its end."""
     import resource
 
     syscalls.set_name("kitepy-resolver")
@@ -422,7 +418,7 @@ def serve(fd: int, path: str) -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     _give_up_rights()
-    ResolverServer(path, socket.socket(fileno=fd)).run()
+    ResolverServer(path, socket.socket(fileno=listener_fd), socket.socket(fileno=fd)).run()
 
 
 def _give_up_rights() -> None:

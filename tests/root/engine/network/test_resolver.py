@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 import socket
+import stat
 import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -268,6 +269,24 @@ def test_the_next_engine_takes_over_and_the_gone_are_forgotten() -> None:
         second.end()
         assert second._child is not None
         assert second._child.returncode == 0
+        assert not list(exec_root.iterdir())
+
+    run_in_private_netns(scenario)
+
+
+def test_a_process_that_another_engine_ended_is_not_replaced() -> None:
+    async def scenario() -> None:
+        exec_root = scratch_directory()
+        first, second = ResolverProcess(exec_root), ResolverProcess(exec_root)
+        container = Container()
+        first.announce([WEB])
+        first.serve("c", container.fd, View((NETWORK,)))
+        assert second.held() == {"c"}  # it may not even have begun to run
+        assert stat.S_IMODE(next(exec_root.iterdir()).stat().st_mode) == 0o600
+        second.end()
+        assert first._child is not None
+        assert await asyncio.to_thread(first._child.wait, 10) == 0
+        await eventually(lambda: first._channel is None and not first._served, "the first has noticed")
         assert not list(exec_root.iterdir())
 
     run_in_private_netns(scenario)
