@@ -229,13 +229,10 @@ def _address_body(index: int, interface: IPv4Interface | IPv6Interface) -> bytes
         return _IFADDRMSG.pack(socket.AF_INET6, prefix_length, _IFA_F_NODAD, 0, index) + b"".join(
             (attribute(_IFA_LOCAL, packed), attribute(_IFA_ADDRESS, packed))
         )
-    return _IFADDRMSG.pack(socket.AF_INET, prefix_length, 0, 0, index) + b"".join(
-        (
-            attribute(_IFA_LOCAL, packed),
-            attribute(_IFA_ADDRESS, packed),
-            attribute(_IFA_BROADCAST, interface.network.broadcast_address.packed),
-        )
-    )
+    attributes = [attribute(_IFA_LOCAL, packed), attribute(_IFA_ADDRESS, packed)]
+    if prefix_length < 31:  # RFC 3021: two hosts need no broadcasts
+        attributes.append(attribute(_IFA_BROADCAST, interface.network.broadcast_address.packed))
+    return _IFADDRMSG.pack(socket.AF_INET, prefix_length, 0, 0, index) + b"".join(attributes)
 
 
 def add_address(index: int, interface: IPv4Interface | IPv6Interface) -> Message:

@@ -98,6 +98,8 @@ class EndpointRequest:
     options: tuple[tuple[str, str], ...] = ()
     """Driver options, ``com.docker.network.endpoint.sysctls`` for example."""
     interface: str = ""
+    link_local: tuple[IPv4Address | IPv6Address, ...] = ()
+    """More addresses of its interface, which nobody else is asked about."""
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 
 from kitepy.engine.kernel.conntrack import ConntrackSocket, forget_flows
 from kitepy.engine.model.network import Endpoint, PublishedPort
@@ -25,6 +25,8 @@ class Attachment:
     carrier: Carrier
     options: tuple[tuple[str, str], ...] = ()
     index: int = 0
+    link_local: tuple[IPv4Address | IPv6Address, ...] = ()
+    """Addresses that its interface has besides the network's."""
 
     def leads_out(self, version: int) -> bool:
         """Whether a default route of that family can go over it."""

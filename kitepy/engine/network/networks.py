@@ -346,7 +346,7 @@ class Networks:
             gateway_priority=wish.gateway_priority,
             links=wish.links,
         )
-        return Attachment(endpoint, carrier, wish.options)
+        return Attachment(endpoint, carrier, wish.options, link_local=wish.link_local)
 
     async def stop(self, container_id: str) -> None:
         """Free the ports, then return; interfaces and addresses follow in the background. Idempotent."""
@@ -616,6 +616,9 @@ class Networks:
 def _check_wish(wish: EndpointRequest) -> None:
     if wish.mac is not None and not _MAC.fullmatch(wish.mac):
         raise InvalidParameter(f"invalid MAC address: {wish.mac}")
+    for address in wish.link_local:
+        if not address.is_link_local:
+            raise InvalidParameter(f"invalid link local IP address: {address}")
 
 
 def _mac_of(wish: EndpointRequest, carrier: Carrier, lease: Lease) -> str:

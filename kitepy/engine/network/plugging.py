@@ -15,6 +15,7 @@ from ipaddress import ip_address, ip_interface
 from kitepy.engine.kernel.netlink import (
     Message,
     RouteSocket,
+    add_address,
     add_default_link_route,
     add_default_route,
     delete_address,
@@ -33,6 +34,7 @@ from kitepy.engine.network.sandbox import FIRST_INTERFACE, Sandbox, add_interfac
 logger = logging.getLogger(__name__)
 
 SYSCTLS_OPTION = "com.docker.network.endpoint.sysctls"
+_LINK_LOCAL_LENGTHS = {4: 16, 6: 64}
 _GONE = (errno.ENODEV, errno.EADDRNOTAVAIL, errno.ESRCH, errno.ENOENT)
 Routes = tuple[Attachment | None, Attachment | None]
 
@@ -97,7 +99,11 @@ def _plug(
         # The link-local address follows the MAC that is there when IPv6 is turned on.
         inside.execute([set_link(attachment.index, mac=endpoint.mac)])
     _set_parameters(sandbox, attachment)
-    return [*messages, *addressing(attachment.index, endpoint.mac, addresses_of(endpoint))]
+    link_local = [
+        add_address(attachment.index, ip_interface(f"{address}/{_LINK_LOCAL_LENGTHS[address.version]}"))
+        for address in attachment.link_local
+    ]
+    return [*messages, *addressing(attachment.index, endpoint.mac, addresses_of(endpoint)), *link_local]
 
 
 def _set_parameters(sandbox: Sandbox, attachment: Attachment) -> None:

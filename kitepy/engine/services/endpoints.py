@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from ipaddress import IPv4Address, IPv6Address, ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 import msgspec
 
@@ -37,13 +37,20 @@ _ONLY_CONFIGURED = "user specified IP address is supported only when connecting 
 def wish(settings: EndpointSettings) -> EndpointSettings:
     """Only what a client may wish for; the rest of the structure is what an engine reports."""
     return EndpointSettings(
-        ipam_config=settings.ipam_config,
+        ipam_config=_addresses_wished(settings.ipam_config),
         links=settings.links,
         aliases=settings.aliases,
         mac_address=settings.mac_address,
         driver_opts=settings.driver_opts,
         gw_priority=settings.gw_priority,
     )
+
+
+def _addresses_wished(wanted: EndpointIPAMConfig | None) -> EndpointIPAMConfig | None:
+    """Without an empty list, which says nothing and isn't shown."""
+    if wanted is None or wanted.link_local_ips:
+        return wanted
+    return msgspec.structs.replace(wanted, link_local_ips=None)
 
 
 # --- checks ---
@@ -71,15 +78,15 @@ def check_endpoint(name: str, settings: EndpointSettings, network: StoredNetwork
         problems.append(f"invalid IPv4 address: {wanted.ipv4_address}")
     if wanted.ipv6_address and not _is_address(IPv6Address, wanted.ipv6_address):
         problems.append(f"invalid IPv6 address: {wanted.ipv6_address}")
-    problems += [f"invalid link-local IP address: {text}" for text in wanted.link_local_ips or () if not _is_any_address(text)]
+    problems += [
+        f"invalid link-local IP address: {text}".rstrip() for text in wanted.link_local_ips or () if not _is_any_address(text)
+    ]
     if network is not None:
         problems += _subnet_problems(wanted.ipv4_address, 4, network)
         problems += _subnet_problems(wanted.ipv6_address, 6, network)
     if problems:
         listed = problems[0] if len(problems) == 1 else "\n".join(f"* {problem}" for problem in problems)
         raise InvalidParameter(f"invalid endpoint settings:\n{listed}")
-    if wanted.link_local_ips:
-        raise Unsupported("Link-local addresses (--link-local-ip) are not supported by this version of Kitepy")
 
 
 def check_interface(settings: EndpointSettings) -> None:
@@ -179,6 +186,7 @@ def endpoint_request(
         gateway_priority=settings.gw_priority,
         options=tuple(options.items()),
         interface=options.get(INTERFACE_OPTION, ""),
+        link_local=tuple(ip_address(text) for text in wanted.link_local_ips or ()),
     )
 
 

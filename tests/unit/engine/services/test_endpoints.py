@@ -90,11 +90,12 @@ def test_what_the_kernel_would_misunderstand_fails_the_start(option: str, value:
     check_interface(EndpointSettings(driver_opts={_IFNAME: "lan0", _SYSCTLS: "net.ipv4.conf.IFNAME.log_martians=1"}))
 
 
-def test_link_local_addresses_are_refused() -> None:
-    with pytest.raises(Unsupported, match="link-local-ip"):
-        check_endpoint("x", EndpointSettings(ipam_config=EndpointIPAMConfig(link_local_ips=["169.254.1.1"])), None)
-    with pytest.raises(InvalidParameter, match="invalid link-local IP address: here"):
-        check_endpoint("x", EndpointSettings(ipam_config=EndpointIPAMConfig(link_local_ips=["here"])), None)
+def test_link_local_addresses_are_addresses() -> None:
+    config = EndpointIPAMConfig(link_local_ips=["169.254.1.1", "fe80::1"])
+    check_endpoint("x", EndpointSettings(ipam_config=config), None)
+    for text, told in (("here", ": here"), ("", ":")):
+        with pytest.raises(InvalidParameter, match=f"invalid link-local IP address{told}$"):
+            check_endpoint("x", EndpointSettings(ipam_config=EndpointIPAMConfig(link_local_ips=[text])), None)
 
 
 _ONLY = "user specified IP address is supported only when connecting to networks with user configured subnets"
