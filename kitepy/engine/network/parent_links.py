@@ -149,9 +149,12 @@ class ParentLinks:
 
     def _add_parent(self, host: RouteSocket, record: NetworkRecord, options: ParentOptions, device: str) -> None:
         if options.parent:
-            if self._rootless:
-                raise SystemFailure(f"parent interface {device} was not found: {_ROOTLESS}")
-            name, vlan_id = parse_vlan(device, [link.name for link in host.links()])
+            try:
+                name, vlan_id = parse_vlan(device, [link.name for link in host.links()])
+            except SystemFailure as error:
+                if not self._rootless:
+                    raise
+                raise SystemFailure(f"{error}; {_ROOTLESS}") from None
             base = host.link(name)
             if base is None:
                 raise SystemFailure(f"-o parent interface was not found on the host: {name}")

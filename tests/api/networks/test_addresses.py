@@ -71,7 +71,9 @@ def _pools(*configs: dict[str, Any]) -> dict[str, Any]:
 )
 def test_networks_that_can_not_be(lab: Lab, api: RawApi, body: dict[str, Any], status: int, message: str) -> None:
     answer = api("POST", "/networks/create", {"Name": lab.name("net"), **body})
-    assert (answer.status, answer.message) == (status, message)
+    assert answer.status == status
+    # An ordinary user's engine adds why it doesn't see the machine's interfaces.
+    assert answer.message.partition("; an ordinary user's engine")[0] == message
     assert api("GET", f"/networks/{lab.name('net')}").status == 404
 
 
