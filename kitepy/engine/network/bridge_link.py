@@ -79,7 +79,7 @@ def plan_bridge(
     if own is None and foreign:
         raise SystemFailure(f"bridge device with non default name {name} must be created manually")
     if own is not None and own.kind != "bridge":
-        raise SystemFailure(f"interface {name} exists but is not a bridge: remove or rename it")
+        raise SystemFailure(f"existing interface {name} is not a bridge: remove or rename it")
     own_index = own.index if own else 0
     present = [address.interface for address in addresses if address.index == own_index]
     return BridgePlan(

@@ -218,7 +218,7 @@ class Networks:
         try:
             await asyncio.shield(self._work.spawn(self._create(carrier)))
         except OSError as error:
-            raise SystemFailure(f"could not set up network {record.name}: {error.strerror or error}") from error
+            raise SystemFailure(f"could not set up network {record.name}: {(error.strerror or str(error)).lower()}") from error
         self._expect_names()
         return carrier.record
 
@@ -302,12 +302,15 @@ class Networks:
                 plain=request.plain,
             )
             attachments, gateways = place.attachments, place.gateways
+
+            def plug() -> None:
+                plugging.plug_all(sandbox, attachments, gateways, self._supply.new_veth)
+                self._names.follow(place)
+
             if attachments:
-                await self._work.run(lambda: plugging.plug_all(sandbox, attachments, gateways, self._supply.new_veth))
+                await self._work.run(plug)
         except OSError as error:
             raise SystemFailure(f"failed to set up the network of container {place.name}: {error.strerror or error}") from error
-        if self._names.concerns(place):
-            await self._work.run(lambda: self._names.follow(place))
         await self._ports.publish(place)
 
     async def _take_endpoint(

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import errno
 import logging
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from ipaddress import ip_address, ip_interface
 
@@ -78,7 +79,8 @@ def _plug(
         attachment.endpoint = endpoint = replace(endpoint, host_interface=sandbox.host_interface)
         if endpoint.interface != FIRST_INTERFACE:
             index = attachment.index
-            inside.execute([set_link(index, up=False), set_link(index, name=endpoint.interface)])
+            with _naming(sandbox.host_interface, endpoint.interface):
+                inside.execute([set_link(index, up=False), set_link(index, name=endpoint.interface)])
             raise_link(host, inside, sandbox.host_interface, index)
         join = carrier.port_messages(sandbox.host_index)
         if carrier.mtu != sandbox.mtu:
@@ -88,7 +90,7 @@ def _plug(
     else:
         name = new_veth()
         attachment.endpoint = endpoint = replace(endpoint, host_interface=name)
-        with ExitStack() as undo:
+        with ExitStack() as undo, _naming(name, endpoint.interface):
             outer, attachment.index = add_interface(
                 host, inside, sandbox.netns_fd, name, name=endpoint.interface, mtu=carrier.mtu, undo=undo
             )
@@ -104,6 +106,20 @@ def _plug(
         for address in attachment.link_local
     ]
     return [*messages, *addressing(attachment.index, endpoint.mac, addresses_of(endpoint)), *link_local]
+
+
+@contextmanager
+def _naming(veth: str, name: str) -> Iterator[None]:
+    """dockerd's words for a name that the kernel doesn't take or that is taken."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ERANGE, errno.EEXIST):
+            raise
+        reason = os.strerror(error.errno).lower()
+        raise SystemFailure(
+            f'failed to add interface {veth} to sandbox: error renaming interface "{veth}" to "{name}": {reason}'
+        ) from error
 
 
 def _set_parameters(sandbox: Sandbox, attachment: Attachment) -> None:
