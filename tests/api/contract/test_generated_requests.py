@@ -52,6 +52,8 @@ _FOLLOWED = {
 
 _MEANT_FAILURES = {
     ("POST", "/auth"): b"localhost:1",
+    ("POST", "/networks/{id}/connect"): b"for links",
+    ("POST", "/networks/{id}/disconnect"): b"is not connected to ",
     ("POST", "/containers/{id}/unpause"): b"is not paused",
 }
 """What is answered with 500 since Docker does so and its description has no other status for it."""
@@ -100,6 +102,13 @@ class Target:
             with contextlib.suppress(docker.errors.APIError):
                 volume.remove()
         self.client.volumes.create("kf-volume")
+        networks = {network.name: network for network in self.client.networks.list(filters={"type": "custom"})}
+        for name, network in networks.items():
+            if name != "kf-network":
+                network.remove()
+        if "kf-network" not in networks:
+            pool = docker.types.IPAMPool(subnet="10.213.0.0/24")
+            self.client.networks.create("kf-network", ipam=docker.types.IPAMConfig(pool_configs=[pool]))
 
     @property
     def pauses(self) -> bool:
@@ -198,7 +207,7 @@ def _names(operation: Operation) -> st.SearchStrategy[str]:
     elif operation.path.startswith("/volumes"):
         there = ["kf-volume"]
     elif operation.path.startswith("/networks"):
-        there = ["bridge", "host", "none"]
+        there = ["bridge", "host", "none", "kf-network", "kf-network"]
     else:
         there = ["nope"]
     return st.sampled_from(there * 4 + _NOBODY)
@@ -219,6 +228,7 @@ def _bodies(operation: Operation, target: Target) -> st.SearchStrategy[bytes]:
     schemas = Schemas(
         target.contract.document["definitions"],
         {
+            "Container": st.sampled_from([*_LIVING, "nope", ""]),
             "Image": st.sampled_from(["busybox:latest"] * 6 + ["nope", "", "UPPER", "\0"]),
             "serveraddress": st.just("localhost:1"),
             "Cmd": st.just(["true"]) | st.lists(st.text(max_size=3), max_size=3),
