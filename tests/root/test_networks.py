@@ -430,3 +430,15 @@ def test_a_bridge_that_somebody_removed_is_made_again_and_its_containers_put_bac
             sandbox.close()
 
     run_in_private_netns(scenario)
+
+
+def test_a_network_is_removed_once_by_whoever_is_first() -> None:
+    async def scenario() -> None:
+        async with networks() as made:
+            answers = await asyncio.gather(
+                *(made.remove(FIRST) for _ in range(3)), start(made, "late", FIRST), return_exceptions=True
+            )
+            assert [type(answer) for answer in answers] == [type(None), NotFound, NotFound, NotFound]
+            assert await start(made, "other", SECOND)
+
+    asyncio.run(scenario())

@@ -244,12 +244,13 @@ class Networks:
         carrier = self._carrier(network_id)
         if self.endpoints(network_id):
             raise Forbidden(f"error while removing network: network {carrier.record.name} has active endpoints")
+        del self._carriers[network_id]  # at once: nobody joins it any more, and who else removes it finds nothing
         await asyncio.shield(self._work.spawn(self._tear_down(carrier)))
 
     async def _tear_down(self, carrier: Carrier) -> None:
         """The device first: rules for one that is gone harm nobody, a device without rules might."""
         network_id = carrier.record.network_id
-        del self._carriers[network_id]
+        self._carriers.pop(network_id, None)
         try:
             await self._work.run_slowly(carrier.tear_down)
             await self._table.set_networks(self._contexts())
