@@ -14,8 +14,8 @@ import dns.rcode
 import dns.rrset
 from support.private_netns import Place
 
-Decision = Callable[[dns.message.Message, bool], dns.message.Message | None]
-"""From a query, and whether it came over TCP, to the answer; None is silence."""
+Decision = Callable[[dns.message.Message, bool], list[dns.message.Message]]
+"""From a query, and whether it came over TCP, to the answers; none is silence."""
 
 
 @contextlib.contextmanager
@@ -23,11 +23,10 @@ def outside(place: Place, address: str, decide: Decision) -> Iterator[list[str]]
     """A name server; gives the questions that reached it."""
     asked: list[str] = []
 
-    def answer(packet: bytes, *, tcp: bool) -> bytes:
+    def answers(packet: bytes, *, tcp: bool) -> list[bytes]:
         query = dns.message.from_wire(packet)
         asked.append(f"{'tcp' if tcp else 'udp'} {query.id} {query.question[0].name}")
-        found = decide(query, tcp)
-        return found.to_wire(max_size=65535) if found is not None else b""
+        return [found.to_wire(max_size=65535) for found in decide(query, tcp)]
 
     udp = place.inside(lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
     udp.bind((address, 53))
@@ -39,7 +38,7 @@ def outside(place: Place, address: str, decide: Decision) -> Iterator[list[str]]
                 packet, client = udp.recvfrom(65535)
                 if not packet:
                     return
-                if data := answer(packet, tcp=False):
+                for data in answers(packet, tcp=False):
                     udp.sendto(data, client)
 
     def streams() -> None:
@@ -48,7 +47,7 @@ def outside(place: Place, address: str, decide: Decision) -> Iterator[list[str]]
                 connection, _ = tcp.accept()
                 with connection:
                     packet = connection.recv(65535)
-                    if data := answer(packet[2:], tcp=True):
+                    for data in answers(packet[2:], tcp=True):
                         connection.sendall(struct.pack("!H", len(data)) + data)
 
     threads = [threading.Thread(target=work, daemon=True) for work in (datagrams, streams)]
@@ -67,18 +66,18 @@ def outside(place: Place, address: str, decide: Decision) -> Iterator[list[str]]
 
 
 def saying(text: str) -> Decision:
-    def decide(query: dns.message.Message, _: bool) -> dns.message.Message:
+    def decide(query: dns.message.Message, _: bool) -> list[dns.message.Message]:
         answer = dns.message.make_response(query)
         answer.answer.append(dns.rrset.from_text(query.question[0].name, 30, "IN", "A", text))
-        return answer
+        return [answer]
 
     return decide
 
 
 def failing(code: dns.rcode.Rcode) -> Decision:
-    def decide(query: dns.message.Message, _: bool) -> dns.message.Message:
+    def decide(query: dns.message.Message, _: bool) -> list[dns.message.Message]:
         answer = dns.message.make_response(query)
         answer.set_rcode(code)
-        return answer
+        return [answer]
 
     return decide

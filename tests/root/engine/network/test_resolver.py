@@ -24,6 +24,8 @@ from support.private_netns import Place, eventually, run_in_private_netns, scrat
 from kitepy.engine.kernel.netlink import LOOPBACK_INDEX, RouteSocket, set_link
 from kitepy.engine.kernel.netns import in_new_namespace, open_current_namespace
 from kitepy.engine.network import resolver_redirect
+from kitepy.engine.network.relay import Reactor
+from kitepy.engine.network.resolver_forward import PATIENCE_S, Forwarder
 from kitepy.engine.network.resolver_names import NamedEndpoint, View
 from kitepy.engine.network.resolver_process import ResolverProcess
 from kitepy.engine.network.resolver_redirect import ResolverSockets, prepare_resolver
@@ -190,29 +192,77 @@ def test_unknown_names_are_asked_outside_in_order() -> None:
 
 
 def test_other_codes_are_handed_on_and_forged_answers_are_not() -> None:
-    def decide(query: dns.message.Message, tcp: bool) -> dns.message.Message | None:
+    def decide(query: dns.message.Message, tcp: bool) -> list[dns.message.Message]:
         label = query.question[0].name.labels[0].decode()
-        answer = dns.message.make_response(query)
-        if label == "forged":
-            answer.id = query.id ^ 1
-        elif label == "other":
-            answer.question = dns.message.make_query("elsewhere.example", "A").question
+        answer, forged = dns.message.make_response(query), dns.message.make_response(query)
+        if label == "nx":
+            answer.set_rcode(dns.rcode.NXDOMAIN)
         elif label == "long" and not tcp:
             answer.flags |= dns.flags.TC
-        elif label == "nx":
-            answer.set_rcode(dns.rcode.NXDOMAIN)
-        return answer
+        elif label == "guessed":
+            forged.id = query.id ^ 1
+            return [forged, *saying("192.0.2.7")(query, tcp)]
+        elif label == "elsewhere":
+            forged.question = dns.message.make_query("other.example", "A").question
+            return [forged, *saying("192.0.2.7")(query, tcp)]
+        return [answer]
 
     async def scenario() -> None:
         async with resolver() as process:
             container = Container()
-            process.serve("c", container.fd, View((NETWORK,), upstream=("host(127.0.1.1)", "host(127.0.1.2)")))
-            with outside(Place(), "127.0.1.1", decide), outside(Place(), "127.0.1.2", saying("192.0.2.2")):
+            process.serve("c", container.fd, View((NETWORK,), upstream=("host(127.0.1.1)",)))
+            with outside(Place(), "127.0.1.1", decide):
                 assert (await container.query("nx.example")).rcode() == dns.rcode.NXDOMAIN
                 assert (await container.query("long.example")).flags & dns.flags.TC
                 assert not (await container.query("long.example", tcp=True)).flags & dns.flags.TC
-                found = await asyncio.gather(*(container.addresses(f"{name}.example") for name in ("forged", "other")))
-                assert found == [["192.0.2.2"]] * 2
+                for name in ("guessed", "elsewhere"):
+                    assert await container.addresses(f"{name}.example") == ["192.0.2.7"]
+
+    run_in_private_netns(scenario)
+
+
+def test_silent_servers_cost_their_time_and_a_flood_has_an_end() -> None:
+    async def scenario() -> None:
+        now = [0.0]
+        reactor = Reactor(lambda: now[0])
+        forwarder = Forwarder(reactor, lambda _, family, kind: socket.socket(family, kind | socket.SOCK_NONBLOCK))
+        forwarder.set_servers(("127.0.1.1", "127.0.1.2"), internal=False)
+        query = dns.message.make_query("example.org", "A")
+        replies: list[bytes] = []
+
+        def turn() -> None:
+            for _ in range(3):
+                reactor.turn(0)
+
+        with socket.socket(type=socket.SOCK_DGRAM) as silent, outside(Place(), "127.0.1.2", saying("192.0.2.2")):
+            silent.bind(("127.0.1.1", 53))
+            forwarder.ask(query.to_wire(), replies.append, stream=False)
+            now[0] = PATIENCE_S - 0.1
+            turn()
+            assert not replies
+            now[0] = PATIENCE_S
+            await eventually(lambda: not turn() and bool(replies), "the second server is asked")
+            assert dns.message.from_wire(replies.pop()).answer[0].to_text() == "example.org. 30 IN A 192.0.2.2"
+            assert forwarder.in_flight == 0
+            # A bounded number is asked at once, a bounded number waits, for as long as a server may take.
+            forwarder.set_servers(("127.0.1.1",), internal=False)
+            for _ in range(256 + 1024 + 7):
+                forwarder.ask(query.to_wire(), replies.append, stream=False)
+            assert forwarder.in_flight == 256
+            assert [reply[3] & 0xF for reply in replies] == [dns.rcode.REFUSED] * 7
+            for _ in range(4):
+                now[0] += PATIENCE_S + 0.1
+                turn()
+            codes = [reply[3] & 0xF for reply in replies]
+            assert len(codes) == 256 + 1024 + 7
+            assert set(codes) == {dns.rcode.REFUSED, dns.rcode.SERVFAIL}
+            assert forwarder.in_flight == 0
+            forwarder.ask(query.to_wire(), replies.append, stream=False)
+            forwarder.close()
+            now[0] += PATIENCE_S
+            turn()
+            assert len(replies) == len(codes), "nobody is told of what is given up with its container"
+        reactor.close()
 
     run_in_private_netns(scenario)
 
@@ -313,7 +363,7 @@ def test_hostile_clients_neither_end_the_service_nor_keep_it_from_others() -> No
             hostile, other = Container(), Container()
             process.announce([WEB])
             # A server that is silent: what is asked there waits for seconds.
-            with outside(Place(), "127.0.1.1", lambda *_: None):
+            with outside(Place(), "127.0.1.1", lambda *_: []):
                 process.serve("hostile", hostile.fd, View((NETWORK,), upstream=("host(127.0.1.1)",)))
                 process.serve("other", other.fd, View((NETWORK,)))
                 with hostile.udp() as flood:
