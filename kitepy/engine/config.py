@@ -55,6 +55,7 @@ class EngineConfig:
     icc: bool = True
     iptables: bool = True
     """False touches no packet filter rules at all."""
+    ip6tables: bool = True
     ip_forward: bool = True
     ip_masq: bool = True
     ip: str = "0.0.0.0"
@@ -264,6 +265,7 @@ _OPTIONS = (
     _Option("userland-proxy", "userland_proxy", _boolean, "accepted; only what the kernel can't translate is ever relayed"),
     _Option("icc", "icc", _boolean, "let containers on the default bridge talk to each other"),
     _Option("iptables", "iptables", _boolean, "set packet filter rules"),
+    _Option("ip6tables", "ip6tables", _boolean, "set packet filter rules for IPv6, which --iptables does as well"),
     _Option("ip-forward", "ip_forward", _boolean, "enable forwarding in the kernel"),
     _Option("ip-masq", "ip_masq", _boolean, "hide containers behind the machine's address"),
     _Option("dns", "dns", _address, "name server for containers", repeatable=True),

@@ -164,6 +164,8 @@ def _known_driver(default: NetworkDefault) -> NetworkDefault:
 
 def contradiction(values: Mapping[str, Any]) -> str:
     """What is wrong with the options together, by their names in EngineConfig; empty when nothing is."""
+    if not values.get("ip6tables", True) and values.get("iptables", True):
+        return "--ip6tables=false needs --iptables=false: the rules of both families are one table"
     own_bridge = bool(values.get("bridge"))
     gateway, gateway6 = values.get("bip"), values.get("bip6")
     if own_bridge and (gateway or gateway6):

@@ -32,7 +32,8 @@ def test_root_and_users_have_their_own_places() -> None:
 def test_dockerds_names_are_understood() -> None:
     config = _parse(
         "-H", "unix:///a", "--host=tcp://127.0.0.1:1", "--data-root", "/d", "--exec-root=/e", "-p", "/p", "--bip", "10.1.0.1/24",
-        "--icc=false", "--iptables=false", "--ip-forward", "--dns", "8.8.8.8", "--dns", "::1", "--mtu", "1400", "--label", "a=b",
+        "--icc=false", "--iptables=false", "--ip6tables=false",
+        "--ip-forward", "--dns", "8.8.8.8", "--dns", "::1", "--mtu", "1400", "--label", "a=b",
         "-l", "warn", "-D", "--group", "docker", "--socket-owner", "1000", "--registry-mirror", "https://m",
         "--insecure-registry", "r:5000", "--default-ulimit", "nofile=1:2", "--live-restore", "--init", "--shutdown-timeout", "3",
         "--ipv6", "--bip6", "fd00::1/64", "--fixed-cidr", "10.1.0.129/25", "--fixed-cidr-v6", "fd00::100/120",
@@ -138,6 +139,7 @@ def test_malformed_options_are_refused(argv: tuple[str, ...]) -> None:
 @pytest.mark.parametrize(
     ("argv", "problem"),
     [
+        (("--ip6tables=false",), "--ip6tables=false needs --iptables=false"),
         (("--bridge", "br9", "--bip", "10.1.0.1/24"), "You specified -b & --bip, mutually exclusive options"),
         (("--bip", "10.1.0.1/24", "--fixed-cidr", "10.2.0.0/24"), "--fixed-cidr 10.2.0.0/24 is not within"),
         (("--ipv6", "--bip6", "fd77::5/64", "--fixed-cidr-v6", "fd78::/64"), "--fixed-cidr-v6 fd78::/64 is not within"),
