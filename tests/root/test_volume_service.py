@@ -13,6 +13,7 @@ from support.storage import Storage, docker_archive, entry, load, make_tar, with
 from kitepy.engine.model.errors import Conflict, InvalidParameter, NotFound, SystemFailure
 from kitepy.engine.model.filters import Filters
 from kitepy.engine.model.launch import OverlayRoot
+from kitepy.engine.reset import main
 from kitepy.engine.services.volumes import ANONYMOUS_LABEL, VolumeService
 
 DIR, SYM = tarfile.DIRTYPE, tarfile.SYMTYPE
@@ -228,3 +229,19 @@ def test_data_without_a_row_is_taken_in_again_and_rows_without_data_go(data_root
         assert (storage.volumes.path("lost") / "precious").exists()
 
     with_storage(data_root, story)
+
+
+def test_a_reset_spares_what_is_mounted_for_a_volume(data_root: Path, tmp_path: Path) -> None:
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "precious").touch()
+
+    async def story(storage: Storage) -> None:
+        await storage.volumes.create("bound", "", {"type": "none", "o": "bind", "device": str(tmp_path / "source")}, None)
+        await storage.volumes.acquire("bound", "nobody")
+
+    with_storage(data_root, story)
+    (data_root / "state.db").touch()
+    places = {"--data-root": data_root, "--exec-root": tmp_path / "exec", "--pidfile": tmp_path / "pid"}
+    assert main([*(str(word) for pair in places.items() for word in pair), "--yes"]) == 0
+    assert not (data_root / "volumes").exists()
+    assert (tmp_path / "source" / "precious").exists()

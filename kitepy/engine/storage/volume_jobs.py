@@ -38,9 +38,11 @@ def list_files(context: JobContext, params: dict[str, Any]) -> dict[str, Any]:  
     """params: ``volume`` (its directory), ``name``, ``path``. Gives ``Path``, ``Entries`` and ``Truncated``."""
     path = clean(params["path"])
     _enter(params["volume"])
-    with _explained(params), os.scandir(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)) as entries:
+    with _explained(params):
+        os.chdir(path)  # from here on it is this directory, whatever its name comes to stand for
+    with os.scandir(".") as entries:
         first = heapq.nsmallest(MAX_ENTRIES + 1, entries, key=lambda entry: (not entry.is_dir(follow_symlinks=False), entry.name))
-        described = [entry for found in first[:MAX_ENTRIES] if (entry := _describe(found, path)) is not None]
+        described = [entry for found in first[:MAX_ENTRIES] if (entry := _describe(found.name)) is not None]
     return {"Path": path, "Entries": described, "Truncated": len(first) > MAX_ENTRIES}
 
 
@@ -68,14 +70,14 @@ def _enter(directory: str) -> None:
     confinement.chroot_into(directory)
 
 
-def _describe(entry: os.DirEntry[str], directory: str) -> dict[str, Any] | None:
+def _describe(name: str) -> dict[str, Any] | None:
     try:
-        found = os.lstat(posixpath.join(directory, entry.name))
-        target = os.readlink(posixpath.join(directory, entry.name)) if stat.S_ISLNK(found.st_mode) else None
+        found = os.lstat(name)
+        target = os.readlink(name) if stat.S_ISLNK(found.st_mode) else None
     except OSError:
         return None  # it was removed or replaced meanwhile
     described = {
-        "Name": _text(entry.name),
+        "Name": _text(name),
         "Type": _KINDS.get(stat.S_IFMT(found.st_mode), "file"),
         "Mode": stat.S_IMODE(found.st_mode),
         "Uid": found.st_uid,
