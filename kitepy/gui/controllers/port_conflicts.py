@@ -9,7 +9,7 @@ from kitepy.gui.controllers.engine import EngineController
 from kitepy.gui.controllers.presenter import Presenter
 from kitepy.gui.gateway.port import Gateway, GatewayError
 from kitepy.gui.models.container import Container
-from kitepy.gui.models.ports import Conflict, PortRow, conflict_in, holders, next_free, port_rows
+from kitepy.gui.models.ports import Conflict, PortRow, conflict_in, holders, next_free, port_rows, with_protocol
 from kitepy.gui.models.state import ActivityEnded, ActivityStarted, ContainersListed, ListenersRead, Navigated, Page, Route, Store
 from kitepy.gui.tasks import Tasks
 
@@ -27,7 +27,7 @@ class PortConflicts:
         conflict = conflict_in(message)
         if conflict is None:
             return message
-        holder, _ = await self._find(conflict, "")
+        conflict, holder, _ = await self._find(conflict, "")
         return f"{message} {_who(conflict, holder)}" if holder is not None and holder.holder not in message else message
 
     async def offer_way_out(self, container: Container, message: str) -> bool:
@@ -35,7 +35,7 @@ class PortConflicts:
         conflict = conflict_in(message)
         if conflict is None:
             return False
-        holder, free = await self._find(conflict, container.id)
+        conflict, holder, free = await self._find(conflict, container.id)
         choices: list[tuple[str, Callable[[], None]]] = []
         text = _who(conflict, holder)
         if holder is not None and holder.published:
@@ -52,8 +52,8 @@ class PortConflicts:
         self._presenter.choose(f"{container.name} can't have port {conflict.port}", text, choices)
         return True
 
-    async def _find(self, conflict: Conflict, container_id: str) -> tuple[PortRow | None, int | None]:
-        """Who holds the port now, and the next one that nobody does."""
+    async def _find(self, conflict: Conflict, container_id: str) -> tuple[Conflict, PortRow | None, int | None]:
+        """What it is about, who holds the port now, and the next one that nobody does."""
         try:
             self._store.dispatch(ContainersListed(await self._gateway.containers()))
             self._store.dispatch(ListenersRead(await self._gateway.host_ports()))
@@ -63,13 +63,14 @@ class PortConflicts:
         state = self._store.state
         others = [container for container in state.containers.values() if container.id != container_id]
         rows = port_rows(others, state.listeners)
+        conflict = with_protocol(conflict, rows)
         found = holders(rows, conflict.port, conflict.protocol, conflict.address)
         free = next_free(rows, conflict.port, conflict.protocol)
         for _ in range(20):
             if free is None or not (await self._gateway.try_port(free, conflict.protocol)).taken:
                 break
             free = next_free(rows, free, conflict.protocol)
-        return min(found, key=lambda row: not row.published, default=None), free
+        return conflict, min(found, key=lambda row: not row.published, default=None), free
 
     def _spawn(self, container: Container, work: Coroutine[Any, Any, None]) -> None:
         self._tasks.spawn(work, name=f"port of {container.name}")

@@ -187,7 +187,8 @@ class EngineGateway:
 
     async def list_folder(self, volume: str, path: str) -> Folder:
         with _told():
-            return translate.folder_from_listing(await self._client.volume_folder(volume, path))
+            document = await self._client.volume_folder(volume, path)
+        return await asyncio.to_thread(translate.folder_from_listing, document)
 
     async def preview_file(self, volume: str, path: str, size_bytes: int) -> FilePreview:
         with _told():

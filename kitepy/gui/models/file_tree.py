@@ -11,6 +11,10 @@ from kitepy.gui.models.volume import Browsing, FileEntry, Folder
 
 Index = QModelIndex | QPersistentModelIndex
 TITLES = ("Name", "Size", "Modified", "Owner", "Mode")
+# The view asks for every row of an open folder at once: more would be felt.
+_MOST_ROWS = 2_000
+_REMARK = Qt.ItemFlag.ItemIsEnabled
+_FILE = Qt.ItemFlag.ItemIsEnabled | Qt.ItemFlag.ItemIsSelectable
 
 
 class _Node:
@@ -54,8 +58,8 @@ class FileTreeModel(QAbstractItemModel):
         entries = folder.entries
         if folder.error and node is not self._root:
             entries = (FileEntry(folder.error, "note"),)
-        elif folder.truncated:
-            entries = (*entries, FileEntry(f"Only the first {len(entries):,} are shown.", "note"))
+        elif folder.truncated or len(entries) > _MOST_ROWS:
+            entries = (*entries[:_MOST_ROWS], FileEntry(f"Only the first {min(len(entries), _MOST_ROWS):,} are shown.", "note"))
         if node.folder is not None and node.children and [child.entry for child in node.children] == list(entries):
             node.folder = folder
             return
@@ -144,9 +148,7 @@ class FileTreeModel(QAbstractItemModel):
         return None
 
     def flags(self, index: Index) -> Qt.ItemFlag:
-        if self.entry(index) is None:
-            return Qt.ItemFlag.ItemIsEnabled
-        return Qt.ItemFlag.ItemIsEnabled | Qt.ItemFlag.ItemIsSelectable
+        return _REMARK if self.entry(index) is None else _FILE
 
 
 def _text(entry: FileEntry, column: int) -> str:

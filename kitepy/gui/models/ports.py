@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kitepy.gui.models.container import Container, Port
 
@@ -93,9 +93,12 @@ def port_rows(containers: Iterable[Container], listeners: Iterable[Listener]) ->
         PortRow(protocol, number, _in_order(addresses), container.id, container.name, container_port)
         for (number, protocol, _, container_port), (container, addresses) in published.items()
     ]
+    of_containers: dict[tuple[int, str], list[PortRow]] = {}
+    for row in rows:
+        of_containers.setdefault((row.port, row.protocol), []).append(row)
     held: dict[tuple[int, str, int | None, str, str], list[str]] = {}
     for listener in listeners:
-        if not _is_of_published(listener, rows):
+        if not _is_of_published(listener, of_containers.get((listener.port, listener.protocol), ())):
             key5 = (listener.port, listener.protocol, listener.pid, listener.process, listener.user)
             held.setdefault(key5, []).append(listener.address)
     rows += [
@@ -110,13 +113,8 @@ def _in_order(addresses: Iterable[str]) -> tuple[str, ...]:
 
 
 def _is_of_published(listener: Listener, rows: Iterable[PortRow]) -> bool:
-    """A host process may hold a port on another address than a container does, and only then it is a row of its own."""
-    for row in rows:
-        if row.container_id and (row.port, row.protocol) == (listener.port, listener.protocol):
-            same = listener.address in row.addresses
-            if listener.of_engine or (same and not listener.process):
-                return True
-    return False
+    """`rows` are containers' of the same port: a host process may hold it on another address, and then it is a row of its own."""
+    return any(listener.of_engine or (listener.address in row.addresses and not listener.process) for row in rows)
 
 
 def filter_ports(rows: Iterable[PortRow], query: str) -> tuple[PortRow, ...]:
@@ -188,6 +186,7 @@ class Conflict:
 
     port: int
     protocol: str
+    """Empty when the refusal doesn't say it."""
     address: str = ""
 
 
@@ -207,5 +206,14 @@ def conflict_in(message: str) -> Conflict | None:
     place = _PLACE.search(message)
     if place is None or not 0 < int(place["port"]) <= LAST_PORT:
         return None
-    protocol = place["first"] or (_PROTOCOL.search(message) or ["tcp"])[0]
+    protocol = place["first"] or (_PROTOCOL.search(message) or [""])[0]
     return Conflict(int(place["port"]), protocol.lower(), place["address"].strip("[]"))
+
+
+def with_protocol(conflict: Conflict, rows: Iterable[PortRow]) -> Conflict:
+    """The protocol in which somebody stands in the way, when the refusal doesn't say it."""
+    rows = tuple(rows)
+    if conflict.protocol:
+        return conflict
+    found = (each for each in ("tcp", "udp", "sctp") if holders(rows, conflict.port, each, conflict.address))
+    return replace(conflict, protocol=next(found, "tcp"))

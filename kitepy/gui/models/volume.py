@@ -60,7 +60,8 @@ class VolumeRow:
 
     @property
     def state(self) -> str:
-        return "In use" if self.alive else "Used by stopped" if self.users else "Unused"
+        """Idle: only containers that don't run have it."""
+        return "In use" if self.alive else "Idle" if self.users else "Unused"
 
     @property
     def used_by(self) -> str:

@@ -112,8 +112,9 @@ class VolumesPage(QWidget):
 
     def _show_list(self) -> None:
         state = self._state
+        query = self.filter.text()
         every = volume_rows(state.volumes, state.containers.values(), state.volume_sizes)
-        shown = volume_rows(state.volumes, state.containers.values(), state.volume_sizes, self.filter.text())
+        shown = volume_rows(state.volumes, state.containers.values(), state.volume_sizes, query) if query else every
         measured = [item.size_bytes for item in every if item.size_bytes is not None]
         size = f", {readable_size(sum(measured))}" if measured else ""
         self._summary.setText(f"{len(every)}{size}" if every else "")
@@ -123,7 +124,7 @@ class VolumesPage(QWidget):
         if shown:
             return
         if every:
-            self._placeholder.say("No volume matches", f"None of {len(every)} volumes has “{self.filter.text()}” in its row.")
+            self._placeholder.say("No volume matches", f"None of {len(every)} volumes has “{query}” in its row.")
         elif state.volumes_list.error:
             self._placeholder.say("The volumes couldn't be read", state.volumes_list.error, "Try again")
         elif not state.volumes_list.loaded:

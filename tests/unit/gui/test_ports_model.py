@@ -15,6 +15,7 @@ from kitepy.gui.models.ports import (
     holders,
     next_free,
     port_rows,
+    with_protocol,
 )
 
 WEB = Container("a" * 64, "web", "i", Status.RUNNING, (Port(80, "tcp", "0.0.0.0", 8080), Port(80, "tcp", "::", 8080)))
@@ -74,13 +75,13 @@ def test_a_taken_port_s_answer_names_the_holder_and_the_next_free_one() -> None:
 @pytest.mark.parametrize(
     ("message", "expected"),
     [
-        ("driver failed: Bind for 0.0.0.0:8080 failed: port is already allocated", Conflict(8080, "tcp", "0.0.0.0")),
+        ("driver failed: Bind for 0.0.0.0:8080 failed: port is already allocated", Conflict(8080, "", "0.0.0.0")),
         (
             "failed to bind host port for 0.0.0.0:53:172.17.0.2:53/udp: address already in use",
             Conflict(53, "udp", "0.0.0.0"),
         ),
         ("listen tcp4 127.0.0.1:80: bind: address already in use", Conflict(80, "tcp", "127.0.0.1")),
-        ("Bind for [::1]:443 failed: port is already allocated", Conflict(443, "tcp", "::1")),
+        ("Bind for [::1]:443 failed: port is already allocated", Conflict(443, "", "::1")),
         ('The container name "/x" is already in use by container 1234', None),
         ("No such container: 0.0.0.0:80", None),
         ("Bind for 0.0.0.0:99999 failed: port is already allocated", None),
@@ -88,6 +89,12 @@ def test_a_taken_port_s_answer_names_the_holder_and_the_next_free_one() -> None:
 )
 def test_a_refusal_is_read_for_its_port(message: str, expected: Conflict | None) -> None:
     assert conflict_in(message) == expected
+
+
+def test_a_refusal_without_a_protocol_is_about_the_one_that_somebody_holds() -> None:
+    rows = port_rows([], [Listener("udp", "0.0.0.0", 53, "dnsmasq", 3), Listener("tcp", "0.0.0.0", 80, "nginx", 4)])
+    assert with_protocol(Conflict(53, "", "0.0.0.0"), rows).protocol == "udp"
+    assert with_protocol(Conflict(80, ""), rows).protocol == with_protocol(Conflict(81, ""), rows).protocol == "tcp"
 
 
 TCP = """\
