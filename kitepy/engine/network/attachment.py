@@ -63,10 +63,14 @@ class Publication:
         self.endpoint = endpoint
         if rules is not None and self.ports:
             rules.publish(self.elements)
-        for reservation in self.reservations:
-            target = relay_target(reservation.port, endpoint.address, endpoint.address6)
-            if reservation.socket is not None and target and key_of(reservation.port) not in served:
-                relays.serve(reservation.port, reservation.socket, (target, reservation.port.container_port))
+        relayed = [
+            (reservation.port, reservation.socket, (target, reservation.port.container_port))
+            for reservation in self.reservations
+            if reservation.socket is not None
+            and (target := relay_target(reservation.port, endpoint.address, endpoint.address6))
+            and key_of(reservation.port) not in served
+        ]
+        relays.serve_all(relayed)
 
     def stop(self, rules: RuleSet | None, relays: RelayProcess) -> list[OSError]:
         """Lead them nowhere; the ports stay ours. Blocks. Idempotent. Gives what went wrong, as the rest is done all the same."""

@@ -12,12 +12,13 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from kitepy.engine.kernel.packets import Message, receive, send
 from kitepy.engine.model.network import PublishedPort
+from kitepy.engine.network.relay_server import FDS_A_PACKET
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +68,17 @@ class RelayProcess:
 
     def serve(self, port: PublishedPort, bound: socket.socket, target: tuple[str, int]) -> None:
         """Relay a bound socket to a container's address; the caller keeps its own copy."""
-        self._ask({"op": "serve", "key": key_of(port), "target": list(target)}, [bound.fileno()], start=True)
+        self.serve_all([(port, bound, target)])
+
+    def serve_all(self, ports: Sequence[tuple[PublishedPort, socket.socket, tuple[str, int]]]) -> None:
+        """Many of them, in few packets."""
+        for start in range(0, len(ports), FDS_A_PACKET):
+            part = ports[start : start + FDS_A_PACKET]
+            message: Message = {
+                "op": "serve",
+                "relays": [{"key": key_of(port), "target": list(target)} for port, _, target in part],
+            }
+            self._ask(message, [bound.fileno() for _, bound, _ in part], start=True)
 
     def drop(self, keys: Iterable[str]) -> None:
         """Stop relaying; afterwards the process holds these sockets no more."""

@@ -3,7 +3,8 @@
 It is started by ``relay_process``, which speaks to it in packets (``kernel/packets``): first over the socket it was born with,
 later engines over the socket ``relay.sock`` of the exec root, mode 0600. Requests, each answered by one packet:
 
-``serve``   ``key``, ``target`` and a bound socket: relay it from now on; a key that is served already is served anew
+``serve``   ``relays``, each with ``key`` and ``target``, and as many bound sockets, at most 30: relay them from now on; a key
+            that is served already is served anew
 ``drop``    ``keys``: stop, close the sockets, then answer
 ``list``    answers with the keys and a descriptor of each socket, in packets of at most 30 until ``more`` is false
 ``end``     stop everything and exit
@@ -23,7 +24,8 @@ from kitepy.engine.kernel import syscalls
 from kitepy.engine.kernel.packets import Message, receive, send
 from kitepy.engine.network.relay import Reactor, Relay, make_relay
 
-_FDS_A_PACKET = 30
+FDS_A_PACKET = 30
+"""How many descriptors may ride along with a packet."""
 
 
 class RelayServer:
@@ -74,7 +76,8 @@ class RelayServer:
     def _answer(self, connection: socket.socket, message: dict[str, Any], fds: list[int]) -> None:
         wish = message.get("op")
         if wish == "serve":
-            self._serve(str(message["key"]), socket.socket(fileno=fds[0]), message["target"])
+            for relay, fd in zip(message["relays"], fds, strict=True):
+                self._serve(str(relay["key"]), socket.socket(fileno=fd), relay["target"])
         elif wish == "drop":
             self._drop(message["keys"])
         elif wish == "list":
@@ -98,9 +101,9 @@ class RelayServer:
 
     def _list(self, connection: socket.socket) -> None:
         keys = list(self._relays)
-        for start in range(0, len(keys) + 1, _FDS_A_PACKET):
-            part = keys[start : start + _FDS_A_PACKET]
-            more = start + _FDS_A_PACKET < len(keys) + 1
+        for start in range(0, len(keys) + 1, FDS_A_PACKET):
+            part = keys[start : start + FDS_A_PACKET]
+            more = start + FDS_A_PACKET < len(keys) + 1
             answer: Message = {"keys": part, "more": more}
             send(connection, answer, fds=[self._relays[key].socket.fileno() for key in part])
 

@@ -272,7 +272,8 @@ def _table(family: str, table: str, contexts: Sequence[RuleContext]) -> str:
     publish, guard, arriving, leaving, hidden, linked = [], [], [], [], [], []
     if 4 in versions:
         guard = [
-            "iifname @bridges ip daddr 127.0.0.0/8 drop",
+            "ip daddr != 127.0.0.0/8 accept",  # so every other packet passes this chain by one comparison
+            "iifname @bridges drop",
             'iifname != "lo" ip daddr . meta l4proto . th dport @loopback4 drop',
         ]
         arriving = ["ip daddr 127.0.0.0/8 return"]
