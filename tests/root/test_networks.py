@@ -405,6 +405,36 @@ def test_another_engine_takes_over_several_endpoints_and_cleans_up_what_has_no_o
     run_in_private_netns(scenario)
 
 
+def test_networks_are_repaired_when_somebody_removes_what_they_consist_of() -> None:
+    async def scenario() -> None:
+        async with networks() as made:
+            ports = (PortRequest(80, host_port=(8080, 8080)),)
+            (web,) = await start(made, "web", FIRST, ports=ports)
+            server = await place(made, "web").serve(b"web")
+            device = next(link.name for link in RouteSocket().links() if link.name.startswith(f"br-{FIRST[:6]}"))
+            subprocess.run(["ip", "link", "delete", device], check=True)
+            await start(made, "client", SECOND, FIRST)
+            assert await place(made, "client").ask(web.address, 80) == b"web|10.1.0.3|hello"
+            assert await Place().ask("127.0.0.1", 8080) == b"web|10.1.0.1|hello"
+            assert default_route(place(made, "client")) == "default via 10.1.0.1 dev eth1"
+            subprocess.run(["ip", "link", "delete", device], check=True)
+            (lonely,) = await start(made, "lonely", SECOND)
+            await made.connect("lonely", EndpointRequest(FIRST))
+            assert (await place(made, "lonely").ask(web.address, 80)).startswith(b"web|")
+            # An interface that is gone takes nothing else along.
+            subprocess.run(["ip", "link", "delete", lonely.host_interface], check=True)
+            subprocess.run(["nft", "flush", "ruleset"], check=True)
+            await made.disconnect("lonely", SECOND)
+            await made.stop("lonely")
+            await made.stop("web")
+            await made.settled()
+            (again,) = await start(made, "again", FIRST, ports=ports)
+            assert again.address == web.address
+            server.close()
+
+    run_in_private_netns(scenario)
+
+
 def test_a_bridge_that_somebody_removed_is_made_again_and_its_containers_put_back() -> None:
     async def scenario() -> None:
         exec_root = scratch_directory()

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Protocol
 
-from kitepy.engine.kernel.netlink import Message, isolate_port, set_link
+from kitepy.engine.kernel.netlink import Message, RouteSocket, isolate_port, set_link
 from kitepy.engine.model.errors import InvalidParameter, SystemFailure
 from kitepy.engine.model.network import ANY_IPV4, NetworkDriver, NetworkRecord
 from kitepy.engine.network.bridge_link import BridgeState, prepare_bridge, remove_bridge
@@ -71,6 +71,9 @@ class Carrier(Protocol):
 
     def tear_down(self) -> None:
         """Remove it. Idempotent."""
+
+    def is_there(self) -> bool:
+        """Whether the device exists: others may have removed it."""
 
     def port_messages(self, index: int) -> list[Message]:
         """What makes the host's end of a veth pair a part of the network."""
@@ -204,6 +207,11 @@ class Bridge:
         )
         if self._is_default:
             self.record = replace(record, options=(*record.options, (MTU_OPTION, str(state.mtu))))
+
+    def is_there(self) -> bool:
+        with RouteSocket() as host:
+            link = host.link(self.record.device)
+        return link is not None and link.index == self.state.index
 
     def tear_down(self) -> None:
         self._state = None

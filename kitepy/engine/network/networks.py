@@ -101,6 +101,7 @@ class Networks:
         """What is being removed and still has addresses, by network."""
         self._vacating: dict[str, set[asyncio.Task[None]]] = {}
         """What is about to give its addresses back, by network."""
+        self._repairing = asyncio.Lock()
         self._adoption: asyncio.Task[None] | None = None
         self._warnings: list[str] = []
         self._is_set_up = False
@@ -297,22 +298,68 @@ class Networks:
         place.gateways = choose_gateways(place.attachments)
         self._ports.reserve(place, request.ports)
         try:
-            place.sandbox = sandbox = await self._supply.take(
-                veth=any(attachment.carrier.uses_veth for attachment in place.attachments),
-                named=self._names.concerns(place),
-                plain=request.plain,
-            )
-            attachments, gateways = place.attachments, place.gateways
-
-            def plug() -> None:
-                plugging.plug_all(sandbox, attachments, gateways, self._supply.new_veth)
-                self._names.follow(place)
-
-            if attachments:
-                await self._work.run(plug)
+            try:
+                await self._plug_in(place, plain=request.plain)
+            except OSError as error:
+                if not await self._repair(attachment.carrier for attachment in place.attachments):
+                    raise
+                logger.info("once more, since a network was made again: %s", error.strerror)
+                await self._give_up_sandbox(place)
+                await self._plug_in(place, plain=request.plain)
         except OSError as error:
             raise SystemFailure(f"failed to set up the network of container {place.name}: {error.strerror or error}") from error
         await self._ports.publish(place)
+
+    async def _plug_in(self, place: Place, *, plain: bool) -> None:
+        place.sandbox = sandbox = await self._supply.take(
+            veth=any(attachment.carrier.uses_veth for attachment in place.attachments),
+            named=self._names.concerns(place),
+            plain=plain,
+        )
+        attachments, gateways = place.attachments, place.gateways
+
+        def plug() -> None:
+            plugging.plug_all(sandbox, attachments, gateways, self._supply.new_veth)
+            self._names.follow(place)
+
+        if attachments:
+            await self._work.run(plug)
+
+    async def _give_up_sandbox(self, place: Place) -> None:
+        """What is half-made is made anew; addresses and ports stay."""
+        await self._work.run(lambda: self._names.leave(place))
+        sandbox, place.sandbox = place.sandbox, None
+        names = [attachment.endpoint.host_interface for attachment in place.attachments]
+        if sandbox is not None:
+            names.append(sandbox.host_interface)
+            sandbox.close()
+        for attachment in place.attachments:
+            attachment.index, attachment.endpoint = 0, replace(attachment.endpoint, host_interface="")
+        await self._supply.remove(names)
+
+    async def _repair(self, carriers: Iterable[Carrier]) -> bool:
+        """Make devices again that somebody removed, and put their containers back. Raises OSError and EngineError."""
+        repaired = False
+        async with self._repairing:
+            for carrier in carriers:
+                if await self._work.run(carrier.is_there):
+                    continue
+                record = carrier.record
+                logger.warning("the device %s of network %s is gone: making it again", record.device, record.name)
+                await self._work.run(carrier.set_up)
+                for place in list(self._places.values()):
+                    attachment = place.attachment_in(record.network_id)
+                    if attachment is not None and attachment.endpoint.host_interface:
+                        await self._replug(attachment)
+                await self._table.set_networks(self._contexts())
+                repaired = True
+        return repaired
+
+    async def _replug(self, attachment: Attachment) -> None:
+        try:
+            await self._work.run(lambda: plugging.replug(attachment))
+        except OSError as error:
+            logger.warning("putting interface %s back: %s", attachment.endpoint.host_interface, error.strerror)
 
     async def _take_endpoint(
         self, place: Place, carrier: Carrier, wish: EndpointRequest, others: Sequence[Endpoint]
@@ -418,6 +465,7 @@ class Networks:
     async def _connect(self, place: Place, carrier: Carrier, request: EndpointRequest, ports: Sequence[PortRequest]) -> None:
         async with place.lock:
             sandbox = self._sandbox_in_use(place)
+            await self._repair([carrier])
             if place.attachment_in(request.network_id) is not None:
                 raise Forbidden(f"container {place.container_id} is already connected to network {carrier.record.name}")
             attachment = await self._take_endpoint(place, carrier, request, place.endpoints)

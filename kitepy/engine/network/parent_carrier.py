@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from kitepy.engine.kernel.netlink import Message
+from kitepy.engine.kernel.netlink import Message, RouteSocket
 from kitepy.engine.model.network import NetworkDriver, NetworkRecord
 from kitepy.engine.network.parent_links import ParentLinks, parse_options
 from kitepy.engine.network.rules import RuleContext
@@ -41,6 +41,10 @@ class ParentCarrier:
 
     def set_up(self) -> None:
         self.record = self._links.create(self.record, list(self._others()))
+
+    def is_there(self) -> bool:
+        with RouteSocket() as host:
+            return host.link(self.record.device) is not None
 
     def tear_down(self) -> None:
         self._links.remove(self.record)

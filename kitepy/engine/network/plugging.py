@@ -90,10 +90,11 @@ def _plug(
     else:
         name = new_veth()
         attachment.endpoint = endpoint = replace(endpoint, host_interface=name)
-        with ExitStack() as undo, _naming(name, endpoint.interface):
-            outer, attachment.index = add_interface(
-                host, inside, sandbox.netns_fd, name, name=endpoint.interface, mtu=carrier.mtu, undo=undo
-            )
+        with ExitStack() as undo:
+            with _naming(name, endpoint.interface):
+                outer, attachment.index = add_interface(
+                    host, inside, sandbox.netns_fd, name, name=endpoint.interface, mtu=carrier.mtu, undo=undo
+                )
             raise_link(host, inside, name, attachment.index)
             host.execute(carrier.port_messages(outer))
             undo.pop_all()
