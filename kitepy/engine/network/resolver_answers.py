@@ -19,6 +19,7 @@ import dns.rcode
 import dns.rdataclass
 import dns.rdatatype
 import dns.rrset
+from dns.rdtypes.ANY.PTR import PTR
 
 from kitepy.engine.network.resolver_names import Directory, View
 
@@ -114,6 +115,11 @@ class Answerer:
         """An answer to remember, or one not worth it."""
         try:
             query = dns.message.from_wire(packet, keyring=False, ignore_trailing=True)
+        except dns.exception.DNSException:
+            return failure(packet, dns.rcode.FORMERR)
+        except Exception:  # a packet must not end the service of all containers, whatever the parser makes of it
+            return failure(packet, dns.rcode.SERVFAIL)
+        try:
             question = query.question[0]
             name = question.name.to_text(omit_final_dot=True)
             records = self._records(view, name, question)
@@ -122,9 +128,7 @@ class Answerer:
                     return Forward(name)
                 records = []
             return _known(query, records, MAX_MESSAGE if stream else max(MAX_UDP_WITHOUT_EDNS, query.payload))
-        except dns.exception.DNSException:
-            return failure(packet, dns.rcode.FORMERR)
-        except Exception:  # a packet must not end the service of all containers, whatever the parser makes of it
+        except Exception:  # the name of a network fits into no packet, or the like: one question's trouble
             return failure(packet, dns.rcode.SERVFAIL)
 
     @staticmethod
@@ -145,7 +149,7 @@ class Answerer:
             return None if self._directory.addresses(view, name, ipv6=False) is None else []
         if kind == dns.rdatatype.PTR:
             target = self._directory.pointer(view, name)
-            return None if target is None else [_record(question, kind, target + ".")]
+            return None if target is None else [_pointer_record(question, target)]
         return None
 
 
@@ -202,6 +206,13 @@ def code_of(packet: bytes) -> int:
 def _record(question: dns.rrset.RRset, kind: dns.rdatatype.RdataType, value: str) -> dns.rrset.RRset:
     # In the class of the question: dockerd's answers are of class IN whatever was asked, and so are ours.
     return dns.rrset.from_text(question.name, TTL_S, dns.rdataclass.IN, kind, value)
+
+
+def _pointer_record(question: dns.rrset.RRset, target: str) -> dns.rrset.RRset:
+    # Made of labels: text would be parsed, and a network may be called anything.
+    name = dns.name.Name([label.encode() for label in target.split(".")] + [b""])
+    record = PTR(dns.rdataclass.IN, dns.rdatatype.PTR, name)  # type: ignore[no-untyped-call]  # dnspython's records have no types
+    return dns.rrset.from_rdata(question.name, TTL_S, record)
 
 
 def _known(query: dns.message.Message, records: list[dns.rrset.RRset], limit: int) -> _Known:

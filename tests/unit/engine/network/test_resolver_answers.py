@@ -143,6 +143,30 @@ def test_answers(name: str, kind: str, view: View, expected: set[str] | None) ->
         assert all(records.ttl == 600 for records in answer.answer)
 
 
+@pytest.mark.parametrize(
+    ("network", "label"),
+    [
+        ("web\r\nX: y", b"web\r\nX: y"),
+        ('a "b" ; (c', b'a "b" ; (c'),
+        ("é", "é".encode()),
+        ("a\\b", b"a\\b"),
+        ("x" * 64, None),
+        ("../x", None),
+    ],
+)
+def test_whatever_a_network_is_called_is_no_more_than_a_name(network: str, label: bytes | None) -> None:
+    directory = Directory()
+    directory.announce(NamedEndpoint("e", FRONT, network, ("c1",), "172.18.0.2"))
+    packet = dns.message.make_query("2.0.18.172.in-addr.arpa", "PTR").to_wire()
+    outcome = Answerer(directory).answer(packet, "c", ONE, stream=False)
+    assert isinstance(outcome, bytes)
+    answer = dns.message.from_wire(outcome)
+    if label is None:
+        assert answer.rcode() == dns.rcode.SERVFAIL, "it fits into no packet"
+    else:
+        assert answer.answer[0][0].target.labels == (b"c1", label, b"")
+
+
 def test_every_address_comes_first_at_times() -> None:
     service = answerer()
     packet = dns.message.make_query("many", "A").to_wire()
