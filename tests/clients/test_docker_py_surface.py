@@ -1,4 +1,4 @@
-"""docker-py's whole public surface for containers, execs and the system; the last test fails when a method was left out."""
+"""docker-py's public surface for containers, execs, networks, the system; the last test fails when a method was left out."""
 
 from __future__ import annotations
 
@@ -17,12 +17,17 @@ import pytest
 from docker.api.container import ContainerApiMixin
 from docker.api.daemon import DaemonApiMixin
 from docker.api.exec_api import ExecApiMixin
+from docker.api.network import NetworkApiMixin
 from docker.models.containers import Container, ContainerCollection
+from docker.models.networks import Network, NetworkCollection
 from docker.utils.socket import demux_adaptor, frames_iter
 from support.engine import EngineUnderTest, docker_info
 from support.images import busybox_archive, tar_of
 
-SURFACE = (ContainerApiMixin, ExecApiMixin, DaemonApiMixin, Container, ContainerCollection)
+SURFACE = (
+    *(ContainerApiMixin, ExecApiMixin, DaemonApiMixin, NetworkApiMixin),
+    *(Container, ContainerCollection, Network, NetworkCollection),
+)
 called: set[str] = set()
 
 
@@ -509,6 +514,39 @@ def test_health_is_a_property(client: docker.DockerClient, busybox: str) -> None
         return bool(made.health == "healthy")
 
     _until(is_healthy)
+
+
+def test_networks_and_who_is_in_them(client: docker.DockerClient, sleeper: Container, busybox: str) -> None:
+    low = client.api
+    ipam = docker.types.IPAMConfig(pool_configs=[docker.types.IPAMPool(subnet="10.212.0.0/24", gateway="10.212.0.9")])
+    network = client.networks.create("py-one", ipam=ipam, labels={"made": "by py"}, check_duplicate=True)
+    other = low.create_network("py-two", driver="bridge", internal=True)["Id"]
+    try:
+        assert network.name == "py-one"
+        assert network.attrs["IPAM"]["Config"] == [{"Subnet": "10.212.0.0/24", "Gateway": "10.212.0.9"}]
+        assert [found.id for found in client.networks.list(filters={"label": "made=by py"})] == [network.id]
+        assert [found["Name"] for found in low.networks(names=["py-two"])] == ["py-two"]
+        network.connect(sleeper, aliases=["asleep"], ipv4_address="10.212.0.77")
+        assert network.containers == []  # the object is as old as its last look
+        network.reload()
+        assert network.containers == [sleeper]
+        assert client.networks.get(network.id).attrs["Containers"][sleeper.id]["IPv4Address"] == "10.212.0.77/24"
+        asked = client.containers.run(busybox, ["nslookup", "asleep"], network="py-one", remove=True)
+        assert b"10.212.0.77" in asked
+        low.connect_container_to_network(sleeper.id, other)
+        with pytest.raises(docker.errors.APIError, match="has active endpoints"):
+            low.remove_network(other)
+        low.disconnect_container_from_network(sleeper.id, other)
+        assert not low.inspect_network(other)["Containers"]
+        network.disconnect(sleeper, force=True)
+        low.remove_network(other)
+        kept = {"label": ["nobody=has it"]}
+        assert client.networks.prune(filters=kept) == low.prune_networks(filters=kept) == {"NetworksDeleted": None}
+    finally:
+        network.reload()
+        network.remove()
+    with pytest.raises(docker.errors.NotFound, match="network py-one not found"):
+        client.networks.get("py-one")
 
 
 def test_every_public_method_was_called(request: pytest.FixtureRequest, engine: EngineUnderTest) -> None:
