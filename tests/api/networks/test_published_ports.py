@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import pwd
+import re
 import secrets
 import socket
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -134,6 +138,107 @@ def test_a_port_that_somebody_has_is_refused(lab: Lab, api: RawApi, held: int) -
     assert _host_ports(lab, other, "80/udp")[0] == ("0.0.0.0", port)
     assert api("DELETE", f"/containers/{owner}?force=1").status == 204
     assert api("POST", f"/containers/{lab.name('late0')}/start").status == 204
+
+
+def _refusal(lab: Lab, api: RawApi, word: str, bindings: Bindings) -> str:
+    """Why a container can't have its ports: what comes after the endpoint in the message."""
+    if lab.create(word, **_published(bindings)).status == 409:
+        assert api("DELETE", f"/containers/{lab.name(word)}").status == 204
+        assert lab.create(word, **_published(bindings)).status == 201
+    answer = api("POST", f"/containers/{lab.name(word)}/start")
+    assert answer.status == 500
+    assert lab.inspect(lab.name(word))["State"]["Error"] == answer.message
+    prefix = "failed to set up container networking: driver failed programming external connectivity on endpoint"
+    found = re.fullmatch(rf"{prefix} {lab.name(word)} \([0-9a-f]{{64}}\): (.*)", answer.message)
+    assert found is not None, answer.message
+    return found[1]
+
+
+def test_a_conflict_is_told_in_dockers_words(lab: Lab, api: RawApi, held: int) -> None:
+    first = _free(2)
+    lab.start(
+        "owner", **_published({"80/tcp": [{"HostPort": str(first)}], "81/tcp": [{"HostIp": "::1", "HostPort": str(first + 1)}]})
+    )
+    container, process = r"(?: \(container .*owner\))?", r"(?: \((?:process .*, pid \d+|a process of user \w+)\))?"
+    taken, bind = f"failed: port is already allocated{container}", "failed to bind host port for"
+    for address, port, words in (
+        ("", first, rf"Bind for 0\.0\.0\.0:{first} {taken}"),
+        ("127.0.0.1", first, rf"Bind for 0\.0\.0\.0:{first} {taken}"),
+        ("::1", first, rf"Bind for :::{first} {taken}"),
+        ("", first + 1, rf"Bind for ::1:{first + 1} {taken}"),
+        ("127.0.0.1", held, rf"{bind} 127\.0\.0\.1:{held}:[0-9.]+:80/tcp: address already in use{process}"),
+        ("192.0.2.77", first + 2, rf"{bind} 192\.0\.2\.77:{first + 2}:[0-9.]+:80/tcp: cannot assign requested address"),
+    ):
+        message = _refusal(lab, api, "late", {"80/tcp": [{"HostIp": address, "HostPort": str(port)}]})
+        assert re.fullmatch(words, message), message
+    both = [{"HostIp": "127.0.0.1", "HostPort": f"{first}-{first}"}]
+    assert "port is already allocated" in _refusal(lab, api, "late", {"80/tcp": both})
+    lab.start("next", **_published({"80/tcp": [{"HostPort": f"{first}-{first + 2}"}]}))
+    assert _refusal(lab, api, "late", {"80/tcp": [{"HostPort": f"{first}-{first + 1}"}]}) == "all ports are allocated"
+
+
+@pytest.mark.kitepy
+def test_whoever_has_a_port_is_named(lab: Lab, api: RawApi, held: int) -> None:
+    port = _free()
+    owner = lab.start("owner", **_published({"80/tcp": [{"HostPort": str(port)}]}))
+    assert _refusal(lab, api, "late", {"80/tcp": [{"HostPort": str(port)}]}).endswith(f" (container {owner})")
+    name = Path("/proc/self/comm").read_text().strip()
+    ours = f"process {name}, pid {os.getpid()}"
+    if os.environ.get("KITEPY_TEST_MODE") == "rootless":  # an ordinary user can't look into our descriptors
+        ours = f"a process of user {pwd.getpwuid(os.geteuid()).pw_name}"
+    assert _refusal(lab, api, "late", {"80/tcp": [{"HostPort": str(held)}]}).endswith(f" ({ours})")
+
+
+@pytest.mark.kitepy
+def test_an_address_that_is_none_opens_no_port_to_the_world(lab: Lab, api: RawApi) -> None:
+    """Docker takes what it can't read for every address."""
+    port = str(_free())
+    assert lab.create("c", **_published({"80/tcp": [{"HostIp": "localhost", "HostPort": port}]})).status == 201
+    answer = api("POST", f"/containers/{lab.name('c')}/start")
+    assert (answer.status, answer.message.partition(": ")[2]) == (400, "invalid IP address: localhost")
+    bracketed = lab.start("d", **_published({"80/tcp": [{"HostIp": "[::1]", "HostPort": port}]}))
+    assert _host_ports(lab, bracketed, "80/tcp") == [("::1", int(port))]
+
+
+def test_bindings_are_ordered_and_share_numbers(lab: Lab) -> None:
+    first = _free(4)
+    name = lab.start(
+        "web",
+        ExposedPorts={port: {} for port in ("80/tcp", "81/tcp", "82/tcp", "83/tcp", "84/udp")},
+        HostConfig={
+            "PortBindings": {
+                "80/tcp": [
+                    {"HostIp": "127.0.0.3", "HostPort": str(first + 2)},
+                    {"HostIp": "::ffff:127.0.0.1", "HostPort": str(first + 1)},
+                    {"HostIp": "::1", "HostPort": str(first)},
+                ],
+                "81/tcp": [{"HostIp": "::", "HostPort": str(first + 3)}, {"HostIp": "0.0.0.0", "HostPort": str(first + 3)}],
+                "82/tcp": [{"HostIp": "127.0.0.1"}, {"HostIp": "::1"}, {"HostIp": "127.0.0.2"}],
+                "99/tcp": [{"HostPort": str(first)}],
+            }
+        },
+    )
+    assert _host_ports(lab, name, "80/tcp") == [("::1", first), ("127.0.0.1", first + 1), ("127.0.0.3", first + 2)]
+    assert _host_ports(lab, name, "81/tcp") == [("0.0.0.0", first + 3), ("::", first + 3)]
+    chosen = _host_ports(lab, name, "82/tcp")
+    assert [address for address, _ in chosen] == ["127.0.0.1", "127.0.0.2", "::1"]
+    assert len({port for _, port in chosen}) == 1
+    ports = lab.inspect(name)["NetworkSettings"]["Ports"]
+    assert {port: ports[port] for port in ("83/tcp", "84/udp")} == {"83/tcp": None, "84/udp": None}
+    assert "99/tcp" not in ports, "what isn't exposed isn't published"
+
+
+def test_a_container_may_publish_hundreds_of_ports(lab: Lab, until: Callable[..., Any]) -> None:
+    count = 40 if os.environ.get("KITEPY_TEST_PEER") else 300  # a proxy for each takes dockerd very long
+    first = _free(count)
+    bindings: Bindings = {f"{1000 + at}/tcp": [{"HostPort": str(first + at)}] for at in range(count)}
+    name = lab.start("many", lab.serve(1000 + count - 1, "last"), **_published(bindings))
+    assert len(lab.inspect(name)["NetworkSettings"]["Ports"]) == count
+    until(lambda: _says("127.0.0.1", first + count - 1) == "last")
+    until(lambda: _says("::1", first + count - 1) == "last")
+    lab.stop(name)
+    with socket.create_server(("", first + count - 1)):
+        assert _says("127.0.0.1", first) == ""
 
 
 @pytest.mark.parametrize(
