@@ -13,7 +13,7 @@ from docker.errors import APIError, NotFound
 from support.engine import PEER, ROOTLESS
 from support.swapping import swapped
 
-ROUNDS = 12
+ROUNDS = 8
 
 
 @pytest.fixture(name="volume")
@@ -66,7 +66,7 @@ def test_a_directory_that_turns_into_a_link_is_not_listed(
     (trap / "only-here").touch()
     listed = 0
     with swapped(path / "part", path / "link"):
-        for _ in range(ROUNDS * 3):
+        for _ in range(ROUNDS * 2):
             for call in ("files", "archive"):
                 answer = client.api.get(f"{client.api.base_url}/kitepy/volumes/{name}/{call}?path=/part")
                 assert answer.status_code in (200, 400, 404), answer.content
