@@ -272,6 +272,7 @@ def _table(family: str, table: str, contexts: Sequence[RuleContext]) -> str:
     publish, guard, arriving, leaving, hidden, linked = [], [], [], [], [], []
     if 4 in versions:
         guard = [
+            *(["meta nfproto ipv6 accept"] if 6 in versions else []),  # which has no such route, and isn't matched by "ip"
             "ip daddr != 127.0.0.0/8 accept",  # so every other packet passes this chain by one comparison
             "iifname @bridges drop",
             'iifname != "lo" ip daddr . meta l4proto . th dport @loopback4 drop',

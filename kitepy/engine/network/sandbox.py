@@ -39,10 +39,11 @@ logger = logging.getLogger(__name__)
 FIRST_INTERFACE = "eth0"
 
 # Docker's defaults: ping without a capability, and low ports for any user, since nothing else lives in the namespace.
-# IPv6 is off for interfaces made from now on; loopback exists already and keeps ::1. arp_notify announces a new MAC to
-# the bridge and to neighbours that remember the address's former owner.
+# IPv6 is off for interfaces made from now on; loopback exists already and keeps ::1. The two notifications announce a new
+# MAC to the bridge and to neighbours that remember the address's former owner.
 SANDBOX_SYSCTLS = (
     ("net/ipv6/conf/default/disable_ipv6", "1"),
+    ("net/ipv6/conf/default/ndisc_notify", "1"),
     ("net/ipv4/conf/default/arp_notify", "1"),
     ("net/ipv4/ip_unprivileged_port_start", "0"),
 )

@@ -144,6 +144,12 @@ def test_a_network_of_both_families_and_one_of_ipv6_only(lab: Lab, api: RawApi) 
     for target in ("fd18::77", "fd18::1", "10.184.0.2"):
         status, output = lab.sh_status(second, f"ping -c1 -W5 {target}")
         assert status == 0, output
+    lab.stop(first)
+    wish = {"IPAMConfig": {"IPv4Address": "10.184.0.2", "IPv6Address": "fd18::77"}, "MacAddress": "02:00:00:00:00:77"}
+    lab.joined("d", both, Endpoint=wish)
+    for target in ("fd18::77", "10.184.0.2"):
+        status, output = lab.sh_status(second, f"ping -c1 -W2 {target}")
+        assert status == 0, f"who knew the address's former owner learns of the new one: {output}"
     only = lab.joined("c", six)
     endpoint = lab.endpoint(only, six)
     assert (endpoint["IPAddress"], endpoint["Gateway"]) == ("", "")
