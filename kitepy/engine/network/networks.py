@@ -212,8 +212,8 @@ class Networks:
     async def create(self, record: NetworkRecord) -> NetworkRecord:
         """Make a network; gives the record with all that was left open. Raises EngineError."""
         await self.finish_adoption()
-        self._check_device(self._make_carrier(record))
         host_networks = await self._work.run(_host_networks)
+        self._check_device(self._make_carrier(record))  # nothing is awaited from here until the network is known
         carrier = self._make_carrier(self._space.create(record, host_networks))
         self._carriers[record.network_id] = carrier
         try:
@@ -257,8 +257,9 @@ class Networks:
             await self._table.set_networks(self._contexts())
         except (OSError, EngineError) as error:
             logger.warning("removing network %s: %s", carrier.record.name, error)
-        for removal in list(self._removals.get(network_id, ())):
+        for removal in list(self._removals.pop(network_id, ())):
             await asyncio.wait([removal])
+        self._vacating.pop(network_id, None)
         self._space.remove(network_id)
 
     # --- start and stop ---
