@@ -48,7 +48,12 @@ def wanted_subnets(body: NetworkCreateBody) -> tuple[SubnetConfig, ...]:
 
 
 def check_name(name: str) -> None:
-    """Raise Forbidden for what every engine has, under whichever name."""
+    """Raise Forbidden for what every engine has, under whichever name, and InvalidParameter for what forges lines of output.
+
+    Otherwise dockerd takes any text.
+    """
+    if not name.isprintable():
+        raise InvalidParameter(f"invalid name: {name!r} has characters that can't be printed")
     if name in (*PREDEFINED, "default"):
         raise Forbidden(f"operation is not permitted on predefined {name} network ")
 

@@ -60,9 +60,10 @@ def test_a_name_with_control_characters_is_refused(client: docker.DockerClient, 
     with pytest.raises(APIError) as renamed:
         container.rename(text)
     assert renamed.value.status_code == 400
-    with pytest.raises(APIError) as network:
-        client.networks.create(text)
-    assert network.value.status_code in (400, 501)
+    if not text.isprintable():  # else a network may have it: it is no path
+        with pytest.raises(APIError) as network:
+            client.networks.create(text)
+        assert network.value.status_code == 400
 
 
 @pytest.mark.parametrize(

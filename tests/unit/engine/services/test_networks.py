@@ -291,6 +291,12 @@ def test_predefined_networks_can_be_neither_made_nor_removed(service: NetworkSer
             asyncio.run(service.remove(name))
 
 
+@pytest.mark.parametrize("name", ["a\n", "a\x1b[31m", "\x00", "a\u2028b"])
+def test_names_that_would_forge_lines_are_refused(service: NetworkService, name: str) -> None:
+    with pytest.raises(InvalidParameter, match="invalid name"):
+        asyncio.run(service.create(NetworkCreateBody(name=name)))
+
+
 def test_networks_in_use_stay(service: NetworkService, real: FakeNetworks, told: list[tuple[str, str]]) -> None:
     network_id = asyncio.run(service.create(NetworkCreateBody(name="mine")))
     asyncio.run(service.create(NetworkCreateBody(name="free")))
