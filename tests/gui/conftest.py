@@ -70,8 +70,9 @@ class Stage:
     def play(self, story: Callable[[], Coroutine[Any, Any, None]], timeout_s: float = 60) -> None:
         async def whole() -> None:
             self.session = Session(self.desk, self.gateway)
-            self.session.start()
             await self.until(lambda: self.window.isVisible() and self.window.windowHandle().isExposed())
+            # Right before the story: what it puts into the gateway before it first waits is there when the lists are read.
+            self.session.start()
             await story()
 
         self.window.show()
