@@ -74,6 +74,8 @@ class BridgeLab:
         self.outside = self._namespace()
         for name in ("net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"):
             write_sysctl(name, "1")
+        # Until a link-local address has been probed, which takes a second or two, the host asks for no neighbours there.
+        write_sysctl("net/ipv6/conf/default/accept_dad", "0")
         self._wire(self.outside, "wire", HOST, HOST6, OUTSIDE, OUTSIDE6)
 
     def _namespace(self) -> Place:

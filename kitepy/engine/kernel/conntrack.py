@@ -21,7 +21,10 @@ _COMPARE_SOURCE = 1
 
 
 def forget_flows(answered_by: IPv4Address) -> Message:
-    """Removes the flows whose answers come from the address. Kernels before 5.8 refuse it: they can't filter."""
+    """Removes the flows whose answers come from the address. Kernels before 5.8 refuse it: they can't filter.
+
+    Not for IPv6: there kernels remove all flows but these (``ctnetlink_filter_match_tuple`` compares the wrong way round).
+    """
     body = struct.pack("!BBH", socket.AF_INET, 0, 0) + b"".join(
         (
             nested(_CTA_TUPLE_REPLY, nested(_CTA_TUPLE_IP, attribute(_CTA_IP_V4_SRC, answered_by.packed))),

@@ -272,8 +272,6 @@ def _table(family: str, table: str, contexts: Sequence[RuleContext]) -> str:
     publish, guard, arriving, leaving, hidden, linked = [], [], [], [], [], []
     if 4 in versions:
         guard = [
-            *(["meta nfproto ipv6 accept"] if 6 in versions else []),  # which has no such route, and isn't matched by "ip"
-            "ip daddr != 127.0.0.0/8 accept",  # so every other packet passes this chain by one comparison
             "iifname @bridges drop",
             'iifname != "lo" ip daddr . meta l4proto . th dport @loopback4 drop',
         ]
@@ -307,7 +305,9 @@ def _table(family: str, table: str, contexts: Sequence[RuleContext]) -> str:
             _chain("linked", [*linked, "drop"]),
             _declare("map", "within", "ifname . ifname : verdict", within),
             _chain("publish", publish),
-            _chain("guard", guard, "filter hook prerouting priority -300"),
+            _chain("loopback", guard),
+            # A jump, so that every other packet passes by one comparison.
+            _chain("guard", ["ip daddr 127.0.0.0/8 jump loopback"] if guard else [], "filter hook prerouting priority -300"),
             _chain(
                 "prerouting",
                 ["iifname @bridges return", *arriving, "fib daddr type local jump publish"],
