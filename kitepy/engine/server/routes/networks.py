@@ -69,6 +69,7 @@ async def prune(call: Call) -> web.Response:
 
 ROUTES = (
     Route("GET", "/networks", list_networks),
+    Route("GET", "/networks/", list_networks),  # as dockerd has it
     Route("GET", "/networks/{id}", inspect),
     Route("POST", "/networks/create", create),
     Route("POST", "/networks/prune", prune),
