@@ -199,6 +199,7 @@ class ContainerRuns:
         else:
             state = current.state.to(current.state.status, exit_code=code, error=message)
         self._index.save(replace(current, state=state, endpoints=()))
+        self._emit_networks(current, "disconnect")  # as dockerd tells, however far the start came
         live = self._live[record.id]
         if live.mounted:
             live.mounted = False
@@ -219,7 +220,6 @@ class ContainerRuns:
             record = replace(record, endpoints=sandbox.endpoints, networks=sandbox.networks)
             if record.endpoints:  # an engine that takes over has to know them, even if this one dies amid the start
                 self._index.save(replace(self.require(record.id), endpoints=record.endpoints))
-            undo.callback(self._emit_networks, record, "disconnect")
             undo.push_async_callback(self._launcher.links.left, record)
             await self._launcher.links.joined(record)
             undo.push_async_callback(self._launcher.content.release, record)
@@ -439,7 +439,7 @@ class ContainerRuns:
 
     def _emit_networks(self, record: ContainerRecord, action: str) -> None:
         for name, settings in record.networks.items():
-            network = self._network_index.get(settings.network_id)
+            network = self._network_index.get(settings.network_id) or self._network_index.named(name)
             if network is not None:
                 attributes = {"container": record.id, "name": name, "type": network.record.driver.value}
                 self._events.emit("network", action, network.id, attributes)

@@ -8,7 +8,7 @@ from ipaddress import ip_address, ip_network
 from typing import Any
 
 import pytest
-from api.containers.conftest import RawApi
+from api.containers.conftest import Events, RawApi
 from api.networks.conftest import Lab
 
 _SHARING = "container sharing network namespace with another container or host cannot be connected to any other network"
@@ -305,6 +305,20 @@ def test_addresses_that_can_not_be_had_are_refused(lab: Lab, api: RawApi, wish: 
         answer = api("POST", f"/containers/{late}/start")
         words = f"failed to set up container networking: {words}"
     assert (answer.status, answer.message) == (status, words)
+
+
+def test_networks_are_told_to_be_left_by_a_container_whose_start_fails(lab: Lab, api: RawApi, events: Events) -> None:
+    network = lab.network("net", **_subnet(18))
+    first = lab.joined("first", network)
+    taken = {"IPAMConfig": {"IPv4Address": lab.address(first, network)}}
+    names = lab.name("none"), network
+    for word, endpoints in (("late", {network: taken}), ("lost", {name: {} for name in names}), ("gone", {names[0]: {}})):
+        made = lab.create(
+            word, HostConfig={"NetworkMode": next(iter(endpoints))}, NetworkingConfig={"EndpointsConfig": endpoints}
+        )
+        assert api("POST", f"/containers/{lab.name(word)}/start").status in (403, 404)
+        told = [(action, attributes["name"]) for kind, action, attributes in events.all(made.json["Id"]) if kind == "network"]
+        assert told == ([] if word == "gone" else [("disconnect", network)])
 
 
 def test_a_fixed_address_needs_a_configured_subnet(lab: Lab, api: RawApi) -> None:
