@@ -314,6 +314,21 @@ def test_a_sender_that_never_pauses_reaches_the_next_container_on_its_port() -> 
     run_in_private_netns(scenario)
 
 
+def test_ended_connections_of_a_container_are_forgotten_with_it() -> None:
+    async def scenario() -> None:
+        async with network() as bridge:
+            endpoint = await bridge.attach(ID, ports=[PortRequest(80, host_port=(8080, 8080))])
+            server = await place(bridge, endpoint).serve(b"web")
+            assert (await Place().ask(endpoint.gateway, 8080)).startswith(b"web")
+            server.close()
+            tracked = Path("/proc/thread-self/net/nf_conntrack")
+            assert f"src={endpoint.address} " in tracked.read_text()
+            await bridge.detach(endpoint)
+            assert f"src={endpoint.address} " not in tracked.read_text()
+
+    run_in_private_netns(scenario)
+
+
 def test_without_rules_the_ruleset_is_untouched_and_ports_are_relayed() -> None:
     async def scenario() -> None:
         before = nft_ruleset()

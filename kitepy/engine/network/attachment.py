@@ -86,7 +86,9 @@ class Publication:
         try:
             if rules is not None:
                 rules.withdraw(self.elements)
-            if endpoint.address and any(port.protocol == "udp" for port in self.ports):
+            # Of UDP they would go on to whoever has the address next; of TCP the ended ones, which are kept for minutes, would
+            # have the next container's connections translated to other source ports, some of which it still refuses.
+            if endpoint.address:
                 with ConntrackSocket() as conntrack:
                     conntrack.execute([forget_flows(IPv4Address(endpoint.address))])
         except OSError as error:
