@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import time
 from collections.abc import Callable, Coroutine, Iterator
@@ -43,6 +44,14 @@ def display() -> Iterator[Display]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_widgets_left() -> Iterator[None]:
+    """Windows hang together in cycles: collected by a thread that tests of the engine run later, they would crash Qt."""
+    yield
+    gc.collect()
+    QCoreApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
 
 
 @pytest.fixture(scope="session")
