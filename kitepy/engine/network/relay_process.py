@@ -7,25 +7,21 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import socket
 import subprocess
-import sys
 import threading
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
-from kitepy.engine.kernel.packets import Message, receive, send
+from kitepy.engine.kernel.packets import Message, send
 from kitepy.engine.model.network import PublishedPort
+from kitepy.engine.network.helper_process import ANSWER_TIMEOUT_S, PACKAGE_ROOT, find_helper, receive_answer, start_helper
 from kitepy.engine.network.relay_server import FDS_A_PACKET
 
 logger = logging.getLogger(__name__)
 
-_ANSWER_TIMEOUT_S = 10.0
-_PACKAGE_ROOT = Path(__file__).resolve().parents[3]
 _CODE = (
-    f"import sys; sys.path.insert(0, {str(_PACKAGE_ROOT)!r});"
+    f"import sys; sys.path.insert(0, {str(PACKAGE_ROOT)!r});"
     " from kitepy.engine.network.relay_server import serve; serve(int(sys.argv[1]), sys.argv[2])"
 )
 
@@ -47,19 +43,15 @@ class RelayProcess:
     def held(self) -> dict[str, socket.socket]:
         """The sockets that a former engine's process serves, by key; the caller owns the copies. Empty when there is none."""
         with self._lock:
-            channel = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
-            channel.settimeout(_ANSWER_TIMEOUT_S)
-            try:
-                channel.connect(str(self._path))
-            except (FileNotFoundError, ConnectionRefusedError):
-                channel.close()
+            channel = find_helper(self._path)
+            if channel is None:
                 return {}
             self._channel = channel
             found: dict[str, socket.socket] = {}
             send(channel, {"op": "list"})
             more: object = True
             while more:
-                answer, fds = self._receive(channel)
+                answer, fds = receive_answer(channel)
                 keys = answer["keys"]
                 assert isinstance(keys, list)
                 found |= {str(key): socket.socket(fileno=fd) for key, fd in zip(keys, fds, strict=True)}
@@ -96,7 +88,7 @@ class RelayProcess:
         self.close()
         if self._child is not None:
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self._child.wait(_ANSWER_TIMEOUT_S)
+                self._child.wait(ANSWER_TIMEOUT_S)
 
     def close(self) -> None:
         """Leave the process to itself: it goes on while it serves anything."""
@@ -110,35 +102,12 @@ class RelayProcess:
             if self._channel is None:
                 if not start:
                     return
-                self._channel = self._start()
+                self._channel, self._child = start_helper(_CODE, [str(self._path)])
             try:
                 send(self._channel, message, fds=fds)
-                self._receive(self._channel)
+                receive_answer(self._channel)
             except OSError:
                 # What it served is lost; the next port gets a new process.
                 self._channel.close()
                 self._channel = None
                 raise
-
-    def _start(self) -> socket.socket:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
-            cache = ["-X", f"pycache_prefix={sys.pycache_prefix}"] if sys.pycache_prefix else []
-            self._child = subprocess.Popen(
-                [sys.executable, "-I", "-S", *cache, "-c", _CODE, str(theirs.fileno()), str(self._path)],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                start_new_session=True,
-                cwd="/",
-            )
-        ours.settimeout(_ANSWER_TIMEOUT_S)
-        return ours
-
-    @staticmethod
-    def _receive(channel: socket.socket) -> tuple[dict[str, Any], list[int]]:
-        received = receive(channel)
-        if received is None:
-            raise ConnectionResetError(os.strerror(104), "the relay process has ended")
-        message, _, fds = received
-        return message, fds

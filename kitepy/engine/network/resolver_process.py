@@ -14,23 +14,20 @@ import os
 import select
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 from kitepy.engine.kernel.packets import MAX_PACKET, Message, encode_json, receive, send
+from kitepy.engine.network.helper_process import ANSWER_TIMEOUT_S, PACKAGE_ROOT, find_helper, receive_answer, start_helper
 from kitepy.engine.network.resolver_names import NamedEndpoint, View
 from kitepy.engine.network.resolver_redirect import ResolverSockets, prepare_resolver
 
 logger = logging.getLogger(__name__)
 
-_ANSWER_TIMEOUT_S = 10.0
-_PACKAGE_ROOT = Path(__file__).resolve().parents[3]
 _PART_BYTES = MAX_PACKET // 2
 _MOST_RESTARTS = 5
 _RESTARTS_WITHIN_S = 60.0
@@ -132,19 +129,15 @@ class ResolverProcess:
         Call ``serve`` and ``announce`` for all that is still there, then ``finish_adoption``. Raises OSError.
         """
         with self._lock:
-            channel = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
-            channel.settimeout(_ANSWER_TIMEOUT_S)
-            try:
-                channel.connect(str(self._path))
-            except (FileNotFoundError, ConnectionRefusedError):
-                channel.close()
+            channel = find_helper(self._path)
+            if channel is None:
                 return set()
             self._use(channel)
             send(channel, {"op": "begin"})
             send(channel, {"op": "list"})
             more: object = True
             while more:
-                answer, fds = self._receive(channel)
+                answer, fds = receive_answer(channel)
                 ids = answer["ids"]
                 assert isinstance(ids, list)
                 found = [socket.socket(fileno=fd) for fd in fds]
@@ -168,14 +161,14 @@ class ResolverProcess:
             if channel is not None:
                 try:
                     send(channel, {"op": "end"})
-                    self._receive(channel)
+                    receive_answer(channel)
                 except OSError as error:
                     logger.warning("the resolver process did not answer: %s", error)
                 channel.shutdown(socket.SHUT_RDWR)
             self._let_go()
             if self._child is not None:
                 with contextlib.suppress(subprocess.TimeoutExpired):
-                    self._child.wait(_ANSWER_TIMEOUT_S)
+                    self._child.wait(ANSWER_TIMEOUT_S)
 
     def close(self) -> None:
         """Leave the process to itself: it goes on while it serves anything."""
@@ -243,22 +236,12 @@ class ResolverProcess:
         found = find_spec("dns")
         if found is None or not found.submodule_search_locations:
             raise FileNotFoundError(2, "dnspython is not installed, without which containers find each other by address only")
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        site = str(Path(next(iter(found.submodule_search_locations))).parent)
         # Listening before the process is there: who looks for it now waits for it instead of missing it.
-        with theirs, self._listen() as listener:
-            cache = ["-X", f"pycache_prefix={sys.pycache_prefix}"] if sys.pycache_prefix else []
-            site = str(Path(next(iter(found.submodule_search_locations))).parent)
-            arguments = [str(theirs.fileno()), str(listener.fileno()), str(self._path), site, str(_PACKAGE_ROOT)]
-            self._child = subprocess.Popen(
-                [sys.executable, "-I", "-S", *cache, "-c", _CODE, *arguments],
-                pass_fds=[theirs.fileno(), listener.fileno()],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                start_new_session=True,
-                cwd="/",
-            )
-        ours.settimeout(_ANSWER_TIMEOUT_S)
-        return ours
+        with self._listen() as listener:
+            arguments = [str(listener.fileno()), str(self._path), site, str(PACKAGE_ROOT)]
+            channel, self._child = start_helper(_CODE, arguments, [listener.fileno()])
+        return channel
 
     def _listen(self) -> socket.socket:
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
@@ -311,13 +294,6 @@ class ResolverProcess:
         self._announce(list(self._endpoints.values()))
         for container_id, served in list(self._served.items()):
             self._send_serve(container_id, served)
-
-    @staticmethod
-    def _receive(channel: socket.socket) -> tuple[dict[str, Any], list[int]]:
-        received = receive(channel)
-        if received is None:
-            raise ConnectionResetError(104, os.strerror(104))
-        return received[0], received[2]
 
 
 def _was_ended(channel: socket.socket) -> bool:

@@ -72,8 +72,18 @@ class JobOutput(AsyncIterator[bytes]):
         os.set_blocking(self.pipe_fd, False)
         self._job = asyncio.ensure_future(run(write_fd))
 
-    async def begun(self) -> None:
-        """Wait for the first byte; raises what kept the job from writing any."""
+    @classmethod
+    async def begin(cls, run: RunJob) -> JobOutput:
+        """With the first byte waiting; raises what kept the job from writing any, and leaves nothing behind then."""
+        output = cls(run)
+        try:
+            await output._begun()
+        except BaseException:
+            await output.aclose()
+            raise
+        return output
+
+    async def _begun(self) -> None:
         await readable(self.pipe_fd)
         (waiting,) = struct.unpack("i", fcntl.ioctl(self.pipe_fd, termios.FIONREAD, bytes(4)))
         if not waiting:

@@ -141,14 +141,8 @@ class ContainerArchives:
                     pipe = os.dup(pipe)
                 return await self._run(job, record, params, pipe, progress=report, mounted=mounted)
 
-        output = JobOutput(run)
-        try:
-            async with self._runs.live(record.id).lock:
-                await output.begun()
-        except BaseException:
-            await output.aclose()
-            raise
-        return output
+        async with self._runs.live(record.id).lock:
+            return await JobOutput.begin(run)
 
     @asynccontextmanager
     async def _volumes_mounted(self, record: ContainerRecord) -> AsyncIterator[None]:

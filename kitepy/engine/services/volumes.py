@@ -211,13 +211,7 @@ class VolumeService:
                 params = {"volume": directory, "name": name, "path": path}
                 return await self._workers.run(_JOBS + "pack_files", params, [os.dup(pipe)], paced=True)
 
-        output = JobOutput(run)
-        try:
-            await output.begun()
-        except BaseException:
-            await output.aclose()
-            raise
-        return output
+        return await JobOutput.begin(run)
 
     @asynccontextmanager
     async def _visited(self, name: str) -> AsyncIterator[str]:
