@@ -100,11 +100,6 @@ class FileTreeModel(QAbstractItemModel):
         node = self._node(index)
         return None if node is self._root or node.entry.kind == "note" else node.entry
 
-    @property
-    def root_folder(self) -> Folder | None:
-        """None until it has been read."""
-        return self._root.folder
-
     # Qt
 
     def index(self, row: int, column: int, parent: Index = QModelIndex()) -> QModelIndex:  # noqa: B008 - Qt's signature

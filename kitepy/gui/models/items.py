@@ -12,17 +12,15 @@ VALUE_ROLE = Qt.ItemDataRole.UserRole
 Index = QModelIndex | QPersistentModelIndex
 
 
-class ValuesModel(QAbstractListModel, Generic[Value]):
-    """`key` tells which value is which over time, `spoken` is what assistive tools read."""
+class KeyedRows(Generic[Value]):
+    """What models of lists and tables have in common: a value a row, known over time by its key."""
 
-    def __init__(self, key: Callable[[Value], Any], spoken: Callable[[Value], str], parent: QObject | None = None) -> None:
-        super().__init__(parent)
-        self._key = key
-        self._spoken = spoken
-        self._values: tuple[Value, ...] = ()
+    _key: Callable[[Value], Any]
+    _values: tuple[Value, ...]
 
     @property
     def values(self) -> tuple[Value, ...]:
+        """In the order of the rows."""
         return self._values
 
     def value(self, index: Index) -> Value | None:
@@ -31,6 +29,16 @@ class ValuesModel(QAbstractListModel, Generic[Value]):
     def row_of(self, key: Any) -> int:
         """-1 when it isn't there."""
         return next((row for row, value in enumerate(self._values) if self._key(value) == key), -1)
+
+
+class ValuesModel(QAbstractListModel, KeyedRows[Value]):
+    """`key` tells which value is which over time, `spoken` is what assistive tools read."""
+
+    def __init__(self, key: Callable[[Value], Any], spoken: Callable[[Value], str], parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        self._key = key
+        self._spoken = spoken
+        self._values: tuple[Value, ...] = ()
 
     def show(self, values: tuple[Value, ...]) -> None:
         """Reports only what changed: rows in place, one run inserted or removed, else a reset."""

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic
 
-from PySide6.QtCore import QAbstractTableModel, QModelIndex, QObject, QPersistentModelIndex, Qt
+from PySide6.QtCore import QAbstractTableModel, QModelIndex, QObject, Qt
 
-Value = TypeVar("Value")
-VALUE_ROLE = Qt.ItemDataRole.UserRole
+from kitepy.gui.models.items import VALUE_ROLE, Index, KeyedRows, Value
+
 TONE_ROLE = Qt.ItemDataRole.UserRole + 1
-Index = QModelIndex | QPersistentModelIndex
 
 
 @dataclass(frozen=True)
@@ -26,7 +25,7 @@ class Column(Generic[Value]):
     """The name of a colour token."""
 
 
-class TableModel(QAbstractTableModel, Generic[Value]):
+class TableModel(QAbstractTableModel, KeyedRows[Value]):
     """`key` tells which value is which over time. Values come in the order of their own until a column is sorted by."""
 
     def __init__(self, columns: tuple[Column[Value], ...], key: Callable[[Value], Any], parent: QObject | None = None) -> None:
@@ -36,18 +35,6 @@ class TableModel(QAbstractTableModel, Generic[Value]):
         self._given: tuple[Value, ...] = ()
         self._values: tuple[Value, ...] = ()
         self._sort: tuple[int, Qt.SortOrder] | None = None
-
-    @property
-    def values(self) -> tuple[Value, ...]:
-        """In the order of the rows."""
-        return self._values
-
-    def value(self, index: Index) -> Value | None:
-        return self._values[index.row()] if index.isValid() and index.row() < len(self._values) else None
-
-    def row_of(self, key: Any) -> int:
-        """-1 when it isn't there."""
-        return next((row for row, value in enumerate(self._values) if self._key(value) == key), -1)
 
     def key_at(self, index: Index) -> Any:
         value = self.value(index)

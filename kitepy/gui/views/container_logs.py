@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from PySide6.QtCore import Qt
 from PySide6.QtGui import QKeySequence, QShortcut
-from PySide6.QtWidgets import QLineEdit, QWidget
+from PySide6.QtWidgets import QWidget
 
 from kitepy.gui.models.container import Container
 from kitepy.gui.views.intents import Intents
@@ -12,6 +12,7 @@ from kitepy.gui.widgets.buttons import IconButton
 from kitepy.gui.widgets.labels import label
 from kitepy.gui.widgets.layout import column, frame, row
 from kitepy.gui.widgets.log_view import LogView
+from kitepy.gui.widgets.search_field import SearchField
 
 
 class ContainerLogs(QWidget):
@@ -19,11 +20,7 @@ class ContainerLogs(QWidget):
         super().__init__()
         self.view = LogView()
         self.view.setObjectName("log-view")
-        self._search = QLineEdit(placeholderText="Search the log", clearButtonEnabled=True)
-        self._search.setObjectName("log-search")
-        self._search.setAccessibleName("Search the log")
-        self._search.setFixedWidth(240)
-        self._search.textChanged.connect(self.view.search)
+        self._search = SearchField("Search the log", "log-search", self.view.search, width=240)
         self._search.returnPressed.connect(self.view.next_match)
         backwards = QShortcut(QKeySequence("Shift+Return"), self._search)
         backwards.setContext(Qt.ShortcutContext.WidgetShortcut)

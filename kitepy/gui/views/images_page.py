@@ -6,7 +6,7 @@ import time
 
 from PySide6.QtCore import QModelIndex, QPersistentModelIndex, QRectF, QSize, Qt, SignalInstance
 from PySide6.QtGui import QColor, QFont, QFontMetrics, QPainter
-from PySide6.QtWidgets import QLineEdit, QListView, QStackedWidget, QStyle, QStyledItemDelegate, QStyleOptionViewItem, QWidget
+from PySide6.QtWidgets import QListView, QStackedWidget, QStyle, QStyledItemDelegate, QStyleOptionViewItem, QWidget
 
 from kitepy.gui import icons
 from kitepy.gui.models.image import Image, readable_age, readable_size
@@ -17,6 +17,7 @@ from kitepy.gui.views.intents import Intents
 from kitepy.gui.widgets.buttons import TextButton
 from kitepy.gui.widgets.labels import label
 from kitepy.gui.widgets.layout import Placeholder, column, frame, row
+from kitepy.gui.widgets.search_field import SearchField
 
 
 class ImageDelegate(QStyledItemDelegate):
@@ -68,11 +69,7 @@ class ImagesPage(QWidget):
         self.setObjectName("images-page")
         self._state = AppState()
         self._summary = label("", "muted")
-        self.filter = QLineEdit(placeholderText="Filter images", clearButtonEnabled=True)
-        self.filter.setObjectName("image-filter")
-        self.filter.setAccessibleName("Filter images")
-        self.filter.setFixedWidth(220)
-        self.filter.textChanged.connect(self._show_images)
+        self.filter = SearchField("Filter images", "image-filter", self._show_images, width=220)
         self._run = TextButton("Run", "primary", "play")
         self._run.setObjectName("image-run")
         self._remove = TextButton("Remove…", "", "trash")

@@ -8,23 +8,20 @@ from typing import Any
 
 from PySide6.QtCore import Qt
 from PySide6.QtGui import QGuiApplication, QKeySequence, QShortcut
-from PySide6.QtWidgets import QHeaderView, QLineEdit, QTreeWidget, QTreeWidgetItem, QWidget
+from PySide6.QtWidgets import QHeaderView, QTreeWidget, QTreeWidgetItem, QWidget
 
 from kitepy.gui.theme import monospace_font
 from kitepy.gui.views.intents import Intents
 from kitepy.gui.widgets.buttons import TextButton
 from kitepy.gui.widgets.layout import column, row
+from kitepy.gui.widgets.search_field import SearchField
 
 
 class InspectView(QWidget):
     def __init__(self, intents: Intents) -> None:
         super().__init__()
         self._document: Mapping[str, Any] = {}
-        self._search = QLineEdit(placeholderText="Filter keys and values", clearButtonEnabled=True)
-        self._search.setObjectName("inspect-search")
-        self._search.setAccessibleName("Filter keys and values")
-        self._search.setFixedWidth(280)
-        self._search.textChanged.connect(self._filter)
+        self._search = SearchField("Filter keys and values", "inspect-search", self._filter, width=280)
         copy = TextButton("Copy as JSON", "", "copy")
         copy.clicked.connect(lambda: intents.copy_text.emit(json.dumps(self._document, indent=2), "the JSON"))
         self._tree = QTreeWidget()

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from PySide6.QtCore import QPoint, Qt
-from PySide6.QtGui import QKeySequence, QShortcut
-from PySide6.QtWidgets import QLineEdit, QMenu, QStackedWidget, QWidget
+from PySide6.QtWidgets import QMenu, QStackedWidget, QWidget
 
 from kitepy.gui.models.log import local_time
 from kitepy.gui.models.network import Member, NetworkRow, network_rows
@@ -12,10 +11,11 @@ from kitepy.gui.models.sidebar import Glyph, state_word
 from kitepy.gui.models.state import NETWORKS, AppState, Page, Route
 from kitepy.gui.models.table import Column, TableModel
 from kitepy.gui.views.intents import Intents
-from kitepy.gui.widgets.buttons import IconButton, TextButton
+from kitepy.gui.widgets.buttons import TextButton, back_button
 from kitepy.gui.widgets.facts import Facts
 from kitepy.gui.widgets.labels import ElidedLabel, Pill, label
 from kitepy.gui.widgets.layout import Placeholder, card, column, frame, row
+from kitepy.gui.widgets.search_field import SearchField
 from kitepy.gui.widgets.table import Table
 
 _COLUMNS: tuple[Column[NetworkRow], ...] = (
@@ -53,11 +53,7 @@ class NetworksPage(QWidget):
         self._intents = intents
         self._state = AppState()
         self._summary = label("", "muted")
-        self.filter = QLineEdit(placeholderText="Filter networks", clearButtonEnabled=True)
-        self.filter.setObjectName("network-filter")
-        self.filter.setAccessibleName("Filter networks")
-        self.filter.setFixedWidth(200)
-        self.filter.textChanged.connect(self._show_list)
+        self.filter = SearchField("Filter networks", "network-filter", self._show_list, width=200)
         create = TextButton("Create…", "primary", "plus")
         create.setObjectName("network-create")
         create.clicked.connect(intents.create_network)
@@ -155,12 +151,7 @@ class NetworkDetail(QWidget):
         super().__init__()
         self._intents = intents
         self._row: NetworkRow | None = None
-        back = IconButton("back", "All networks (Alt+Left)")
-        back.setObjectName("network-back")
-        back.clicked.connect(lambda: intents.navigate.emit(NETWORKS))
-        shortcut = QShortcut(QKeySequence(QKeySequence.StandardKey.Back), self)
-        shortcut.setContext(Qt.ShortcutContext.WidgetWithChildrenShortcut)
-        shortcut.activated.connect(back.click)
+        back = back_button(self, "All networks", "network-back", lambda: intents.navigate.emit(NETWORKS))
         self._name = ElidedLabel("", "title", Qt.TextElideMode.ElideMiddle)
         self._name.setObjectName("network-name")
         self._pill = Pill()

@@ -17,6 +17,7 @@ from kitepy.gui.widgets.buttons import Choice, TextButton
 from kitepy.gui.widgets.glyph import GlyphWidget
 from kitepy.gui.widgets.labels import label
 from kitepy.gui.widgets.layout import Placeholder, column, frame, row
+from kitepy.gui.widgets.search_field import SearchField
 from kitepy.gui.widgets.table import Table
 
 # A port is asked about when its number stands still: each digit of 8080 is a port of its own.
@@ -51,11 +52,7 @@ class PortsPage(QWidget):
         self._made_of: tuple[object, object] | None = None
         self._summary = label("", "muted")
         self._summary.setObjectName("ports-summary")
-        self.filter = QLineEdit(placeholderText="Filter ports", clearButtonEnabled=True)
-        self.filter.setObjectName("port-filter")
-        self.filter.setAccessibleName("Filter ports")
-        self.filter.setFixedWidth(200)
-        self.filter.textChanged.connect(self._show_rows)
+        self.filter = SearchField("Filter ports", "port-filter", self._show_rows, width=200)
 
         self._open = TextButton("Open in browser", "primary", "external")
         self._open.setObjectName("port-open")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from PySide6.QtCore import QEvent, QModelIndex, QPersistentModelIndex, QPoint, QRectF, QSize, Qt, QTimer, Signal
 from PySide6.QtGui import QColor, QFocusEvent, QFont, QFontMetrics, QHideEvent, QPainter, QShowEvent
-from PySide6.QtWidgets import QFrame, QLineEdit, QListView, QMenu, QStyle, QStyledItemDelegate, QStyleOptionViewItem, QWidget
+from PySide6.QtWidgets import QFrame, QListView, QMenu, QStyle, QStyledItemDelegate, QStyleOptionViewItem, QWidget
 
 from kitepy.gui.models.container import Container
 from kitepy.gui.models.items import VALUE_ROLE, ValuesModel
@@ -16,6 +16,7 @@ from kitepy.gui.widgets.buttons import IconButton, TextButton
 from kitepy.gui.widgets.glyph import SPIN_INTERVAL_MS, GlyphWidget, glyph_colour, paint_glyph
 from kitepy.gui.widgets.labels import ElidedLabel, label
 from kitepy.gui.widgets.layout import AppMark, column, row
+from kitepy.gui.widgets.search_field import SearchField
 
 WIDTH = 252
 _ROW_HEIGHT = 50
@@ -159,11 +160,8 @@ class Sidebar(QFrame):
         self._intents = intents
         self._state = AppState()
 
-        self.filter = QLineEdit(placeholderText="Filter containers", clearButtonEnabled=True)
-        self.filter.setObjectName("container-filter")
-        self.filter.setAccessibleName("Filter containers")
+        self.filter = SearchField("Filter containers", "container-filter", self._show_rows)
         self.filter.setProperty("role", "filter")
-        self.filter.textChanged.connect(self._show_rows)
         new = TextButton("New", "primary", "plus")
         new.setObjectName("new-button")
         new.setToolTip("Build or run something new (Ctrl+N)")

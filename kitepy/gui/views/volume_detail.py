@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from PySide6.QtCore import QModelIndex, QPoint, Qt
-from PySide6.QtGui import QKeySequence, QShortcut
 from PySide6.QtWidgets import (
     QAbstractItemView,
     QHeaderView,
@@ -24,7 +23,7 @@ from kitepy.gui.models.state import VOLUMES, AppState, Page, Route
 from kitepy.gui.models.volume import Browsing, FilePreview, VolumeRow, VolumeUser
 from kitepy.gui.theme import monospace_font
 from kitepy.gui.views.intents import Intents
-from kitepy.gui.widgets.buttons import IconButton, TextButton
+from kitepy.gui.widgets.buttons import IconButton, TextButton, back_button
 from kitepy.gui.widgets.facts import Facts
 from kitepy.gui.widgets.jobs import JobStrip
 from kitepy.gui.widgets.labels import ElidedLabel, Pill, label
@@ -37,12 +36,7 @@ class VolumeDetail(QWidget):
         self._intents = intents
         self._row: VolumeRow | None = None
         self._users_shown: object = None
-        back = IconButton("back", "All volumes (Alt+Left)")
-        back.setObjectName("volume-back")
-        back.clicked.connect(lambda: intents.navigate.emit(VOLUMES))
-        shortcut = QShortcut(QKeySequence(QKeySequence.StandardKey.Back), self)
-        shortcut.setContext(Qt.ShortcutContext.WidgetWithChildrenShortcut)
-        shortcut.activated.connect(back.click)
+        back = back_button(self, "All volumes", "volume-back", lambda: intents.navigate.emit(VOLUMES))
         self._name = ElidedLabel("", "title", Qt.TextElideMode.ElideMiddle)
         self._name.setObjectName("volume-name")
         self._pill = Pill()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from PySide6.QtCore import QPoint, Qt
-from PySide6.QtWidgets import QLineEdit, QMenu, QStackedWidget, QWidget
+from PySide6.QtWidgets import QMenu, QStackedWidget, QWidget
 
 from kitepy.gui.models.image import readable_size
 from kitepy.gui.models.log import local_time
@@ -18,6 +18,7 @@ from kitepy.gui.widgets.buttons import TextButton
 from kitepy.gui.widgets.jobs import JobStrip
 from kitepy.gui.widgets.labels import label
 from kitepy.gui.widgets.layout import Placeholder, column, frame, row
+from kitepy.gui.widgets.search_field import SearchField
 from kitepy.gui.widgets.table import Table
 
 
@@ -57,11 +58,7 @@ class VolumesPage(QWidget):
         self._state = AppState()
         self._summary = label("", "muted")
         self._summary.setObjectName("volumes-summary")
-        self.filter = QLineEdit(placeholderText="Filter volumes", clearButtonEnabled=True)
-        self.filter.setObjectName("volume-filter")
-        self.filter.setAccessibleName("Filter volumes")
-        self.filter.setFixedWidth(200)
-        self.filter.textChanged.connect(self._show_list)
+        self.filter = SearchField("Filter volumes", "volume-filter", self._show_list, width=200)
         create = self._button("Create…", "primary", "plus", "volume-create", intents.create_volume.emit)
         restore = self._button("Restore…", "", "upload", "volume-restore", lambda: intents.restore_volume.emit(""))
         restore.setToolTip("Unpack a backup into a new volume")

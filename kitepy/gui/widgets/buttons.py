@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from PySide6.QtCore import QEvent, QSize, Qt
-from PySide6.QtGui import QPainter, QPaintEvent
+from PySide6.QtGui import QKeySequence, QPainter, QPaintEvent, QShortcut
 from PySide6.QtWidgets import QComboBox, QPushButton, QToolButton, QWidget
 
 from kitepy.gui import icons
@@ -91,3 +93,14 @@ class Choice(QComboBox):
         painter = QPainter(self)
         painter.drawPixmap(self.width() - 24, (self.height() - 16) // 2, drawn)
         painter.end()
+
+
+def back_button(parent: QWidget, words: str, name: str, go: Callable[[], object]) -> IconButton:
+    """Leads from a page to the list that it belongs to; Alt+Left anywhere in ``parent`` does the same."""
+    button = IconButton("back", f"{words} (Alt+Left)")
+    button.setObjectName(name)
+    button.clicked.connect(lambda: go())
+    shortcut = QShortcut(QKeySequence(QKeySequence.StandardKey.Back), parent)
+    shortcut.setContext(Qt.ShortcutContext.WidgetWithChildrenShortcut)
+    shortcut.activated.connect(button.click)
+    return button
