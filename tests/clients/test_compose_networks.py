@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import socket
-
 import docker
 import pytest
 from clients.test_compose import Compose, _compose, _mine, until  # noqa: F401  # the fixture compose
+from support.listening import line_from
 
 PROJECT = """
 services:
@@ -54,14 +53,6 @@ def _project(compose: Compose) -> Compose:
     return compose
 
 
-def _says(address: str, port: int) -> str:
-    try:
-        with socket.create_connection((address, port), timeout=5) as connection:
-            return connection.makefile().readline().strip()
-    except OSError:
-        return ""
-
-
 def test_a_project_with_networks_goes_up_talks_and_goes_down(project: Compose, client: docker.DockerClient) -> None:
     project.run("up", "-d")
     (db,), (app,) = _mine(client, project, "db"), _mine(client, project, "app")
@@ -92,7 +83,7 @@ def test_a_project_with_networks_goes_up_talks_and_goes_down(project: Compose, c
 
     address, _, port = project.output("port", "app", "80").partition(":")
     assert address == "127.0.0.1"
-    until(lambda: _says(address, int(port)) == "app")
+    until(lambda: line_from(address, int(port)) == "app")
     assert project.output("port", "app", "8081").startswith("0.0.0.0:")
 
     done = project.run("run", "--rm", "-T", "--no-deps", "app", "nslookup", "db", check=False)

@@ -15,6 +15,8 @@ from pathlib import Path
 
 from aiohttp import web
 
+from kitepy.client import EngineClient
+
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 API_VERSION = "1.51"
@@ -140,3 +142,16 @@ async def stream(request: web.Request, pieces: list[bytes], content_type: str = 
 def json_lines(*documents: object) -> list[bytes]:
     """Documents as an engine streams them."""
     return [json.dumps(document).encode() + b"\r\n" for document in documents]
+
+
+def drive(fake: FakeEngine, story: Callable[[EngineClient], Awaitable[None]]) -> None:
+    """Play a story with a client of the engine, which is closed in any case."""
+
+    async def main() -> None:
+        client = EngineClient(fake.socket)
+        try:
+            await asyncio.wait_for(story(client), 20)
+        finally:
+            await client.close()
+
+    asyncio.run(main())

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from api.containers.conftest import RawApi
 from api.networks.conftest import Lab
+from support.listening import line_from
 
 Bindings = dict[str, list[dict[str, str]] | None]
 
@@ -32,15 +33,6 @@ def _free(count: int = 1) -> int:
             for port in range(first, first + count):
                 stack.enter_context(socket.create_server(("", port)))
             return first
-
-
-def _says(address: str, port: int) -> str:
-    """What answers at an address of this machine; empty when nothing does."""
-    try:
-        with socket.create_connection((address, port), timeout=5) as connection:
-            return connection.makefile().readline().strip()
-    except OSError:
-        return ""
 
 
 @pytest.fixture(name="held")
@@ -85,10 +77,10 @@ def test_ports_are_asked_for_in_many_forms(lab: Lab, api: RawApi, until: Callabl
     assert _host_ports(lab, name, "83/tcp") == [("::1", first + 3)]
     assert _host_ports(lab, name, "84/udp") == [("0.0.0.0", first + 4), ("::", first + 4)]
     assert not ports.get("85/tcp")
-    until(lambda: _says("127.0.0.1", first) == "eighty")
-    until(lambda: _says("127.0.0.1", first + 1) == "eighty")
-    until(lambda: _says("::1", first + 1) == "eighty")
-    assert _says("::1", first) == "", "published on 127.0.0.1 only"
+    until(lambda: line_from("127.0.0.1", first) == "eighty")
+    until(lambda: line_from("127.0.0.1", first + 1) == "eighty")
+    until(lambda: line_from("::1", first + 1) == "eighty")
+    assert line_from("::1", first) == "", "published on 127.0.0.1 only"
 
     (summary,) = (found for found in api("GET", "/containers/json").json if f"/{name}" in found["Names"])
     assert {"IP": "127.0.0.1", "PrivatePort": 80, "PublicPort": first, "Type": "tcp"} in summary["Ports"]
@@ -232,11 +224,11 @@ def test_a_container_may_publish_hundreds_of_ports(lab: Lab, until: Callable[...
     bindings: Bindings = {f"{1000 + at}/tcp": [{"HostPort": str(first + at)}] for at in range(count)}
     name = lab.start("many", lab.serve(1000 + count - 1, "last"), **_published(bindings))
     assert len(lab.inspect(name)["NetworkSettings"]["Ports"]) == count
-    until(lambda: _says("127.0.0.1", first + count - 1) == "last")
-    until(lambda: _says("::1", first + count - 1) == "last")
+    until(lambda: line_from("127.0.0.1", first + count - 1) == "last")
+    until(lambda: line_from("::1", first + count - 1) == "last")
     lab.stop(name)
     with socket.create_server(("", first + count - 1)):
-        assert _says("127.0.0.1", first) == ""
+        assert line_from("127.0.0.1", first) == ""
 
 
 @pytest.mark.parametrize(
@@ -268,8 +260,8 @@ def test_all_exposed_ports_are_published_on_request(lab: Lab, until: Callable[..
     assert [host for host, _ in chosen] == ["0.0.0.0", "::"]
     assert [host for host, _ in _host_ports(lab, name, "81/udp")] == ["0.0.0.0", "::"]
     assert [found for _, found in _host_ports(lab, name, "90/tcp")] == [port, port]
-    until(lambda: _says("127.0.0.1", chosen[0][1]) == "eighty")
-    until(lambda: _says("::1", chosen[1][1]) == "eighty")
+    until(lambda: line_from("127.0.0.1", chosen[0][1]) == "eighty")
+    until(lambda: line_from("::1", chosen[1][1]) == "eighty")
 
 
 @pytest.mark.needs("root engine")  # an ordinary user's publishes on the machine, which is not where the bridges are
@@ -294,14 +286,14 @@ def test_containers_reach_published_ports_through_the_host(lab: Lab, api: RawApi
     lab.eventually_reaches(stranger, gateways[stranger], port, "user")
     assert api("POST", f"/networks/{two}/disconnect", {"Container": server}).status == 200
     assert not any(lab.inspect(server)["NetworkSettings"]["Ports"].values())
-    assert _says("127.0.0.1", port) == ""
+    assert line_from("127.0.0.1", port) == ""
 
 
 def test_ports_of_internal_networks_and_of_the_hosts_network(lab: Lab) -> None:
     inner = lab.network("inner", Internal=True)
     port = _free()
     name = lab.joined("c", inner, **_published({"80/tcp": [{"HostPort": str(port)}]}))
-    assert _says("127.0.0.1", port) == ""
+    assert line_from("127.0.0.1", port) == ""
     assert not lab.inspect(name)["NetworkSettings"]["Ports"].get("80/tcp")
     answer = lab.create("host", HostConfig={"NetworkMode": "host", "PortBindings": {"80/tcp": [{"HostPort": str(port)}]}})
     assert answer.status == 201

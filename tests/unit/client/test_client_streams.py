@@ -7,12 +7,11 @@ import io
 import tarfile
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
 from aiohttp import web
-from support.fake_engine import FakeEngine, frame, json_lines, stream
+from support.fake_engine import FakeEngine, drive, frame, json_lines, stream
 
 from kitepy.client import (
     BuildDone,
@@ -31,23 +30,6 @@ from kitepy.client import (
 )
 
 MULTIPLEXED = "application/vnd.docker.multiplexed-stream"
-
-
-@pytest.fixture
-def fake() -> Iterator[FakeEngine]:
-    with FakeEngine() as started:
-        yield started
-
-
-def drive(fake: FakeEngine, story: Callable[[EngineClient], Awaitable[None]]) -> None:
-    async def main() -> None:
-        client = EngineClient(fake.socket)
-        try:
-            await asyncio.wait_for(story(client), 20)
-        finally:
-            await client.close()
-
-    asyncio.run(main())
 
 
 def threads_of(name: str) -> list[threading.Thread]:

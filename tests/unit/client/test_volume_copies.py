@@ -7,12 +7,12 @@ import io
 import json
 import tarfile
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
 from aiohttp import web
-from support.fake_engine import FakeEngine
+from support.fake_engine import FakeEngine, drive
 
 from kitepy.client import EngineClient, Invalid, Transfer, Unsupported
 from kitepy.client.replacement import body_with_port
@@ -80,23 +80,6 @@ class Volumes:
         if self.broken:
             return web.json_response({"message": "no space left on device"}, status=500)
         return web.Response()
-
-
-@pytest.fixture
-def fake() -> Iterator[FakeEngine]:
-    with FakeEngine() as started:
-        yield started
-
-
-def drive(fake: FakeEngine, story: Callable[[EngineClient], Awaitable[None]]) -> None:
-    async def main() -> None:
-        client = EngineClient(fake.socket)
-        try:
-            await asyncio.wait_for(story(client), 20)
-        finally:
-            await client.close()
-
-    asyncio.run(main())
 
 
 async def until(true: Callable[[], object]) -> None:
