@@ -1,7 +1,8 @@
 #!/bin/sh
 # The checks of `make test`: lint, types, layers, then pytest. Arguments go to pytest; --lint-only stops before it.
 #
-# Tests that touch the kernel need root. An ordinary user's are run through sudo, in a second pytest after the others.
+# Tests that touch the kernel need root. An ordinary user's are run through sudo, in a second pytest after the others. With root the
+# suite has a network of its own: what a killed run left on the machine would spoil it otherwise.
 # shellcheck disable=SC2086  # $pytest and $as_root are commands with their arguments, $both is a list
 set -eu
 
@@ -31,6 +32,7 @@ for same in contract edge test_events.py test_registry_login.py networks/test_ne
 done
 status=0
 if [ "$(id -u)" -eq 0 ]; then
+    pytest="packaging/private-network.sh $pytest"
     $pytest "$@" || status=$?
     [ $# -ne 0 ] || KITEPY_TEST_MODE=rootless $pytest $both || status=$?
     exit "$status"
@@ -39,8 +41,8 @@ fi
 $pytest -m 'not root' "$@" || status=$?
 if command -v sudo >/dev/null 2>&1; then
     as_root="sudo env CI=${CI:-} PYTHONDONTWRITEBYTECODE=1 KITEPY_CLIENTS=$(packaging/clients.sh --where)"
-    $as_root $pytest -m root "$@" || status=$?
-    [ $# -ne 0 ] || $as_root KITEPY_TEST_MODE=rootless $pytest -m root $both || status=$?
+    $as_root packaging/private-network.sh $pytest -m root "$@" || status=$?
+    [ $# -ne 0 ] || $as_root KITEPY_TEST_MODE=rootless packaging/private-network.sh $pytest -m root $both || status=$?
 else
     echo "kitepy: the tests that need root were NOT run: there is no sudo" >&2
     status=1

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import io
 import json
 import os
-import subprocess
 import tarfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -19,7 +17,6 @@ from kitepy.client.starter import find_busybox, pack_starter
 
 CACHE = Path(__file__).parents[2] / ".cache"
 BUSYBOX = "busybox:latest"
-DEBIAN = "debian:bookworm"
 
 
 def docker_archive(layers: Iterable[bytes], reference: str, config: Mapping[str, Any] | None = None) -> bytes:
@@ -62,27 +59,3 @@ def load_busybox(client: docker.DockerClient) -> str:
     """Load it through the API and give its reference."""
     client.images.load(busybox_archive())
     return BUSYBOX
-
-
-def debian_tar() -> Path:
-    """A real Debian as a gzipped tar, made once by mmdebstrap and kept in .cache; needs root and Debian's archive."""
-    target = CACHE / "debian-bookworm.tar.gz"
-    if not target.exists():
-        target.parent.mkdir(exist_ok=True)
-        plain = target.with_suffix(f".{os.getpid()}.tar")
-        try:
-            subprocess.run(["mmdebstrap", "--quiet", "--variant=minbase", "bookworm", str(plain)], check=True, timeout=600)
-            packed = plain.with_suffix(".gz")
-            packed.write_bytes(gzip.compress(plain.read_bytes(), 1))
-            packed.rename(target)
-        finally:
-            plain.unlink(missing_ok=True)
-    return target
-
-
-def load_debian(client: docker.DockerClient) -> str:
-    """Import it through the API and give its reference."""
-    repository, tag = DEBIAN.split(":")
-    with debian_tar().open("rb") as archive:
-        client.api.import_image_from_data(archive.read(), repository=repository, tag=tag, changes=['CMD ["bash"]'])
-    return DEBIAN
