@@ -19,8 +19,8 @@ from pathlib import Path
 from kitepy import __version__
 from kitepy.engine.builder.changes import apply_changes
 from kitepy.engine.config import EngineConfig
-from kitepy.engine.distribution.client import RegistryClient
 from kitepy.engine.distribution.endpoints import InsecureRegistries
+from kitepy.engine.distribution.registries import Registries
 from kitepy.engine.kernel import apparmor, cgroups
 from kitepy.engine.kernel.capabilities import last_capability, own_permitted
 from kitepy.engine.kernel.cgroups_none import NoCgroups
@@ -75,7 +75,7 @@ from kitepy.engine.services.limit_support import find_limit_support
 from kitepy.engine.services.network_connections import NetworkConnections
 from kitepy.engine.services.network_index import NetworkIndex
 from kitepy.engine.services.networks import NetworkService, predefined_networks
-from kitepy.engine.services.registries import Registries
+from kitepy.engine.services.registries import RegistryAccess
 from kitepy.engine.services.remapping import Remapping
 from kitepy.engine.services.seccomp_profiles import SeccompProfiles
 from kitepy.engine.services.security_options import SecurityDefaults
@@ -201,6 +201,12 @@ async def _compose(
     stack.push_async_callback(workers.close)
     events = EventBus()
     content = ContentStore(config.data_root)
+    registries = Registries(
+        user_agent=f"Kitepy/{__version__}",
+        insecure=InsecureRegistries(config.insecure_registries),
+        mirrors=config.registry_mirrors,
+        certificates=_certificates_directories(session),
+    )
     if session is not None:
         flavour, overlay_problem = await choose_flavour(config.data_root, workers)
     if overlay_problem:
@@ -422,13 +428,7 @@ async def _compose(
         events=events,
         containers=containers,
         observer=observer,
-        registries=Registries(
-            RegistryClient(
-                user_agent=f"Kitepy/{__version__}",
-                insecure=InsecureRegistries(config.insecure_registries),
-                certificates=_certificates_directory(session),
-            )
-        ),
+        registries=RegistryAccess(registries),
         disk_usage=DiskUsage(index=index, listing=containers.listing, images=images, volumes=volumes, builds=builds),
         execs=execs,
         images=images,
@@ -499,11 +499,12 @@ def _remapping(config: EngineConfig, launcher: LauncherHandle, stack: AsyncExitS
     return Remapping(*mapping, networks)
 
 
-def _certificates_directory(session: RootlessSession | None) -> Path:
-    """Where the certificates of registries lie, by host, as dockerd has it."""
-    if session is None:
-        return Path("/etc/docker/certs.d")
-    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "docker/certs.d"
+def _certificates_directories(session: RootlessSession | None) -> tuple[Path, ...]:
+    """Where the certificates of registries lie, by host: dockerd's place and our own."""
+    configuration = Path("/etc")
+    if session is not None:
+        configuration = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+    return configuration / "docker/certs.d", configuration / "kitepy/certs.d"
 
 
 def _apparmor_profile() -> str:

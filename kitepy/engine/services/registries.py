@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
-from kitepy.engine.distribution.client import Credentials, RegistryClient
+from kitepy.engine.distribution.credentials import Credentials
 from kitepy.engine.distribution.endpoints import registry_host
+from kitepy.engine.distribution.registries import Registries
 from kitepy.engine.model.registry import AuthConfigBody
 
 
-class Registries:
-    """Asks registries through a client; keeps no credentials."""
+class RegistryAccess:
+    """Asks registries; keeps no credentials."""
 
-    def __init__(self, client: RegistryClient) -> None:
-        self._client = client
+    def __init__(self, registries: Registries) -> None:
+        self._registries = registries
 
     async def log_in(self, body: AuthConfigBody) -> dict[str, Any]:
         """Check credentials; gives the document of ``POST /auth``."""
         host = registry_host(body.serveraddress)
         credentials = Credentials(body.username, body.password, body.identitytoken)
-        token = await self._client.log_in(host, credentials)
+        token = await self._registries.log_in(host, credentials)
         return {"IdentityToken": token, "Status": "Login Succeeded"}

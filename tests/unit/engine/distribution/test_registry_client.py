@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 from support.registry import BASIC, IDENTITY, PASSWORD, TOKEN, USER, RegistryDouble, make_certificate
 
-from kitepy.engine.distribution.client import Credentials, RegistryClient, Unreachable
+from kitepy.engine.distribution.credentials import Credentials
 from kitepy.engine.distribution.endpoints import InsecureRegistries
+from kitepy.engine.distribution.failures import Unreachable
+from kitepy.engine.distribution.registries import Registries
 from kitepy.engine.model.errors import EngineError, Unauthorized
 
 GOOD = Credentials(USER, PASSWORD)
@@ -34,7 +36,7 @@ LogIn = Callable[..., str]
 @pytest.fixture(name="log_in")
 def _log_in() -> LogIn:
     def log_in(host: str, credentials: Credentials = GOOD, insecure: InsecureRegistries | None = None, **options: object) -> str:
-        client = RegistryClient(user_agent="test", insecure=insecure or InsecureRegistries(), timeout_s=10, **options)  # type: ignore[arg-type]
+        client = Registries(user_agent="test", insecure=insecure or InsecureRegistries(), timeout_s=10, **options)  # type: ignore[arg-type]
         return asyncio.run(client.log_in(host, credentials))
 
     return log_in
@@ -56,7 +58,7 @@ def _trusting(tmp_path: Path, host: str, authority: Path) -> Path:
 def test_over_tls_with_an_authority_of_its_own(log_in: LogIn, files: tuple[Path, Path], tmp_path: Path, mode: str) -> None:
     with RegistryDouble(mode, files[1]) as registry:
         certificates = _trusting(tmp_path, registry.host, files[0])
-        assert log_in(registry.host, insecure=_OnlySecure(), certificates=certificates) == (IDENTITY if mode == "token" else "")
+        assert log_in(registry.host, insecure=_OnlySecure(), certificates=[certificates]) == (IDENTITY if mode == "token" else "")
         assert registry.seen[0].authorization == ""
 
 
@@ -124,7 +126,7 @@ def test_a_password_does_not_go_from_tls_to_a_token_service_without(
     with RegistryDouble("token") as thief, RegistryDouble("token", files[1], realm=f"{thief.url}/token") as registry:
         certificates = _trusting(tmp_path, registry.host, files[0])
         with pytest.raises(Unreachable, match="without TLS"):
-            log_in(registry.host, insecure=_OnlySecure(), certificates=certificates)
+            log_in(registry.host, insecure=_OnlySecure(), certificates=[certificates])
         assert thief.seen == []
 
 
@@ -149,7 +151,7 @@ def test_a_redirect_from_tls_to_none_is_not_followed(log_in: LogIn, files: tuple
     with RegistryDouble("open") as thief, RegistryDouble("basic", files[1], redirects={"/v2/": f"{thief.url}/v2/"}) as registry:
         certificates = _trusting(tmp_path, registry.host, files[0])
         with pytest.raises(Unreachable, match="redirects from TLS"):
-            log_in(registry.host, insecure=_OnlySecure(), certificates=certificates)
+            log_in(registry.host, insecure=_OnlySecure(), certificates=[certificates])
         assert thief.seen == []
 
 

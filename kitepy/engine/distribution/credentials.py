@@ -1,0 +1,28 @@
+"""How a user is known to a registry."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """What a user shows to a registry; ``repr`` shows no secret. Without arguments: nobody."""
+
+    username: str = ""
+    password: str = field(default="", repr=False)
+    identity_token: str = field(default="", repr=False)
+    """Got from a token service before, in place of a password."""
+    registry_token: str = field(default="", repr=False)
+    """A bearer token for the registry itself, shown as it is."""
+
+    @property
+    def basic(self) -> str:
+        """The value of a Basic ``Authorization``; empty without a user's name or password."""
+        if not self.username or not self.password:
+            return ""
+        return "Basic " + b64encode(f"{self.username}:{self.password}".encode()).decode()
+
+
+ANONYMOUS = Credentials()
