@@ -20,14 +20,19 @@ from kitepy.engine.storage.archive_out import TarWriter, pack_directory
 from kitepy.engine.storage.compression import open_stream
 from kitepy.engine.storage.confinement import chroot_into
 from kitepy.engine.storage.extract import ExtractOptions, Limits, extract
+from kitepy.engine.storage.growth import GrowingReader, counted
 from kitepy.engine.storage.zygote import JobContext
 
 _COPY_BYTES = 1 << 20
+_REPORT_BYTES = 512 << 10
 _MAX_MEMBERS = 200_000
 
 
 def unpack_layer(context: JobContext, params: dict[str, Any]) -> dict[str, Any]:
-    """fds: the archive. params: ``root``, ``flavour``, optional ``limits``."""
+    """fds: the archive; if it still grows, the pipe that says so. params: ``root``, ``flavour``, optional ``limits``, ``report``.
+
+    With ``report`` there is progress: ``{"consumed"}``, the bytes read of the archive as it is stored.
+    """
     flavour = OverlayFlavour(params["flavour"])
     options = ExtractOptions(
         opaque_xattr=flavour.opaque_xattr,
@@ -36,7 +41,10 @@ def unpack_layer(context: JobContext, params: dict[str, Any]) -> dict[str, Any]:
         ids=own_id_limits(),
     )
     chroot_into(params["root"])
-    result = extract(_reader(context.fds[0]), options)
+    read = GrowingReader(context.fds[0], context.fds[1]).read if len(context.fds) > 1 else _reader(context.fds[0])
+    if params.get("report"):
+        read = counted(read, lambda total: context.progress({"consumed": total}), _REPORT_BYTES)
+    result = extract(read, options)
     return {
         "diff_id": result.diff_id,
         "compression": result.compression.value,

@@ -29,6 +29,7 @@ from kitepy.engine.model.oci import EMPTY_LAYER, OCI_LAYER, ChainId, DiffId, Dig
 from kitepy.engine.storage.background_sync import BackgroundSync
 from kitepy.engine.storage.content import ContentStore
 from kitepy.engine.storage.database import Database
+from kitepy.engine.storage.growth import Growth
 from kitepy.engine.storage.layer_index import Layer, LayerIndex, layer_of
 from kitepy.engine.storage.placement import spread_subdirectories
 from kitepy.engine.storage.worker import WorkerPool
@@ -109,14 +110,29 @@ class LayerStore(LayerIndex):
             raise InvalidParameter(f"layer does not match its diff id: expected {expected}, got {unplaced.diff_id}")
         return self.place(parent, unplaced, blob_digest=blob_digest, media_type=media_type)
 
-    async def unpack(self, blob: Path) -> Unplaced:
-        """The first half of ``extract``: several of an image may run at once, since they don't touch each other."""
+    async def unpack(
+        self, blob: Path, *, following: Growth | None = None, consumed: Callable[[int], None] | None = None
+    ) -> Unplaced:
+        """The first half of ``extract``: several of an image may run at once, since they don't touch each other.
+
+        ``following`` says that the file still grows: it is unpacked as far as it is there, and to the end once that is complete;
+        raises ``Cancelled`` when the writer gives up. The file is opened before anything is waited for, so it may be renamed,
+        even removed, meanwhile. ``consumed`` is told how many of its bytes have been read.
+        """
         number = self._intend()
         try:
             diff = self._make_directory(number)
-            fd = os.open(blob, os.O_RDONLY | os.O_CLOEXEC)
-            job = "kitepy.engine.storage.jobs:unpack_layer"
-            result = await self._workers.run(job, {"root": str(diff), "flavour": self.flavour.value}, [fd])
+            fds = [os.open(blob, os.O_RDONLY | os.O_CLOEXEC)]
+            if following is not None:
+                fds.append(following.take_reader())
+            params = {"root": str(diff), "flavour": self.flavour.value, "report": consumed is not None}
+            result = await self._workers.run(
+                "kitepy.engine.storage.jobs:unpack_layer",
+                params,
+                fds,
+                progress=(lambda report: consumed(int(report["consumed"]))) if consumed is not None else None,
+                paced=following is not None,
+            )
         except BaseException:
             self._give_up(number)
             raise
