@@ -1,4 +1,4 @@
-"""Reading a file while somebody else still writes it: one end tells through a pipe, the other waits there where the file ends so far.
+"""Reading a file while somebody else still writes it: where it ends so far, the reader waits until a pipe tells of more.
 
 The writer's bytes go to the file alone. The pipe carries at most one mark "there is more", since one suffices however often the
 file grew meanwhile, and at last the mark "complete". A pipe that closes without it means that the writer has given up, or died.
