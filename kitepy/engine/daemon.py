@@ -381,6 +381,8 @@ async def _compose(
     await containers.finish_removals()
     await overlays.reconcile()
     await layers.reconcile()
+    layers.mark_garbage()
+    await layers.remove_marked()
     volume_store.reconcile()
     await adoption.start_wanted()
 

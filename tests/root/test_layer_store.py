@@ -180,8 +180,8 @@ def test_only_what_nobody_holds_is_collected(data_root: Path) -> None:
         storage.layers.add_holder(lambda: [kept.chain_id])
         with storage.layers.hold(held.chain_id):
             assert storage.layers.mark_garbage() == []
-        assert [layer.chain_id for layer in storage.layers.mark_garbage()] == [held.chain_id]
-        assert storage.layers.find(held.chain_id) is None
+            assert storage.layers.find(held.chain_id) is not None
+        assert storage.layers.find(held.chain_id) is None, "what was only held is collected with the hold's end"
         await storage.layers.remove_marked()
         assert os.listdir(data_root / "layers") == [str(kept.number)]
         assert list(storage.content.digests()) == [kept.blob_digest]
@@ -195,6 +195,29 @@ def test_a_fresh_layer_is_spared_until_its_maker_refers_to_it(data_root: Path) -
     async def story(storage: Storage) -> None:
         await add_layer(storage, None, (entry("f"), b""))
         assert storage.layers.mark_garbage() == []
+
+    with_storage(data_root, story)
+
+
+def test_a_lease_keeps_layers_and_blobs_until_an_image_has_them(data_root: Path) -> None:
+    async def story(storage: Storage) -> None:
+        archive = make_tar((entry("f"), b"1"))
+        digest = digest_of(archive)
+        with storage.layers.lease() as lease:
+            lease.blobs.add(digest)
+            storage.content.put(archive)
+            with storage.layers.lease() as other:
+                other.blobs.add(digest)
+            unplaced = await storage.layers.unpack(storage.content.path(digest))
+            layer = storage.layers.place(None, unplaced, blob_digest=digest, lease=lease)
+            storage.layers.claim(layer.chain_id)
+            assert storage.layers.mark_garbage() == []
+            await storage.layers.remove_marked()
+            assert digest in storage.content
+        assert storage.layers.find(layer.chain_id) is None
+        await storage.layers.remove_marked()
+        assert os.listdir(data_root / "layers") == []
+        assert list(storage.content.digests()) == []
 
     with_storage(data_root, story)
 

@@ -40,7 +40,7 @@ from kitepy.engine.storage.compression import Compression, detect
 from kitepy.engine.storage.content import ContentStore
 from kitepy.engine.storage.images import ImageStore
 from kitepy.engine.storage.layer_index import Layer
-from kitepy.engine.storage.layers import LayerStore, Unplaced
+from kitepy.engine.storage.layers import LayerStore, Lease, Unplaced
 from kitepy.engine.storage.worker import WorkerPool
 
 _MAX_ARCHIVE_BYTES = 1 << 40
@@ -194,6 +194,7 @@ class _Spool:
     layers: LayerStore
     workers: WorkerPool
     directory: Path = field(init=False)
+    lease: Lease = field(init=False)
     members: Members = field(default_factory=dict)
     unpacking: dict[str, asyncio.Task[Unplaced]] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
@@ -202,6 +203,8 @@ class _Spool:
     async def __aenter__(self) -> _Spool:
         self.directory = self.content.new_ingest_path()
         self.directory.mkdir(mode=0o700)
+        self._leased = self.layers.lease()
+        self.lease = self._leased.__enter__()
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -210,6 +213,7 @@ class _Spool:
         for result in await asyncio.gather(*self.unpacking.values(), return_exceptions=True):
             if isinstance(result, Unplaced):
                 self.layers.discard(result)
+        self._leased.__exit__(None, None, None)
         await asyncio.to_thread(shutil.rmtree, self.directory)
 
     async def receive(self, content: AsyncIterator[bytes]) -> Members:
@@ -243,9 +247,10 @@ class _Spool:
         parent = archived.chain[index - 1] if index else None
         existing = self.layers.find(archived.chain[index])
         if existing is not None:
-            self.layers.spare(existing)
+            self.lease.layers.add(existing.chain_id)
             return existing
         assert member.path is not None
+        self.lease.blobs.add(member.digest)
         blob = self.content.path(member.digest)
         source = member.path if member.path.exists() else blob
         task = self.unpacking.pop(member.digest, None)
@@ -256,7 +261,7 @@ class _Spool:
             raise InvalidParameter(f'invalid diffID for layer {index}: expected "{diff_id}", got "{unplaced.diff_id}"')
         if source is member.path:
             self.content.adopt(member.path, member.digest)
-        return self.layers.place(parent, unplaced, blob_digest=member.digest)
+        return self.layers.place(parent, unplaced, blob_digest=member.digest, lease=self.lease)
 
 
 @dataclass(frozen=True)

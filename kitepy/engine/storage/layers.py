@@ -20,7 +20,7 @@ import sqlite3
 import stat
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from kitepy.engine.model.errors import EngineError, InvalidParameter
@@ -56,6 +56,15 @@ class Unplaced:
     """What of the archive could not be kept here."""
 
 
+@dataclass(eq=False)
+class Lease:
+    """What an operation under way (pull, load, import) needs although no image names it yet; see ``LayerStore.lease``."""
+
+    layers: set[ChainId] = field(default_factory=set)
+    blobs: set[Digest] = field(default_factory=set)
+    """To be named before the blob becomes visible."""
+
+
 class LayerStore(LayerIndex):
     """The layers below one data root. Belongs to one event loop."""
 
@@ -78,6 +87,8 @@ class LayerStore(LayerIndex):
         self._boot_id = boot_id or Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         self._holders: list[Holder] = []
         self._held: dict[ChainId, int] = {}
+        self._leases: list[Lease] = []
+        self._collection_owed = False
         self._placed_at: dict[int, float] = {}
         self._removal_task: asyncio.Task[None] | None = None
         self._removing = asyncio.Lock()
@@ -154,8 +165,12 @@ class LayerStore(LayerIndex):
         *,
         blob_digest: Digest | None = None,
         media_type: str = "",
+        lease: Lease | None = None,
     ) -> Layer:
-        """The second half: give it its parent and make it ready. If the same layer is there already, that one is returned."""
+        """The second half: give it its parent and make it ready. If the same layer is there already, that one is returned.
+
+        The lease keeps it; without one it is spared for a while.
+        """
         below = self.get(parent) if parent is not None else None
         if not unplaced.has_root:
             self._inherit_root(unplaced.number, below)
@@ -179,11 +194,15 @@ class LayerStore(LayerIndex):
                         unplaced.number,
                     ),
                 )
+        if lease is not None:
+            lease.layers.add(chain)
         if existing is not None:
             self.discard(unplaced)
-            self.spare(existing)
+            if lease is None:
+                self.spare(existing)
             return existing
-        self._placed_at[unplaced.number] = time.monotonic()
+        if lease is None:
+            self._placed_at[unplaced.number] = time.monotonic()
         self._sync.soon()
         return self.get(chain)
 
@@ -244,6 +263,22 @@ class LayerStore(LayerIndex):
             self._held[chain] -= 1
             if not self._held[chain]:
                 del self._held[chain]
+                if self._collection_owed and not self._held and self.mark_garbage():
+                    self._begin_removal()
+
+    @contextlib.contextmanager
+    def lease(self) -> Iterator[Lease]:
+        """Keep what the operation of this block names in the lease from every collection.
+
+        At the end what has found nobody else who needs it is removed: an operation that fails leaves nothing behind.
+        """
+        lease = Lease()
+        self._leases.append(lease)
+        try:
+            yield lease
+        finally:
+            self._leases.remove(lease)
+            self._collect_leased(lease)
 
     def spare(self, layer: Layer) -> None:
         """Keep a layer for a while although nothing holds it yet: somebody is about to build on it."""
@@ -254,12 +289,14 @@ class LayerStore(LayerIndex):
         for layer in self.stack(chain):
             self._placed_at.pop(layer.number, None)
 
-    def mark_garbage(self) -> list[Layer]:
+    def mark_garbage(self, among: Iterable[ChainId] | None = None) -> list[Layer]:
         """Take layers that nobody needs out of sight; ``remove_marked`` removes their files. Topmost first.
 
-        Fresh layers that nothing holds yet are spared for a while: their makers are about to refer to them.
+        ``among`` limits this to some layers. Fresh layers that nothing holds yet are spared for a while: their makers are about
+        to refer to them.
         """
-        needed = set(self._held)
+        self._collection_owed = bool(self._held)
+        needed = set(self._held).union(*(lease.layers for lease in self._leases))
         for holder in self._holders:
             needed.update(holder())
         oldest = time.monotonic() - _GRACE_S
@@ -268,6 +305,10 @@ class LayerStore(LayerIndex):
             roots = {row["top_layer"] for row in connection.execute("SELECT top_layer FROM images")}
             roots.update(number for number, row in rows.items() if row["chain_id"] in needed)
             roots.update(number for number, placed in self._placed_at.items() if placed > oldest)
+            if among is not None:
+                chosen = set(among)
+                # What lies on others is needed as long as those are there.
+                roots.update(number for number, row in rows.items() if row["chain_id"] not in chosen)
             reached: set[int] = set()
             for start in roots:
                 number: int | None = start
@@ -291,9 +332,7 @@ class LayerStore(LayerIndex):
             await self._remove_directories([str(row["id"]) for row in rows])
             with self._database.transaction() as connection:
                 connection.executemany("DELETE FROM layers WHERE id = ?", [(row["id"],) for row in rows])
-                for digest in {Digest(row["blob_digest"]) for row in rows if row["blob_digest"]}:
-                    if not _blob_in_use(connection, digest):
-                        self._content.remove(digest)
+                self._remove_blobs(connection, {Digest(row["blob_digest"]) for row in rows if row["blob_digest"]})
 
     async def reconcile(self) -> list[str]:
         """Finish or undo what a crash interrupted; for start-up, before anything else uses the store.
@@ -309,10 +348,8 @@ class LayerStore(LayerIndex):
         if strays:
             await self._remove_directories(strays)
         await self.remove_marked()
-        referenced = {row["blob_digest"] for row in self._database.query("SELECT blob_digest FROM layers")}
-        for digest in list(self._content.digests()):
-            if digest not in referenced:
-                self._content.remove(digest)
+        with self._database.transaction() as connection:
+            self._remove_blobs(connection, set(self._content.digests()))
         self._sync.soon()
         return dropped
 
@@ -362,6 +399,22 @@ class LayerStore(LayerIndex):
         """Mark a half-made layer and have its files removed soon."""
         with self._database.transaction() as connection:
             _mark_removing(connection, [number])
+        self._begin_removal()
+
+    def _collect_leased(self, lease: Lease) -> None:
+        if self.mark_garbage(lease.layers) if lease.layers else ():
+            self._begin_removal()
+        with self._database.transaction() as connection:
+            self._remove_blobs(connection, lease.blobs)
+
+    def _remove_blobs(self, connection: sqlite3.Connection, digests: Iterable[Digest]) -> None:
+        """Remove those of the blobs that nobody refers to; within a transaction, so that nobody begins to meanwhile."""
+        leased = set[Digest]().union(*(lease.blobs for lease in self._leases))
+        for digest in digests:
+            if digest not in leased and not _blob_in_use(connection, digest):
+                self._content.remove(digest)
+
+    def _begin_removal(self) -> None:
         if self._removal_task is None or self._removal_task.done():
             self._removal_task = asyncio.get_running_loop().create_task(self._remove_soon())
 
@@ -399,6 +452,7 @@ def _mark_removing(connection: sqlite3.Connection, numbers: list[int]) -> None:
 
 
 def _blob_in_use(connection: sqlite3.Connection, digest: Digest) -> bool:
+    """Whether anything in the database names the blob: whoever makes a table of blobs adds it here."""
     return connection.execute("SELECT 1 FROM layers WHERE blob_digest = ? LIMIT 1", (digest,)).fetchone() is not None
 
 
