@@ -1,7 +1,7 @@
 """Checks answers against the published Engine API description, which lies beside the repository and not in it.
 
 The description is followed to the letter, unknown fields and null included, except where dockerd itself does otherwise:
-``dockerd_deviations`` lists where.
+``dockerd_deviations`` lists where. Every answer of every test passes here: jsonschema-rs decides, jsonschema tells what is wrong.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
+import jsonschema_rs
 import yaml
 from support import dockerd_deviations as deviations
 from support.exchanges import Exchange
@@ -94,6 +95,7 @@ class ApiContract:
             closed: {name: _as_json_schema(schema, name, definitions, closed) for name, schema in definitions.items()}
             for closed in (True, False)
         }
+        self._checks: dict[tuple[str, bool], tuple[dict[str, Any], jsonschema_rs.Draft4Validator]] = {}
 
     def operations(self) -> list[Operation]:
         """Every method and path."""
@@ -111,18 +113,22 @@ class ApiContract:
             raise LookupError(f"{operation} may not answer {status}")
         response = operation.details["responses"].get(status) or {}
         if status >= 400:
-            self._validate({"$ref": "#/definitions/ErrorResponse"}, document)
+            self._validate("ErrorResponse", {"$ref": "#/definitions/ErrorResponse"}, document)
         elif "schema" in response:
-            name = f"{operation} {status}"
-            self._validate(
-                _as_json_schema(response["schema"], name, self.document["definitions"], newest), document, newest=newest
-            )
+            self._validate(f"{operation} {status}", response["schema"], document, newest=newest)
 
-    def _validate(self, schema: dict[str, Any], document: Any, *, newest: bool = True) -> None:
-        # The deepest error says more than the one about the alternative that contains it.
-        validator = _validator({**schema, "definitions": self._definitions[newest]})
-        if error := jsonschema.exceptions.best_match(validator.iter_errors(document)):
-            raise error
+    def _validate(self, name: str, described: dict[str, Any], document: Any, *, newest: bool = True) -> None:
+        """``name`` is the place of the schema that the description has there; it stands for the schema in later calls."""
+        if (name, newest) not in self._checks:
+            converted = _as_json_schema(described, name, self.document["definitions"], newest)
+            schema = {**converted, "definitions": self._definitions[newest]}
+            formats = {"date-time": _is_time}
+            self._checks[name, newest] = schema, jsonschema_rs.Draft4Validator(schema, formats=formats, validate_formats=True)
+        schema, check = self._checks[name, newest]
+        if not check.is_valid(document):
+            # The deepest error says more than the one about the alternative that contains it.
+            error = jsonschema.exceptions.best_match(_explaining_class()(schema, format_checker=_FORMATS).iter_errors(document))
+            raise error or jsonschema.ValidationError(f"no {name}: {document!r:.400}")
 
     def problems(self, exchange: Exchange) -> list[str]:
         """What is wrong with an answer: its status, headers, media type or content."""
@@ -157,7 +163,7 @@ class ApiContract:
             if len(documents) != 1:
                 yield f"an error of {len(documents)} documents"
             for document in documents:
-                self._validate({"$ref": "#/definitions/ErrorResponse"}, document)
+                self._validate("ErrorResponse", {"$ref": "#/definitions/ErrorResponse"}, document)
         except (ValueError, jsonschema.ValidationError) as error:
             yield f"an error's body: {error}"
 
@@ -193,7 +199,7 @@ class ApiContract:
         for document in documents:
             try:
                 if stream:
-                    self._validate({"$ref": f"#/definitions/{stream}"}, document, newest=newest)
+                    self._validate(stream, {"$ref": f"#/definitions/{stream}"}, document, newest=newest)
                 else:
                     self.check(operation.method, operation.path, exchange.status, document, newest=newest)
             except jsonschema.ValidationError as error:
@@ -216,6 +222,7 @@ def _frame_problems(exchange: Exchange) -> Iterator[str]:
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{0,8}[1-9])?(Z|[+-]\d\d:\d\d)")
 _FORMATS = jsonschema.FormatChecker(formats=())
 _INTEGERS = {"int64": (-(2**63), 2**63), "uint64": (0, 2**64), "uint32": (0, 2**32), "uint16": (0, 2**16), "uint8": (0, 2**8)}
+"""Formats of numbers that bound them: the least, and the one after the greatest."""
 
 
 @_FORMATS.checks("date-time")
@@ -224,23 +231,13 @@ def _is_time(value: object) -> bool:
     return not isinstance(value, str) or value == "" or _TIME.fullmatch(value) is not None
 
 
-for _name, (_least, _end) in _INTEGERS.items():
-    _FORMATS.checks(_name)(
-        lambda value, least=_least, end=_end: not isinstance(value, int) or isinstance(value, bool) or least <= value < end
-    )
-
-
 @functools.cache
-def _validator_class() -> Any:
+def _explaining_class() -> Any:
     # An integer is one, and not a float without a fraction: clients in Go and Rust refuse 1.0.
     checker = jsonschema.Draft4Validator.TYPE_CHECKER.redefine(
         "integer", lambda _, value: isinstance(value, int) and not isinstance(value, bool)
     )
     return jsonschema.validators.extend(jsonschema.Draft4Validator, type_checker=checker)
-
-
-def _validator(schema: dict[str, Any]) -> Any:
-    return _validator_class()(schema, format_checker=_FORMATS)
 
 
 def _as_json_schema(node: Any, name: str, definitions: dict[str, Any], closed: bool) -> Any:
@@ -264,6 +261,9 @@ def _as_json_schema(node: Any, name: str, definitions: dict[str, Any], closed: b
     }
     if converted.get("format") == "dateTime":
         converted["format"] = "date-time"
+    if converted.get("format") in _INTEGERS:
+        least, end = _INTEGERS[converted["format"]]
+        converted = {"minimum": least, "maximum": end - 1, **converted}
     if "properties" in node:
         unknown = deviations.FIELDS.get(name, {})
         converted["properties"] = {

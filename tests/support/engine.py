@@ -58,6 +58,7 @@ class EngineUnderTest:
         self.log = self.home / "log"
         self.private_netns = private_netns
         self.rootless = rootless
+        self._api_version = "auto"
         self._tun_mode = tun_mode
         self._data_on_overlay = data_on_overlay
         if rootless:
@@ -150,7 +151,11 @@ class EngineUnderTest:
 
     def docker(self, timeout_s: int = 60) -> docker.DockerClient:
         """A docker-py client; close it, or use the fixture ``client``."""
-        return docker.DockerClient(base_url=self.url, version="auto", timeout=timeout_s)
+        client = docker.DockerClient(base_url=self.url, version=self._api_version, timeout=timeout_s)
+        self._api_version = client.api._version  # negotiated once: thousands of tests ask for a client
+        # There is no proxy to a socket, and looking for one takes longer than most requests.
+        client.api.trust_env = False
+        return client
 
     def log_tail(self, size_bytes: int = 6000) -> str:
         """What it wrote last."""
