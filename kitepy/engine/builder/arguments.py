@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from kitepy.engine.builder.expansion import Lexer
 from kitepy.engine.builder.instructions import Arg, expand
-from kitepy.engine.builder.platforms import Platform
+from kitepy.engine.model.platform import Platform
 
 PROXIES = frozenset(
     name for base in ("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY") for name in (base, base.lower())

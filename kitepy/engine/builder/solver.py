@@ -21,7 +21,6 @@ from kitepy.engine.builder.expansion import Lexer
 from kitepy.engine.builder.failures import DockerfileError, InstructionError
 from kitepy.engine.builder.instructions import Arg, Cmd, Copy, Instruction, Maintainer, Run, Workdir, expand
 from kitepy.engine.builder.output import BuildOutput
-from kitepy.engine.builder.platforms import Platform, host_platform, parse_platform
 from kitepy.engine.builder.reading import read_line
 from kitepy.engine.builder.request import BuildRequest, Context, Tools
 from kitepy.engine.builder.stages import SCRATCH, Dockerfile, Stage
@@ -29,6 +28,7 @@ from kitepy.engine.builder.state import StageState, from_image, from_scratch
 from kitepy.engine.model.errors import EngineError, InvalidParameter, NotFound
 from kitepy.engine.model.launch import OverlayRoot
 from kitepy.engine.model.oci import ChainId, DiffId
+from kitepy.engine.model.platform import Platform, host_platform, parse_platform
 from kitepy.engine.model.timestamps import format_time
 
 log = logging.getLogger(__name__)
@@ -44,10 +44,7 @@ class Plan:
         self.escape = dockerfile.document.escape
         self.target = stages.find_target(dockerfile.stages, request.target)
         self.host = host_platform()
-        try:
-            self.platform = parse_platform(request.platform) if request.platform else self.host
-        except ValueError as problem:
-            raise InvalidParameter(f"platform {problem}") from None
+        self.platform = self._platform(request.platform) if request.platform else self.host
         try:
             self.scope = arguments.declare_globals(
                 dockerfile.arguments,
@@ -89,9 +86,12 @@ class Plan:
             return self.platform
         text = self._expand(stage, stage.origin.platform)
         try:
-            return parse_platform(text)
-        except ValueError as problem:
+            return self._platform(text)
+        except InvalidParameter as problem:
             raise DockerfileError(f"failed to parse platform: {problem}", stage.origin.line) from None
+
+    def _platform(self, text: str) -> Platform:
+        return self.host if text == "local" else parse_platform(text)
 
     def _base(self, stage: Stage) -> str:
         base = self._expand(stage, stage.origin.base)

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field, replace
 
 from kitepy.engine.builder import metadata
 from kitepy.engine.builder.arguments import StageArguments
-from kitepy.engine.builder.platforms import Platform
 from kitepy.engine.model.image import Image
 from kitepy.engine.model.oci import ChainId, DiffId, Digest, HistoryEntry, ImageConfig, ImageDocument, digest_of
+from kitepy.engine.model.platform import Platform
 
 
 @dataclass(frozen=True)

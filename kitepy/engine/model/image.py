@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from kitepy.engine.model.errors import NotFound
 from kitepy.engine.model.oci import ChainId, Digest, ImageConfig, ImageDocument
+from kitepy.engine.model.platform import Platform
 
 
 @dataclass(frozen=True)
@@ -42,3 +44,15 @@ class Image:
     @property
     def os(self) -> str:
         return self.document.os
+
+    @property
+    def platform(self) -> Platform:
+        return Platform(self.document.os, self.document.architecture, self.document.variant)
+
+    def check_platform(self, wanted: Platform, name: str) -> None:
+        """Raise ``NotFound`` when the image is for another platform than the client wants."""
+        if not wanted.accepts(self.platform):
+            raise NotFound(
+                f"image with reference {name} was found but its platform ({self.platform}) "
+                f"does not match the specified platform ({wanted})"
+            )

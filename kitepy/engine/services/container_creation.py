@@ -20,6 +20,7 @@ from kitepy.engine.model.ids import new_id, short_id
 from kitepy.engine.model.image import Image
 from kitepy.engine.model.launch import OverlayRoot
 from kitepy.engine.model.oci import ChainId, ImageConfig
+from kitepy.engine.model.platform import parse_platform
 from kitepy.engine.services import container_request as request_rules
 from kitepy.engine.services.container_index import ContainerIndex, name_conflict
 from kitepy.engine.services.container_mounts import WantedMount, check_source, inherited_mounts, inherits_read_only, wanted_mounts
@@ -31,7 +32,6 @@ from kitepy.engine.services.remapping import check_user_namespace
 from kitepy.engine.services.request_limits import EVERYTHING, LimitSupport
 from kitepy.engine.services.request_namespaces import shared_container
 from kitepy.engine.services.request_networking import check_network_combination, parse_network_mode, wanted_endpoints
-from kitepy.engine.services.request_platform import parse_platform
 from kitepy.engine.services.security_options import NO_DEFAULTS, SecurityDefaults
 from kitepy.engine.services.signals import parse_signal
 from kitepy.engine.services.volumes import VolumeService, check_driver
@@ -259,9 +259,4 @@ def check_platform(image: Image, reference: str, platform: str | None) -> None:
     """Refuse an image of another platform than the one that was asked for."""
     if not platform:
         return
-    wanted = parse_platform(platform)
-    if not wanted.matches(image.os, image.architecture):
-        raise NotFound(
-            f"image with reference {reference} was found but its platform ({image.os}/{image.architecture}) "
-            f"does not match the specified platform ({wanted})"
-        )
+    image.check_platform(parse_platform(platform), reference)

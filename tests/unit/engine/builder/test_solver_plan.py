@@ -13,7 +13,6 @@ from kitepy.engine.builder.failures import DockerfileError
 from kitepy.engine.builder.instructions import Run
 from kitepy.engine.builder.output import BuildOutput, CommandOutput
 from kitepy.engine.builder.parser import parse
-from kitepy.engine.builder.platforms import host_platform
 from kitepy.engine.builder.reading import read_instruction, read_line
 from kitepy.engine.builder.request import BuildRequest
 from kitepy.engine.builder.run_steps import command
@@ -22,6 +21,7 @@ from kitepy.engine.builder.stages import read_dockerfile
 from kitepy.engine.builder.state import from_scratch
 from kitepy.engine.model.errors import InvalidParameter
 from kitepy.engine.model.oci import ChainId, DiffId, ImageConfig
+from kitepy.engine.model.platform import host_platform
 
 
 def plan(text: str, **request: Any) -> Plan:
@@ -50,7 +50,7 @@ def test_the_platform_of_a_stage_may_be_the_builds() -> None:
 
 
 def test_a_bad_platform_is_the_requests_fault() -> None:
-    with pytest.raises(InvalidParameter, match="is not a platform"):
+    with pytest.raises(InvalidParameter, match="cannot parse platform specifier"):
         plan("FROM a\n", platform="a/b/c/d")
 
 

@@ -6,9 +6,9 @@ from kitepy.engine.builder.arguments import GlobalArguments, StageArguments, dec
 from kitepy.engine.builder.expansion import Lexer
 from kitepy.engine.builder.failures import DockerfileError
 from kitepy.engine.builder.instructions import Arg, expand
-from kitepy.engine.builder.platforms import Platform, parse_platform
 from kitepy.engine.builder.reading import read_line
 from kitepy.engine.builder.stages import find_target, needed_stages, read_dockerfile
+from kitepy.engine.model.platform import Platform
 
 AMD64 = Platform("linux", "amd64")
 THREE = """\
@@ -106,11 +106,3 @@ def test_env_beats_arguments() -> None:
 
 def test_proxies_are_known_without_being_declared() -> None:
     assert scope(HTTP_PROXY="p", other="o").proxies == {"HTTP_PROXY": "p"}
-
-
-def test_platforms_have_short_and_long_forms() -> None:
-    assert str(parse_platform("linux/arm64/v8")) == "linux/arm64"
-    assert str(parse_platform("linux/arm/v7")) == "linux/arm/v7"
-    assert str(parse_platform("x86_64")) == "linux/amd64"
-    with pytest.raises(ValueError, match="is not a platform"):
-        parse_platform("a/b/c/d")
