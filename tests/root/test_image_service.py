@@ -133,10 +133,45 @@ def test_an_oci_layout_keeps_its_manifest_and_compressed_blobs(data_root: Path, 
         assert await load(storage, archive) == ["Loaded image: ghcr.io/o/app:2"]
         assert {digest_of(layer) for layer in layers} == set(storage.content.digests())
         inspected = await storage.images.inspect("ghcr.io/o/app:2")
-        (name,) = inspected["RepoDigests"]
-        assert (await storage.images.inspect(name))["Id"] == inspected["Id"]
-        again = members_of(await saved(storage, "ghcr.io/o/app:2"))
-        assert again[f"blobs/sha256/{name.split(':')[-1]}"] == members_of(archive)[f"blobs/sha256/{name.split(':')[-1]}"]
+        assert inspected["RepoDigests"] == [], "no registry is known to have it"
+        manifest = storage.image_store.describe(storage.images.resolve("ghcr.io/o/app:2")).manifest
+        assert manifest is not None
+        name = f"blobs/sha256/{digest_of(manifest).removeprefix('sha256:')}"
+        assert members_of(await saved(storage, "ghcr.io/o/app:2"))[name] == members_of(archive)[name] == manifest
+
+    with_storage(data_root, story)
+
+
+def test_an_image_is_found_by_the_digests_that_repositories_have_it_under(data_root: Path) -> None:
+    async def story(storage: Storage) -> None:
+        await load(storage, docker_archive([LAYER_A], "app:1"))
+        image, store = storage.images.resolve("app:1"), storage.image_store
+        index = b'{"manifests":[]}'
+        names = [f"{name}@{digest_of(index)}" for name in ("app", "ghcr.io/o/app")]
+        for name in names:
+            store.add_repository_digest(parse_reference(name), image.id)
+        store.add_manifest(image.id, "application/vnd.oci.image.index.v1+json", index)
+        assert (await storage.images.inspect(image.id))["RepoDigests"] == names
+        assert (await storage.images.list())[0]["RepoDigests"] == names
+        assert [str(name) for name in store.references(image.id)] == [
+            "docker.io/library/app:1",
+            f"docker.io/library/{names[0]}",
+            names[1],
+        ]
+        assert storage.images.resolve(names[1]) is image
+        assert storage.images.resolve(f"app:anything@{digest_of(index)}") is image
+        kept = store.manifest(digest_of(index))
+        assert kept is not None
+        assert kept.raw == index
+        assert store.manifests(image.id) == (kept,)
+        assert store.images_of_manifest(digest_of(index)) == (image.id,)
+
+        removals = [store.remove_reference(parse_reference(names[1])) for _ in range(2)]
+        assert removals == [True, False]
+        with pytest.raises(NotFound):
+            storage.images.resolve(names[1])
+        await storage.images.remove(image.id, force=True)
+        assert store.manifest(digest_of(index)) is None
 
     with_storage(data_root, story)
 

@@ -13,7 +13,7 @@ from typing import Any
 from kitepy.engine.model.errors import InvalidParameter
 from kitepy.engine.model.filters import Filters
 from kitepy.engine.model.image import Image
-from kitepy.engine.model.oci import HistoryEntry, digest_of
+from kitepy.engine.model.oci import HistoryEntry
 from kitepy.engine.model.reference import Reference
 from kitepy.engine.model.timestamps import NEVER, format_time, parse_time
 from kitepy.engine.storage.images import Listed
@@ -41,7 +41,7 @@ def summary(listed: Listed, tags: Sequence[Reference], shared_size: int) -> dict
         "Id": image.id,
         "ParentId": image.parent_id or "",
         "RepoTags": [tag.familiar for tag in tags],
-        "RepoDigests": repository_digests(listed),
+        "RepoDigests": [reference.familiar for reference in listed.digests],
         "Created": image.created_ns // 1_000_000_000,
         "Size": image.size_bytes,
         "SharedSize": shared_size,
@@ -56,7 +56,7 @@ def inspection(listed: Listed, layers: Sequence[Layer], data_root: Path) -> dict
     answer: dict[str, Any] = {
         "Id": image.id,
         "RepoTags": [tag.familiar for tag in listed.tags],
-        "RepoDigests": repository_digests(listed),
+        "RepoDigests": [reference.familiar for reference in listed.digests],
         "Parent": image.parent_id or "",
         "Comment": document.comment or (document.history[-1].comment if document.history else ""),
         "Created": document.created or NEVER,
@@ -104,14 +104,6 @@ def history(
         )
     answer.reverse()
     return answer
-
-
-def repository_digests(listed: Listed) -> list[str]:
-    """``name@digest`` of the manifest, for each repository the image is tagged in; only for images that came with one."""
-    if listed.manifest is None:
-        return []
-    digest = digest_of(listed.manifest)
-    return [f"{name}@{digest}" for name in sorted({tag.familiar_name for tag in listed.tags})]
 
 
 def matching_tags(filters: Filters, tags: Sequence[Reference]) -> tuple[Reference, ...] | None:

@@ -4,6 +4,7 @@
 
     content/blobs/sha256/<hex>    immutable
     content/ingest/<random>       being written; whatever is left over at start is removed
+    content/partial/<hex>         received so far; whoever goes on finds it, also after a restart, for a day
 
 A blob appears by rename(2), so a reader never sees half of one.
 """
@@ -21,6 +22,7 @@ from types import TracebackType
 from kitepy.engine.model.errors import InvalidParameter
 from kitepy.engine.model.oci import Digest
 from kitepy.engine.model.reference import check_digest
+from kitepy.engine.storage.partials import Partial, remove_old
 
 
 class ContentStore:
@@ -30,7 +32,9 @@ class ContentStore:
         self._blobs = data_root / "content" / "blobs" / "sha256"
         self._ingest = data_root / "content" / "ingest"
         self._blobs.mkdir(parents=True, exist_ok=True)
+        self._partial = data_root / "content" / "partial"
         self._ingest.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._partial.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     def remove_leftovers(self) -> int:
         """Remove what an engine that died was still writing; returns how many files. For start-up only."""
@@ -41,7 +45,7 @@ class ContentStore:
                 count += 1
             if Path(directory) != self._ingest:
                 os.rmdir(directory)
-        return count
+        return count + remove_old(self._partial)
 
     def path(self, digest: Digest) -> Path:
         """Where the blob is, or would be."""
@@ -74,6 +78,25 @@ class ContentStore:
         os.replace(ingested, target)
         if sync:
             _sync(self._blobs)
+        return target
+
+    def partial(self, digest: Digest) -> Partial:
+        """What has been received of a blob so far, to go on with; raises Conflict while somebody else does. Blocks."""
+        remove_old(self._partial)
+        return Partial(self._partial / self.path(digest).name, digest)
+
+    def publish(self, partial: Partial) -> Path:
+        """Make a partial that is complete the blob, and close it; removes it and raises ``InvalidParameter`` when it is another.
+
+        As for ``adopt`` without ``sync``.
+        """
+        try:
+            partial.verify()
+        except InvalidParameter:
+            partial.discard()
+            raise
+        target = self.adopt(partial.path, partial.digest)
+        partial.close()
         return target
 
     def writer(self, expected: Digest | None = None) -> BlobWriter:

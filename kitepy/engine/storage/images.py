@@ -27,6 +27,17 @@ class Listed:
     tags: tuple[Reference, ...]
     last_tag_ns: int | None
     manifest: bytes | None
+    digests: tuple[Reference, ...] = ()
+    """``name@digest``: what registries are known to have the image as."""
+
+
+@dataclass(frozen=True)
+class StoredManifest:
+    """A manifest or an index that led to an image, as a registry or an archive had it."""
+
+    digest: Digest
+    media_type: str
+    raw: bytes
 
 
 class ImageStore:
@@ -77,23 +88,33 @@ class ImageStore:
 
     def all(self) -> list[Listed]:
         """Every image, newest first."""
-        tags: dict[str, list[Reference]] = {}
-        for row in self._database.query("SELECT reference, image_id FROM tags ORDER BY reference"):
-            tags.setdefault(row["image_id"], []).append(parse_reference(row["reference"]))
+        tags, digests = (
+            self._by_image("SELECT reference, image_id FROM tags ORDER BY reference"),
+            self._by_image("SELECT reference, image_id FROM repository_digests ORDER BY reference"),
+        )
         rows = self._database.query("SELECT * FROM images ORDER BY created_ns DESC, added_ns DESC, id")
-        return [_listed(self._cached(row), row, tuple(tags.get(row["id"], ()))) for row in rows]
+        return [
+            _listed(self._cached(row), row, tuple(tags.get(row["id"], ())), tuple(digests.get(row["id"], ()))) for row in rows
+        ]
 
     def describe(self, image: Image) -> Listed:
         """An image together with its tags."""
         row = self._database.query_one("SELECT * FROM images WHERE id = ?", (image.id,))
         if row is None:
             raise NotFound(f"No such image: {image.id}")
-        return _listed(image, row, self.tags(image.id))
+        return _listed(image, row, self.tags(image.id), self.digests(image.id))
 
     def tags(self, image_id: Digest) -> tuple[Reference, ...]:
-        """References of an image, sorted."""
-        rows = self._database.query("SELECT reference FROM tags WHERE image_id = ? ORDER BY reference", (image_id,))
-        return tuple(parse_reference(row["reference"]) for row in rows)
+        """Tags of an image, sorted."""
+        return self._references("SELECT reference FROM tags WHERE image_id = ? ORDER BY reference", image_id)
+
+    def digests(self, image_id: Digest) -> tuple[Reference, ...]:
+        """``name@digest`` of an image, sorted."""
+        return self._references("SELECT reference FROM repository_digests WHERE image_id = ? ORDER BY reference", image_id)
+
+    def references(self, image_id: Digest) -> tuple[Reference, ...]:
+        """Tags and ``name@digest`` of an image, sorted."""
+        return tuple(sorted((*self.tags(image_id), *self.digests(image_id)), key=str))
 
     def tags_of_repository(self, name: str) -> tuple[Reference, ...]:
         """All tags of ``domain/path``."""
@@ -159,6 +180,56 @@ class ImageStore:
         with self._database.transaction() as connection:
             return connection.execute("DELETE FROM tags WHERE reference = ?", (str(reference.with_default_tag()),)).rowcount > 0
 
+    def add_repository_digest(self, reference: Reference, image_id: Digest) -> None:
+        """Remember that a repository has the image: ``reference`` is ``name@digest``, the digest its manifest's or index's."""
+        with self._database.transaction() as connection:
+            name = str(_with_digest_only(reference))
+            connection.execute("INSERT OR REPLACE INTO repository_digests VALUES (?, ?)", (name, image_id))
+
+    def remove_reference(self, reference: Reference) -> bool:
+        """Forget a tag or a ``name@digest``; False when there was none."""
+        if reference.digest is None:
+            return self.remove_tag(reference)
+        with self._database.transaction() as connection:
+            name = str(_with_digest_only(reference))
+            return connection.execute("DELETE FROM repository_digests WHERE reference = ?", (name,)).rowcount > 0
+
+    def add_manifest(self, image_id: Digest, media_type: str, raw: bytes) -> None:
+        """Keep a manifest of an image, or an index that lists one, byte by byte."""
+        with self._database.transaction() as connection:
+            row = (image_id, digest_of(raw), media_type, raw)
+            connection.execute("INSERT OR REPLACE INTO manifests VALUES (?, ?, ?, ?)", row)
+
+    def manifests(self, image_id: Digest) -> tuple[StoredManifest, ...]:
+        """All that is kept of an image's manifests and indexes."""
+        rows = self._database.query("SELECT * FROM manifests WHERE image_id = ? ORDER BY digest", (image_id,))
+        return tuple(StoredManifest(Digest(row["digest"]), row["media_type"], row["raw"]) for row in rows)
+
+    def manifest(self, digest: Digest) -> StoredManifest | None:
+        """A manifest or an index by its digest, whichever image it is kept for."""
+        row = self._database.query_one("SELECT * FROM manifests WHERE digest = ? LIMIT 1", (digest,))
+        return None if row is None else StoredManifest(digest, row["media_type"], row["raw"])
+
+    def images_of_manifest(self, digest: Digest) -> tuple[Digest, ...]:
+        """The images that a manifest or an index led to."""
+        rows = self._database.query("SELECT image_id FROM manifests WHERE digest = ? ORDER BY image_id", (digest,))
+        return tuple(Digest(row["image_id"]) for row in rows)
+
+    def add_layer_source(self, digest: Digest, repository: str) -> None:
+        """Remember that a repository (``domain/path``) has a blob, so that another one of that registry can take it over."""
+        with self._database.transaction() as connection:
+            connection.execute("INSERT OR IGNORE INTO layer_sources VALUES (?, ?)", (digest, repository))
+
+    def layer_sources(self, digest: Digest) -> tuple[str, ...]:
+        """Repositories that are known to have a blob, sorted."""
+        rows = self._database.query("SELECT repository FROM layer_sources WHERE digest = ? ORDER BY repository", (digest,))
+        return tuple(row["repository"] for row in rows)
+
+    def remove_layer_source(self, digest: Digest, repository: str) -> None:
+        """The repository turned out not to have the blob."""
+        with self._database.transaction() as connection:
+            connection.execute("DELETE FROM layer_sources WHERE digest = ? AND repository = ?", (digest, repository))
+
     def delete(self, image_id: Digest) -> None:
         """Forget an image and its tags; its layers stay until the layer store collects them."""
         with self._database.transaction() as connection:
@@ -174,14 +245,18 @@ class ImageStore:
         return self.get(Digest(rows[0]["id"]))
 
     def _find_by_digest(self, reference: Reference) -> Image | None:
-        for tag in self.tags_of_repository(reference.name):
-            image = self.find(tag)
-            if image is None:
-                continue
-            manifest = self.describe(image).manifest
-            if reference.digest == image.id or (manifest is not None and digest_of(manifest) == reference.digest):
-                return image
-        return None
+        name = str(_with_digest_only(reference))
+        row = self._database.query_one("SELECT image_id FROM repository_digests WHERE reference = ?", (name,))
+        return None if row is None else self.get(Digest(row["image_id"]))
+
+    def _references(self, query: str, image_id: Digest) -> tuple[Reference, ...]:
+        return tuple(parse_reference(row["reference"]) for row in self._database.query(query, (image_id,)))
+
+    def _by_image(self, query: str) -> dict[str, list[Reference]]:
+        found: dict[str, list[Reference]] = {}
+        for row in self._database.query(query):
+            found.setdefault(row["image_id"], []).append(parse_reference(row["reference"]))
+        return found
 
     def _cached(self, row: sqlite3.Row) -> Image:
         return self._cache.get(row["id"]) or self._remember(_image(row))
@@ -206,8 +281,12 @@ def _image(row: sqlite3.Row) -> Image:
     )
 
 
-def _listed(image: Image, row: sqlite3.Row, tags: tuple[Reference, ...]) -> Listed:
-    return Listed(image, tags, row["last_tag_ns"], row["manifest"])
+def _listed(image: Image, row: sqlite3.Row, tags: tuple[Reference, ...], digests: tuple[Reference, ...]) -> Listed:
+    return Listed(image, tags, row["last_tag_ns"], row["manifest"], digests)
+
+
+def _with_digest_only(reference: Reference) -> Reference:
+    return Reference(reference.domain, reference.path, None, reference.digest)
 
 
 def _created_ns(text: str) -> int:

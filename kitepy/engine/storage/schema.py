@@ -72,4 +72,28 @@ MIGRATIONS: tuple[str, ...] = (
         AND coalesce(json_extract(CAST(record AS TEXT), '$.host_config.NetworkMode'), '') NOT LIKE 'container:%'
         AND NOT coalesce(json_extract(CAST(record AS TEXT), '$.config.NetworkDisabled'), 0);
     """,
+    # Where images come from: the digests that registries know them by, the manifests and indexes behind these, and which
+    # repositories have which blobs.
+    """
+    CREATE TABLE repository_digests (
+        reference TEXT PRIMARY KEY,
+        image_id TEXT NOT NULL REFERENCES images(id) ON DELETE CASCADE
+    ) WITHOUT ROWID;
+    CREATE INDEX repository_digests_by_image ON repository_digests(image_id);
+
+    CREATE TABLE manifests (
+        image_id TEXT NOT NULL REFERENCES images(id) ON DELETE CASCADE,
+        digest TEXT NOT NULL,
+        media_type TEXT NOT NULL,
+        raw BLOB NOT NULL,
+        PRIMARY KEY (image_id, digest)
+    );
+    CREATE INDEX manifests_by_digest ON manifests(digest);
+
+    CREATE TABLE layer_sources (
+        digest TEXT NOT NULL,
+        repository TEXT NOT NULL,
+        PRIMARY KEY (digest, repository)
+    ) WITHOUT ROWID;
+    """,
 )

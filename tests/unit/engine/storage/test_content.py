@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import os
+import time
 from pathlib import Path
 
 import pytest
 
-from kitepy.engine.model.errors import InvalidParameter
+from kitepy.engine.model.errors import Conflict, InvalidParameter
 from kitepy.engine.model.oci import Digest, digest_of
 from kitepy.engine.storage.content import ContentStore
+from kitepy.engine.storage.partials import LONGEST_KEPT_S
 
 
 def test_a_blob_is_invisible_until_it_is_complete(tmp_path: Path) -> None:
@@ -54,3 +57,61 @@ def test_removing_twice_is_fine(tmp_path: Path) -> None:
     store.remove(digest)
     store.remove(digest)
     assert digest not in store
+
+
+def test_a_blob_that_arrives_over_several_engines_is_visible_when_it_is_whole(tmp_path: Path) -> None:
+    digest = digest_of(b"hello")
+    first = ContentStore(tmp_path).partial(digest)
+    first.append(b"hel")
+    first.close()
+
+    store = ContentStore(tmp_path)
+    assert store.remove_leftovers() == 0
+    second = store.partial(digest)
+    assert (second.size, second.resumed) == (3, True)
+    second.append(b"lo")
+    assert digest not in store
+    assert store.publish(second).read_bytes() == b"hello"
+    assert list((tmp_path / "content/partial").iterdir()) == []
+
+
+def test_a_blob_that_turns_out_to_be_another_is_removed(tmp_path: Path) -> None:
+    store = ContentStore(tmp_path)
+    partial = store.partial(digest_of(b"hello"))
+    partial.append(b"hullo")
+    with pytest.raises(InvalidParameter, match="does not match its digest"):
+        store.publish(partial)
+    assert list(store.digests()) == []
+    assert list((tmp_path / "content/partial").iterdir()) == []
+
+
+def test_a_blob_begun_anew_forgets_what_was_there(tmp_path: Path) -> None:
+    store = ContentStore(tmp_path)
+    partial = store.partial(digest_of(b"lo"))
+    partial.append(b"hel")
+    partial.restart()
+    partial.append(b"lo")
+    assert store.publish(partial).read_bytes() == b"lo"
+
+
+def test_two_do_not_write_one_blob(tmp_path: Path) -> None:
+    store = ContentStore(tmp_path)
+    first = store.partial(digest_of(b"hello"))
+    with pytest.raises(Conflict, match="is being received already"):
+        store.partial(digest_of(b"hello"))
+    first.close()
+    store.partial(digest_of(b"hello")).discard()
+    assert list((tmp_path / "content/partial").iterdir()) == []
+
+
+def test_beginnings_nobody_went_on_with_for_long_are_removed_unless_somebody_writes(tmp_path: Path) -> None:
+    store = ContentStore(tmp_path)
+    long_ago = time.time() - LONGEST_KEPT_S - 60
+    stale, busy = store.partial(digest_of(b"stale")), store.partial(digest_of(b"busy"))
+    for partial in (stale, busy):
+        os.utime(partial.path, (long_ago, long_ago))
+    stale.close()
+    store.partial(digest_of(b"other")).close()
+    assert {path.name for path in (tmp_path / "content/partial").iterdir()} == {
+        digest_of(name).removeprefix("sha256:") for name in (b"busy", b"other")
+    }
