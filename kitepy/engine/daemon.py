@@ -70,6 +70,7 @@ from kitepy.engine.services.events import EventBus
 from kitepy.engine.services.execs import Execs
 from kitepy.engine.services.host_facts import read_host_facts
 from kitepy.engine.services.host_network import HostNetwork
+from kitepy.engine.services.image_contents import ImageContents
 from kitepy.engine.services.images import ImageService
 from kitepy.engine.services.limit_support import find_limit_support
 from kitepy.engine.services.network_connections import NetworkConnections
@@ -249,9 +250,10 @@ async def _compose(
     waits = ContainerWaits()
     containers: Containers
 
+    image_store = ImageStore(database, layers)
     images = ImageService(
         config.data_root,
-        ImageStore(database, layers),
+        image_store,
         layers,
         content,
         workers,
@@ -434,6 +436,7 @@ async def _compose(
         disk_usage=DiskUsage(index=index, listing=containers.listing, images=images, volumes=volumes, builds=builds),
         execs=execs,
         images=images,
+        image_contents=ImageContents(config.data_root, image_store, layers, workers),
         builds=builds,
         volumes=volumes,
         networks=NetworkService(

@@ -26,7 +26,18 @@ from kitepy.engine.server.query import BAD_ESCAPE, Query
 from kitepy.engine.server.raw_request import LONGEST_LINE
 from kitepy.engine.server.responses import empty_response, error_response, redirect_response
 from kitepy.engine.server.router import Router
-from kitepy.engine.server.routes import archives, attaching, builds, clusters, containers, images, networks, system, volumes
+from kitepy.engine.server.routes import (
+    archives,
+    attaching,
+    builds,
+    clusters,
+    containers,
+    image_contents,
+    images,
+    networks,
+    system,
+    volumes,
+)
 from kitepy.engine.server.tls import TlsContexts, TlsFiles
 from kitepy.engine.server.tls_connection import TlsConnection
 
@@ -40,6 +51,7 @@ ROUTES: tuple[Route, ...] = (
     *attaching.ROUTES,
     *archives.ROUTES,
     *images.ROUTES,
+    *image_contents.ROUTES,
     *builds.ROUTES,
     *volumes.ROUTES,
     *networks.ROUTES,

@@ -26,6 +26,7 @@ from kitepy.engine.services.ports import (
     DiskUsageService,
     EventStream,
     ExecService,
+    ImageContents,
     ImageService,
     NetworkService,
     RegistryService,
@@ -46,6 +47,7 @@ class Services:
     containers: ContainerService | None = None
     execs: ExecService | None = None
     images: ImageService | None = None
+    image_contents: ImageContents | None = None
     builds: BuildService | None = None
     volumes: VolumeService | None = None
     networks: NetworkService | None = None
@@ -175,6 +177,10 @@ class Call:
     @property
     def images(self) -> ImageService:
         return _present(self._services.images, "images")
+
+    @property
+    def image_contents(self) -> ImageContents:
+        return _present(self._services.image_contents, "a view into images")
 
     @property
     def builds(self) -> BuildService:

@@ -277,6 +277,18 @@ class BuildService(Protocol):
         """Documents of BuildCache, for the disk usage."""
 
 
+class ImageContents(Protocol):
+    """Looking into images, which is Kitepy's own (docs/image-layers.md)."""
+
+    async def layers(self, name: str, *, usage: bool = False) -> dict[str, Any]:
+        """The steps of an image's making and its layers."""
+
+    async def files(
+        self, name: str, path: str, *, layer: int | None = None, own: bool = False, after: str = "", limit: int | None = None
+    ) -> dict[str, Any]:
+        """A page of a directory."""
+
+
 class VolumeService(Protocol):
     """Named directories that outlive containers."""
 

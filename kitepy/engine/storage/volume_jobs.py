@@ -42,7 +42,7 @@ def list_files(context: JobContext, params: dict[str, Any]) -> dict[str, Any]:  
         os.chdir(path)  # from here on it is this directory, whatever its name comes to stand for
     with os.scandir(".") as entries:
         first = heapq.nsmallest(MAX_ENTRIES + 1, entries, key=lambda entry: (not entry.is_dir(follow_symlinks=False), entry.name))
-        described = [entry for found in first[:MAX_ENTRIES] if (entry := _describe(found.name)) is not None]
+        described = [entry for found in first[:MAX_ENTRIES] if (entry := describe_entry(found.name)) is not None]
     return {"Path": path, "Entries": described, "Truncated": len(first) > MAX_ENTRIES}
 
 
@@ -70,10 +70,11 @@ def _enter(directory: str) -> None:
     confinement.chroot_into(directory)
 
 
-def _describe(name: str) -> dict[str, Any] | None:
+def describe_entry(name: str, directory_fd: int | None = None) -> dict[str, Any] | None:
+    """One entry of a listing, by its name in the working directory or another; None when it isn't there any more."""
     try:
-        found = os.lstat(name)
-        target = os.readlink(name) if stat.S_ISLNK(found.st_mode) else None
+        found = os.lstat(name, dir_fd=directory_fd)
+        target = os.readlink(name, dir_fd=directory_fd) if stat.S_ISLNK(found.st_mode) else None
     except OSError:
         return None  # it was removed or replaced meanwhile
     described = {

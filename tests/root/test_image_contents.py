@@ -1,0 +1,246 @@
+"""Looking into layers: what overlay would show, what each layer changes, what is wasted; with all ways of joining layers."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import tarfile
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+from support.storage import Storage, docker_archive, entry, load, make_tar, with_storage
+from support.user_namespace import in_user_namespace, namespace_directory
+
+from kitepy.engine.model.errors import InvalidParameter, NotFound
+from kitepy.engine.model.launch import OverlayFlavour
+from kitepy.engine.services.image_contents import ImageContents
+
+Result = TypeVar("Result")
+DIR, LINK, SYMLINK = tarfile.DIRTYPE, tarfile.LNKTYPE, tarfile.SYMTYPE
+BAD_NAME = "bad\udcff"
+
+
+@pytest.fixture(params=list(OverlayFlavour), ids=lambda flavour: flavour.value)
+def run(request: pytest.FixtureRequest) -> Iterator[Callable[[Callable[[Storage, ImageContents], Awaitable[Any]]], Any]]:
+    flavour: OverlayFlavour = request.param
+
+    def runs(story: Callable[[Storage, ImageContents], Awaitable[Any]]) -> Any:
+        async def told(storage: Storage) -> Any:
+            return await story(storage, ImageContents(storage.root, storage.image_store, storage.layers, storage.workers))
+
+        if flavour is OverlayFlavour.TRUSTED:
+            return with_storage(place, told)
+        return in_user_namespace(with_storage, place, told, None, flavour)
+
+    with namespace_directory() as place:
+        if flavour is OverlayFlavour.TRUSTED:
+            os.chown(place, 0, 0)
+        yield runs
+
+
+def image(*layers: bytes, **more: Any) -> bytes:
+    return docker_archive(layers, "team/app:1", **more)
+
+
+BASE = make_tar(
+    entry("etc", DIR),
+    (entry("etc/passwd"), b"root"),
+    (entry("etc/shadow"), b"12345678"),
+    entry("opt", DIR),
+    (entry("opt/a"), b"aa"),
+    entry("opt/sub", DIR),
+    (entry("opt/sub/b"), b"bbb"),
+    entry("same", DIR),
+    (entry("same/kept"), b"k"),
+    entry("var", DIR),
+    (entry("var/big"), b"x" * 1000),
+    entry("var/cache", DIR),
+    (entry("var/cache/one"), b"1" * 100),
+    (entry("var/cache/two"), b"2" * 100),
+    (entry("twice"), b"t" * 50),
+    entry("twice2", LINK, "twice"),
+    entry("out", SYMLINK, "/etc"),
+    (entry(BAD_NAME), b"?"),
+)
+SECOND = make_tar(
+    entry("etc", DIR),
+    (entry("etc/passwd"), b"root, more"),
+    (entry("etc/.wh.shadow"), b""),
+    (entry("etc/new"), b"n"),
+    entry("same", DIR),
+    (entry("same/more"), b"m"),
+    entry("var", DIR, mode=0o700),
+    (entry("var/.wh.cache"), b""),
+    (entry(".wh.twice"), b""),
+    (entry(".wh.never-there"), b""),
+)
+THIRD = make_tar(
+    entry("opt", DIR),
+    (entry("opt/.wh..wh..opq"), b""),
+    (entry("opt/c"), b"c"),
+    (entry("var"), b"a file now"),
+)
+
+
+def told(listing: dict[str, Any]) -> list[tuple[str, str, int]]:
+    return [(entry["Name"], entry["Change"], entry["Layer"]) for entry in listing["Entries"]]
+
+
+def test_directories_are_listed_as_overlay_shows_them_and_as_each_layer_changes_them(run: Any) -> None:
+    async def story(storage: Storage, contents: ImageContents) -> None:
+        await load(storage, image(BASE, SECOND, THIRD))
+
+        async def files(path: str, layer: int | None = None, own: bool = False) -> list[tuple[str, str, int]]:
+            return told(await contents.files("team/app:1", path, layer=layer, own=own))
+
+        assert await files("/") == [
+            ("etc", "none", 1),
+            ("opt", "changed", 2),
+            ("same", "none", 1),
+            ("bad\ufffd", "none", 0),
+            ("out", "none", 0),
+            ("twice2", "none", 0),
+            ("var", "changed", 2),
+        ]
+        assert await files("/", 1, own=True) == [
+            ("etc", "none", 1),
+            ("same", "none", 1),
+            ("var", "changed", 1),
+            ("twice", "removed", 0),
+        ]
+        assert await files("/etc", 1) == [("new", "added", 1), ("passwd", "changed", 1), ("shadow", "removed", 0)]
+        assert await files("etc/") == [("new", "none", 1), ("passwd", "none", 1)]
+        assert await files("/etc", 0) == [("passwd", "added", 0), ("shadow", "added", 0)]
+        assert await files("/same", 2) == [("kept", "none", 0), ("more", "none", 1)]
+        assert await files("/same", 1, own=True) == [("more", "added", 1)]
+        assert await files("/opt", 2) == [("sub", "removed", 0), ("a", "removed", 0), ("c", "added", 2)]
+        assert await files("/var", 1) == [("cache", "removed", 0), ("big", "none", 0)]
+        shadow = (await contents.files("team/app:1", "/etc", layer=1))["Entries"][2]
+        assert (shadow["Size"], shadow["Type"], shadow["Mode"]) == (8, "file", 0o644)
+        link = (await contents.files("team/app:1", "/", limit=5))["Entries"][4]
+        assert link["LinkTarget"] == "/etc"
+
+    run(story)
+
+
+def test_what_is_no_directory_of_the_layers_is_refused(run: Any) -> None:
+    async def story(storage: Storage, contents: ImageContents) -> None:
+        await load(storage, image(BASE, SECOND, THIRD))
+
+        async def fails(kind: type[Exception], path: str, **options: Any) -> str:
+            with pytest.raises(kind) as raised:
+                await contents.files("team/app:1", path, **options)
+            return str(raised.value)
+
+        assert await fails(NotFound, "/no") == "Could not find the file /no in image team/app:1"
+        assert "layer 2 of image team/app:1" in await fails(NotFound, "/etc", layer=2, own=True)
+        await fails(NotFound, "/var/cache", layer=1)
+        await fails(NotFound, "/opt/sub")
+        await fails(InvalidParameter, "/var")
+        await fails(InvalidParameter, "/out")  # a link leads nowhere, not even within the image
+        await fails(InvalidParameter, "/out/passwd")
+        await fails(NotFound, "/../../../proc/self")
+        await fails(InvalidParameter, "/" + "x" * 300)
+        await fails(InvalidParameter, "/a\0b")
+        await fails(NotFound, "/", layer=3)
+        await fails(NotFound, "/", layer=-1)
+        for limit in (0, 10_001):
+            await fails(InvalidParameter, "/", limit=limit)
+        for after in ("x", "f", "f!", "dé"):
+            await fails(InvalidParameter, "/", after=after)
+
+    run(story)
+
+
+def test_pages_join_to_the_whole_also_where_names_are_no_text(run: Any) -> None:
+    async def story(storage: Storage, contents: ImageContents) -> None:
+        many = make_tar(*(entry(f"f\udcff{number:03}") for number in range(50)), *(entry(f"d{n}", DIR) for n in range(5)))
+        await load(storage, image(BASE, many))
+        whole = (await contents.files("team/app:1", "/"))["Entries"]
+        assert len(whole) == 63
+        pages, after = [], ""
+        while True:
+            page = await contents.files("team/app:1", "/", after=after, limit=9)
+            assert len(page["Entries"]) <= 9
+            pages += page["Entries"]
+            after = page["Next"]
+            if not after:
+                break
+        assert pages == whole
+
+    run(story)
+
+
+def test_wasted_space_is_what_later_layers_hide(run: Any) -> None:
+    async def story(storage: Storage, contents: ImageContents) -> None:
+        await load(storage, image(BASE, SECOND, THIRD))
+        answer = await contents.layers("team/app:1", usage=True)
+        counts = [
+            (each["Files"], each["Added"], each["Changed"], each["Removed"], each["WastedBytes"]) for each in answer["Layers"]
+        ]
+        # passwd 4, shadow 8, opt 2 + 3, cache 200, big 1000; of "twice" the other name is still there
+        assert counts == [(12, 12, 0, 0, 1217), (3, 2, 1, 3, 0), (2, 1, 1, 0, 0)]
+        usage = answer["Usage"]
+        assert (usage["WastedBytes"], usage["Incomplete"]) == (1217, False)
+        keys = ("Path", "Size", "Files", "Layer", "HiddenBy", "Change")
+        worst = [tuple(each[key] for key in keys) for each in usage["Worst"]]
+        assert worst == [
+            ("/var", 1000, 1, 0, 2, "changed"),
+            ("/var/cache", 200, 2, 0, 1, "removed"),
+            ("/etc/shadow", 8, 1, 0, 1, "removed"),
+            ("/opt", 5, 2, 0, 2, "changed"),
+            ("/etc/passwd", 4, 1, 0, 1, "changed"),
+        ]
+        assert {each["Path"]: each["Type"] for each in usage["Worst"]}["/var"] == "directory"
+        # It is kept, and asking without it costs nothing.
+        assert await contents.layers("team/app:1", usage=True) == answer
+        assert (await contents.layers("team/app:1"))["Usage"] is None
+
+    run(story)
+
+
+def test_steps_are_told_with_the_layers_they_made(tmp_path: Path) -> None:
+    async def story(storage: Storage) -> None:
+        contents = ImageContents(storage.root, storage.image_store, storage.layers, storage.workers)
+        history = [
+            {"created": "2024-01-01T00:00:00Z", "created_by": "ADD rootfs"},
+            {"created_by": "ENV A=1", "empty_layer": True, "comment": "c"},
+        ]
+        await load(storage, image(BASE, SECOND, history=history))
+        await load(storage, docker_archive([BASE], "other:1"))
+        answer = await contents.layers("team/app:1")
+        assert [(step["CreatedBy"], step["Layer"]) for step in answer["History"]] == [
+            ("ADD rootfs", 0),
+            ("ENV A=1", None),
+            ("", 1),
+        ]
+        assert answer["History"][0]["Created"] == "2024-01-01T00:00:00Z"
+        assert [layer["Images"] for layer in answer["Layers"]] == [2, 1]
+        assert answer["Size"] == sum(layer["Size"] for layer in answer["Layers"])
+        await load(storage, docker_archive([], "empty:1", history=[{"created_by": f"RUN {n}"} for n in range(3)]))
+        empty = await contents.layers("empty:1", usage=True)
+        assert (empty["Layers"], empty["Usage"]["WastedBytes"]) == ([], 0)
+        assert [step["Layer"] for step in empty["History"]] == [None] * 3
+        with pytest.raises(NotFound):
+            await contents.files("empty:1", "/")
+        with pytest.raises(NotFound):
+            await contents.layers("missing:1")
+
+    with_storage(tmp_path, story)
+
+
+def test_a_deep_tree_and_many_layers_stay_within_what_a_process_may_open(tmp_path: Path) -> None:
+    async def story(storage: Storage) -> None:
+        contents = ImageContents(storage.root, storage.image_store, storage.layers, storage.workers)
+        deep = "/".join(["d" * 20] * 150)
+        layers = [make_tar((entry(f"{deep}/f"), bytes([number]) * 10)) for number in range(60)]
+        await load(storage, image(*layers))
+        answer = await asyncio.wait_for(contents.layers("team/app:1", usage=True), 30)
+        assert answer["Usage"]["WastedBytes"] == 59 * 10
+        assert not answer["Usage"]["Incomplete"]
+        assert told(await contents.files("team/app:1", f"/{deep}")) == [("f", "changed", 59)]
+        assert told(await contents.files("team/app:1", f"/{deep}", layer=0)) == [("f", "added", 0)]
+
+    with_storage(tmp_path, story)
