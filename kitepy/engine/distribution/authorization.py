@@ -1,119 +1,188 @@
-"""What a registry wants to see before it answers, got and kept: Basic, or tokens of the service it names, per scope."""
+"""What a registry wants to see before it answers, got and kept: Basic, or tokens of the service it names, per scope.
+
+Token authentication: https://distribution.github.io/distribution/spec/auth/token/ (GET with Basic) and …/auth/oauth/ (POST).
+"""
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
+import secrets
 import time
-from collections.abc import Iterable
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
 from typing import Any
-from urllib.parse import urlencode, urljoin, urlsplit
+from urllib.parse import parse_qsl, urlencode, urljoin, urlsplit, urlunsplit
 
-import aiohttp
-
+from kitepy.engine.distribution.answers import json_problem, registry_error
 from kitepy.engine.distribution.challenge import Challenge, parse_challenges
 from kitepy.engine.distribution.credentials import Credentials
 from kitepy.engine.distribution.endpoints import Endpoint
-from kitepy.engine.distribution.failures import Unreachable, registry_error, shown
+from kitepy.engine.distribution.failures import Unreachable, prefixed, shown
 from kitepy.engine.distribution.redirects import followed, read_short
+from kitepy.engine.distribution.transport import Transport
+from kitepy.engine.model.errors import EngineError, SystemFailure
 
 CLIENT_ID = "docker"
 """What token services know clients of this API by."""
 _LONGEST_ANSWER = 1 << 20
 _SHORTEST_LIFE_S = 60.0
+_MOST_TOKENS = 500
+
+_Key = tuple[str, ...]
+
+
+class Tokens:
+    """Access tokens that are still good, by who got them where for what; bounded. Keys hold no secret."""
+
+    def __init__(self) -> None:
+        self._salt = secrets.token_bytes(32)
+        self._kept: OrderedDict[_Key, tuple[str, float]] = OrderedDict()
+
+    def key(self, credentials: Credentials, *parts: str) -> _Key:
+        """Where a token for these credentials is kept."""
+        words = (credentials.username, credentials.password, credentials.identity_token)
+        return (hashlib.blake2b("\0".join(words).encode(), key=self._salt).hexdigest(), *parts)
+
+    def get(self, key: _Key) -> str | None:
+        """The token, unless it has expired."""
+        token, end = self._kept.get(key, ("", 0.0))
+        return token if time.monotonic() < end else None
+
+    def put(self, key: _Key, token: str, life_s: float) -> None:
+        """Keep a token for most of its life."""
+        self._kept[key] = (token, time.monotonic() + life_s * 0.9)
+        self._kept.move_to_end(key)
+        while len(self._kept) > _MOST_TOKENS:
+            self._kept.popitem(last=False)
+
+    def drop(self, key: _Key) -> None:
+        """Forget one that was refused."""
+        self._kept.pop(key, None)
 
 
 class Authorizer:
     """For one endpoint and one user."""
 
-    def __init__(self, endpoint: Endpoint, credentials: Credentials, scopes: Iterable[str] = ()) -> None:
+    def __init__(
+        self, endpoint: Endpoint, credentials: Credentials, scopes: Iterable[str], tokens: Tokens, *, offline: bool = False
+    ) -> None:
+        """``offline`` asks for an identity token as well, which stands in ``identity_token`` afterwards."""
         self._endpoint = endpoint
         self._credentials = credentials
         self._scopes = tuple(scopes)
+        self._tokens = tokens
+        self._offline = offline
         self._challenges: list[Challenge] = []
-        self._tokens: dict[tuple[str, ...], tuple[str, float]] = {}
         self._fetching = asyncio.Lock()
         self.identity_token = credentials.identity_token
 
     def hear(self, headers: Iterable[str]) -> None:
-        """Learn what the registry asks for."""
+        """Learn from ``WWW-Authenticate`` what the registry asks for."""
         if found := parse_challenges(headers):
             self._challenges = found
 
-    async def authorization(self, session: aiohttp.ClientSession, *, refused: str = "") -> str:
-        """The value of ``Authorization`` to show; empty for none. ``refused`` is one that was shown in vain."""
+    async def authorization(self, transport: Transport, more_scopes: Sequence[str] = (), *, refused: str = "") -> str:
+        """The value of ``Authorization`` to show; empty for none. ``refused`` is one that was shown in vain.
+
+        Raises what stands in the way of it.
+        """
         for challenge in self._challenges:
-            if challenge.scheme == "bearer" and challenge.parameters.get("realm"):
+            if challenge.scheme == "bearer":
                 if self._credentials.registry_token:
                     return f"Bearer {self._credentials.registry_token}"
-                return await self._token(session, challenge, refused)
+                return await self._token(transport, challenge, [*self._scopes, *more_scopes], refused)
         for challenge in self._challenges:
             if challenge.scheme == "basic":
+                if not self._credentials.basic:
+                    raise SystemFailure("no basic auth credentials")
                 return self._credentials.basic
         return ""
 
-    async def _token(self, session: aiohttp.ClientSession, challenge: Challenge, refused: str) -> str:
-        async with self._fetching:
-            known = self._tokens.get(self._scopes)
-            if known is not None and known[0] != refused and time.monotonic() < known[1]:
-                return known[0]
-            value, life_s = await self._fetch(session, challenge)
-            self._tokens[self._scopes] = (value, time.monotonic() + life_s)
-            return value
-
-    async def _fetch(self, session: aiohttp.ClientSession, challenge: Challenge) -> tuple[str, float]:
-        """Token authentication: GET with Basic, or POST with an identity token as OAuth 2 refreshes."""
-        realm = _checked_realm(urljoin(f"{self._endpoint.url}/v2/", challenge.parameters["realm"]), self._endpoint)
+    async def _token(self, transport: Transport, challenge: Challenge, scopes: list[str], refused: str) -> str:
+        realm = challenge.parameters.get("realm", "")
+        if not realm:
+            raise SystemFailure("no realm specified for token auth challenge")
         service = challenge.parameters.get("service", "")
-        scopes = list(self._scopes) or [challenge.parameters.get("scope", "")]
-        scopes = [scope for scope in scopes if scope]
+        if not scopes and challenge.parameters.get("scope") and not self._offline:
+            scopes = challenge.parameters["scope"].split(" ")
+        scopes = list(dict.fromkeys(scopes))
+        key = self._tokens.key(self._credentials, self._endpoint.url, realm, service, *scopes)
+        async with self._fetching:
+            known = None if self._offline else self._tokens.get(key)
+            if known is not None and known != refused:
+                return known
+            self._tokens.drop(key)
+            token, life_s = await self._fetch(transport, self._checked_realm(realm), service, scopes)
+            self._tokens.put(key, token, life_s)
+            return token
+
+    async def _fetch(self, transport: Transport, realm: str, service: str, scopes: list[str]) -> tuple[str, float]:
         if self._credentials.identity_token:
             form = {
                 "grant_type": "refresh_token",
                 "service": service,
                 "client_id": CLIENT_ID,
                 "refresh_token": self._credentials.identity_token,
-                **({"scope": " ".join(scopes)} if scopes else {}),
+                "scope": " ".join(scopes),
             }
-            document = await self._ask(session, "POST", realm, {}, form)
+            document = await self._ask(transport, "POST", realm, {}, form)
         else:
-            query = [("service", service)] if service else []
+            parts = urlsplit(realm)
+            query = parse_qsl(parts.query, keep_blank_values=True)
+            query += [("service", service)] if service else []
             query += [("scope", scope) for scope in scopes]
             headers = {}
+            if self._offline:
+                query += [("offline_token", "true"), ("client_id", CLIENT_ID)]
             if self._credentials.basic:
-                query += [("account", self._credentials.username), ("client_id", CLIENT_ID), ("offline_token", "true")]
+                query += [("account", self._credentials.username)]
                 headers["Authorization"] = self._credentials.basic
-            joined = f"{realm}{'&' if '?' in realm else '?'}{urlencode(query)}" if query else realm
-            document = await self._ask(session, "GET", joined, headers, None)
-        token = document.get("token") or document.get("access_token")
+            url = urlunsplit(parts._replace(query=urlencode(sorted(query, key=lambda pair: pair[0]))))
+            document = await self._ask(transport, "GET", url, headers, None)
+        # Both mean the same (RFC 6749 and the older way); dockerd prefers this one.
+        token = document.get("access_token") or document.get("token")
         if not isinstance(token, str) or not token or not token.isprintable() or not token.isascii():
-            raise Unreachable(f'Get "{shown(realm)}": authorization server did not include a token in the response')
+            raise Unreachable("authorization server did not include a token in the response")
         refresh = document.get("refresh_token")
         if isinstance(refresh, str) and refresh:
             self.identity_token = refresh
         life = document.get("expires_in")
         life_s = float(life) if isinstance(life, int) and 0 < life < 1 << 30 else 0.0
-        return f"Bearer {token}", max(life_s, _SHORTEST_LIFE_S) * 0.9
+        return f"Bearer {token}", max(life_s, _SHORTEST_LIFE_S)
 
     async def _ask(
-        self, session: aiohttp.ClientSession, method: str, url: str, headers: dict[str, str], form: dict[str, str] | None
+        self, transport: Transport, method: str, url: str, headers: dict[str, str], form: dict[str, str] | None
     ) -> dict[str, Any]:
-        async with followed(session, method, url, headers, form, secure=self._endpoint.secure) as answer:
+        async with followed(transport, method, url, headers, form) as answer:
             body = await read_short(answer, _LONGEST_ANSWER)
-            if answer.status != 200:
-                raise registry_error(answer.status, body)
+            if not 200 <= answer.status < 400:
+                raise registry_error(answer.status, answer.headers, body)
         try:
             document = json.loads(body)
         except (ValueError, RecursionError):
-            document = {}
-        return document if isinstance(document, dict) else {}
+            raise Unreachable(f"unable to decode token response: {json_problem(body)}") from None
+        if not isinstance(document, dict):
+            raise Unreachable("unable to decode token response: it is no object")
+        return document
+
+    def _checked_realm(self, text: str) -> str:
+        """The token service's address; raises Unreachable where a password would travel less safely than to the registry."""
+        try:
+            realm = urljoin(f"{self._endpoint.url}/v2/", text)
+            parts = urlsplit(realm)
+            usable = parts.scheme in ("https", "http") and bool(parts.hostname) and "@" not in parts.netloc
+        except ValueError:
+            usable = False
+        if not usable:
+            raise Unreachable("invalid token auth challenge realm: the registry names no usable token service")
+        exposed = self._credentials.basic or self._credentials.identity_token
+        if parts.scheme == "http" and self._endpoint.secure and exposed:
+            raise Unreachable(f"the registry names a token service without TLS, {shown(realm)}: no password goes there")
+        return realm
 
 
-def _checked_realm(realm: str, endpoint: Endpoint) -> str:
-    """The token service's address; raises Unreachable where a password would travel less safely than to the registry."""
-    parts = urlsplit(realm)
-    if parts.scheme not in ("https", "http") or not parts.hostname or "@" in parts.netloc:
-        raise Unreachable(f'Get "{endpoint.url}/v2/": the registry names no usable token service')
-    if parts.scheme == "http" and endpoint.secure:
-        raise Unreachable(f'Get "{endpoint.url}/v2/": the registry names a token service without TLS, {shown(realm)}')
-    return realm
+def without_authorization(error: EngineError, method: str, url: str) -> EngineError:
+    """Why a request could not even be made, as dockerd puts it."""
+    return prefixed(error, f'{method.title()} "{url}": ')

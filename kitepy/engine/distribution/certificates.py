@@ -12,18 +12,25 @@ import ssl
 from collections.abc import Iterable
 from pathlib import Path
 
-from kitepy.engine.distribution.endpoints import Endpoint
 from kitepy.engine.model.errors import InvalidParameter
 
 
-def tls_context(endpoint: Endpoint, directories: Iterable[Path] = ()) -> ssl.SSLContext:
-    """How to speak TLS with an endpoint; raises InvalidParameter for files that can't be used."""
-    context = ssl.create_default_context()
-    if not endpoint.verify:
+def tls_context(hosts: Iterable[str], directories: Iterable[Path] = (), *, verify: bool) -> ssl.SSLContext:
+    """How to speak TLS where the certificates of all ``hosts`` count, and the system's unless ``verify`` is False.
+
+    Raises InvalidParameter for files that can't be used.
+    """
+    if verify:
+        context = ssl.create_default_context()
+    else:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    names = [host for host in dict.fromkeys(hosts) if host not in ("", ".", "..") and "/" not in host]
     for directory in directories:
-        _add(context, directory / endpoint.host)
+        for name in names:
+            _add(context, directory / name)
     return context
 
 

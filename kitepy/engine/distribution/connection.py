@@ -1,47 +1,37 @@
-"""Requests to one registry: finds a way to it, shows credentials to whom they belong, follows redirects, tries again.
+"""Requests to one registry: finds a way to it, shows credentials to whom they belong, and tries again where that may help.
 
 Who gets to see a password: the registry, when it asks for Basic; the token service that the registry names, when that is reached
-over TLS, or the registry itself wasn't. A redirect to another host never carries it. No credential appears in a message or a log.
+over TLS, or the registry itself wasn't. Mirrors never do. No credential appears in a message or a log.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urljoin
 
 import aiohttp
 
-from kitepy.engine.distribution.authorization import Authorizer
-from kitepy.engine.distribution.challenge import parse_challenges
+from kitepy.engine.distribution.answers import LONGEST_ERROR, registry_error, status_line
+from kitepy.engine.distribution.authorization import Authorizer, without_authorization
 from kitepy.engine.distribution.endpoints import Endpoint
-from kitepy.engine.distribution.failures import RegistryError, Unreachable, registry_error, status_line
-from kitepy.engine.distribution.redirects import followed, read_short
-from kitepy.engine.model.errors import EngineError, Unauthorized
+from kitepy.engine.distribution.failures import CutOff, RefusedRateLimited, RegistryError, Unreachable, connection_failure
+from kitepy.engine.distribution.redirects import followed, origin, read_short
+from kitepy.engine.distribution.transport import Transport
+from kitepy.engine.model.errors import EngineError, SystemFailure
 
 logger = logging.getLogger(__name__)
 
-TIMEOUT_S = 15.0
-_LONGEST_ERROR = 1 << 16
-
-
-@dataclass(frozen=True)
-class Route:
-    """An endpoint with the open session that reaches it."""
-
-    endpoint: Endpoint
-    session: aiohttp.ClientSession
-    authorizer: Authorizer
-
-    def send(
-        self, method: str, url: str, headers: Mapping[str, str] | None = None, data: Any = None
-    ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
-        """As ``followed``."""
-        return followed(self.session, method, url, headers or {}, data, secure=self.endpoint.secure)
+PING_TIMEOUT_S = 15.0
+_ATTEMPTS = 4
+_FIRST_PAUSE_S = 0.4
+_TRANSIENT = (408, 500, 502, 503, 504)
+_REPEATABLE = ("GET", "HEAD", "PUT", "POST")
 
 
 @dataclass(frozen=True)
@@ -51,6 +41,7 @@ class Waiting:
     host: str
     seconds: float
     reason: str
+    rate_limited: bool
 
 
 OnWaiting = Callable[[Waiting], None]
@@ -60,95 +51,200 @@ def unheard(_: Waiting) -> None:
     """Nobody wants to know."""
 
 
-class Connection:
-    """A way to a registry and what is behind it; made by ``Registries``."""
+@dataclass
+class Way:
+    """An endpoint with what reaches it."""
 
-    def __init__(self, routes: Sequence[Route], base: str, waiting: OnWaiting = unheard) -> None:
-        """``base`` is the path that requests are beneath, with a slash at its end."""
-        self._routes = list(routes)
+    endpoint: Endpoint
+    transport: Transport
+    authorizer: Authorizer
+    failure: EngineError | None = None
+    """Why it is none."""
+    known: bool = False
+    finding: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+class Connection:
+    """The ways to a registry and what is behind them; made by ``Registries``. Many tasks may use it at once."""
+
+    def __init__(self, ways: Sequence[Way], base: str, waiting: OnWaiting = unheard, *, patience_s: float = 60.0) -> None:
+        """``base`` is the path that requests are beneath, with a slash at its end.
+
+        A registry that wants to be left alone for longer than ``patience_s`` is not asked again.
+        """
+        self._ways = list(ways)
         self._base = base
         self._waiting = waiting
-        self._found: Route | None = None
-        self._finding = asyncio.Lock()
+        self._patience_s = patience_s
 
     @asynccontextmanager
     async def request(
-        self, method: str, path: str, *, headers: Mapping[str, str] | None = None, data: Any = None
+        self,
+        method: str,
+        path: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        data: Any = None,
+        scopes: Sequence[str] = (),
+        spoken: str = "",
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """An answer below 400, its body not yet read; raises RegistryError and Unreachable."""
-        route = await self._route()
-        url = urljoin(f"{route.endpoint.url}{self._base}", path)
+        """An answer below 400, its body not yet read; raises RegistryError and Unreachable.
+
+        ``path`` may also be a whole address that the registry gave. ``scopes`` are asked for besides the connection's own.
+        Requests whose ``data`` is bytes, or that have none, are repeated where that may help.
+        """
         async with AsyncExitStack() as stack:
-            answer = await stack.enter_async_context(self._authorized(route, method, url, dict(headers or {}), data))
-            if answer.status >= 400:
-                body = await read_short(answer, _LONGEST_ERROR)
-                raise registry_error(answer.status, body, parse_challenges(answer.headers.getall("WWW-Authenticate", [])))
-            yield answer
+            yield await self._ask(stack, method, path, dict(headers or {}), data, scopes, spoken or method)
 
     async def log_in(self) -> str:
         """Show the credentials and nothing else; gives the identity token that is got for them."""
-        try:
-            async with asyncio.timeout(TIMEOUT_S), self.request("GET", "") as answer:
-                await read_short(answer, _LONGEST_ERROR)
-        except TimeoutError:
-            raise Unreachable("the registry does not answer in time") from None
-        except RegistryError as error:
-            url = f"{(await self._route()).endpoint.url}/v2/"
-            if error.status in (401, 403):
-                raise Unauthorized(f'Get "{url}": {error}') from None
-            raise Unreachable(f"login attempt to {url} failed with status: {status_line(error.status)}") from None
-        return (await self._route()).authorizer.identity_token
-
-    async def _route(self) -> Route:
-        async with self._finding:
-            if self._found is None:
-                self._found = await self._find()
-            return self._found
-
-    async def _find(self) -> Route:
         failure: EngineError | None = None
-        for route in self._routes:
-            url = f"{route.endpoint.url}/v2/"
+        for way in self._ways:
+            url = f"{way.endpoint.url}/v2/"
             try:
-                async with (
-                    asyncio.timeout(TIMEOUT_S),
-                    route.send("GET", url) as answer,
-                ):
-                    route.authorizer.hear(answer.headers.getall("WWW-Authenticate", []))
-                    if answer.status in (200, 401):
-                        return route
-                    raise registry_error(answer.status, await read_short(answer, _LONGEST_ERROR))
-            except TimeoutError:
-                failure = Unreachable(f'Get "{url}": net/http: request canceled while waiting for connection')
-            except (Unreachable, RegistryError) as error:
+                await self._find(way)
+                async with self._once(way, "GET", url, {}, None, (), "GET") as answer:
+                    if answer.status != 200:
+                        raise SystemFailure(f"login attempt to {url} failed with status: {status_line(answer.status)}")
+                    return way.authorizer.identity_token
+            except Unreachable as error:
+                failure = error
+                if way.known:
+                    break  # the registry is there; plain HTTP would only show the password to more people
+        assert failure is not None
+        raise failure
+
+    async def _ask(
+        self,
+        stack: AsyncExitStack,
+        method: str,
+        path: str,
+        headers: dict[str, str],
+        data: Any,
+        scopes: Sequence[str],
+        spoken: str,
+    ) -> aiohttp.ClientResponse:
+        failure: EngineError | None = None
+        for way in self._ways:
+            try:
+                await self._find(way)
+                url = urljoin(f"{way.endpoint.url}{self._base}", path)
+                return await self._persistently(stack, way, method, url, headers, data, scopes, spoken)
+            except EngineError as error:
+                if way.known and not way.endpoint.mirror:
+                    raise
+                if way.endpoint.mirror:
+                    logger.info("the mirror %s can't help: %s", way.endpoint.host, error)
                 failure = error
         assert failure is not None
         raise failure
 
+    async def _find(self, way: Way) -> None:
+        """Ask an endpoint who it lets in; raises Unreachable when nobody answers there."""
+        async with way.finding:
+            if way.failure is not None:
+                raise way.failure
+            if way.known:
+                return
+            url = f"{way.endpoint.url}/v2/"
+            try:
+                async with asyncio.timeout(PING_TIMEOUT_S), followed(way.transport, "GET", url, {}) as answer:
+                    if origin(answer.url) == origin(url):
+                        way.authorizer.hear(answer.headers.getall("WWW-Authenticate", []))
+                    await read_short(answer, LONGEST_ERROR)
+                    way.known = True
+            except TimeoutError as error:
+                way.failure = connection_failure("GET", url, error)
+            except Unreachable as error:
+                way.failure = error
+            if way.failure is not None:
+                raise way.failure
+
+    async def _persistently(
+        self,
+        stack: AsyncExitStack,
+        way: Way,
+        method: str,
+        url: str,
+        headers: dict[str, str],
+        data: Any,
+        scopes: Sequence[str],
+        spoken: str,
+    ) -> aiohttp.ClientResponse:
+        repeatable = (data is None or isinstance(data, bytes)) and method in _REPEATABLE and not way.endpoint.mirror
+        attempt = 0
+        while True:
+            attempt += 1
+            inner = AsyncExitStack()
+            try:
+                answer = await inner.enter_async_context(self._once(way, method, url, headers, data, scopes, spoken))
+                if answer.status >= 400:
+                    raise await _refusal(answer)
+            except (RegistryError, CutOff) as error:
+                await inner.aclose()
+                pause_s = self._pause_s(error, attempt) if repeatable and attempt < _ATTEMPTS else None
+                if pause_s is None:
+                    raise
+                self._waiting(Waiting(way.endpoint.host, pause_s, str(error), isinstance(error, RefusedRateLimited)))
+                logger.info("asking %s again in %.1f s: %s", way.endpoint.host, pause_s, error)
+                await asyncio.sleep(pause_s)
+            except BaseException:
+                await inner.aclose()
+                raise
+            else:
+                stack.push_async_exit(inner)
+                return answer
+
+    def _pause_s(self, error: RegistryError | CutOff, attempt: int) -> float | None:
+        """How long to wait before the next attempt; None when it wouldn't help."""
+        backoff_s = _FIRST_PAUSE_S * 2 ** (attempt - 1) * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load, hides nothing
+        if isinstance(error, CutOff):
+            return min(backoff_s, self._patience_s) or None
+        if error.status != 429 and error.status not in _TRANSIENT:
+            return None
+        pause_s = backoff_s if error.retry_after_s is None else max(error.retry_after_s, backoff_s / 4)
+        return pause_s if pause_s <= self._patience_s else None
+
     @asynccontextmanager
-    async def _authorized(
-        self, route: Route, method: str, url: str, headers: dict[str, str], data: Any
+    async def _once(
+        self, way: Way, method: str, url: str, headers: dict[str, str], data: Any, scopes: Sequence[str], spoken: str
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        authorization = await route.authorizer.authorization(route.session)
+        """One request, shown credentials as asked for; twice when the first shown ones are out of date."""
+        ours = origin(url) == origin(way.endpoint.url)
         async with AsyncExitStack() as stack:
+            shown = await self._authorization(way, url, scopes, spoken) if ours else ""
             answer = await stack.enter_async_context(
-                followed(
-                    route.session,
-                    method,
-                    url,
-                    headers | ({"Authorization": authorization} if authorization else {}),
-                    data,
-                    secure=route.endpoint.secure,
-                )
+                followed(way.transport, method, url, headers | _header(shown), data, spoken=spoken)
             )
-            if answer.status == 401 and str(answer.url).startswith(route.endpoint.url):
-                route.authorizer.hear(answer.headers.getall("WWW-Authenticate", []))
-                again = await route.authorizer.authorization(route.session, refused=authorization)
-                if again and again != authorization:
-                    await read_short(answer, _LONGEST_ERROR)
+            if ours and answer.status == 401 and origin(answer.url) == origin(url) and (data is None or isinstance(data, bytes)):
+                way.authorizer.hear(answer.headers.getall("WWW-Authenticate", []))
+                better = await self._better(way, scopes, shown)
+                if better and better != shown:
+                    await answer.release()
                     answer = await stack.enter_async_context(
-                        followed(
-                            route.session, method, url, headers | {"Authorization": again}, data, secure=route.endpoint.secure
-                        )
+                        followed(way.transport, method, url, headers | _header(better), data, spoken=spoken)
                     )
             yield answer
+
+    async def _authorization(self, way: Way, url: str, scopes: Sequence[str], spoken: str) -> str:
+        try:
+            return await way.authorizer.authorization(way.transport, scopes)
+        except EngineError as error:
+            raise without_authorization(error, spoken, url) from None
+
+    @staticmethod
+    async def _better(way: Way, scopes: Sequence[str], shown: str) -> str:
+        try:
+            return await way.authorizer.authorization(way.transport, scopes, refused=shown)
+        except EngineError as error:
+            logger.info("no other way to be let in by %s: %s", way.endpoint.host, error)
+            return ""
+
+
+def _header(authorization: str) -> dict[str, str]:
+    return {"Authorization": authorization} if authorization else {}
+
+
+async def _refusal(answer: aiohttp.ClientResponse) -> RegistryError:
+    body = b"" if answer.method == "HEAD" else await read_short(answer, LONGEST_ERROR)
+    return registry_error(answer.status, answer.headers, body, answer.headers.getall("WWW-Authenticate", []))

@@ -25,6 +25,8 @@ class Endpoint:
     """With its port, where one was given."""
     scheme: str = "https"
     verify: bool = True
+    mirror: bool = False
+    """It stands in for Docker Hub, and is told no credentials."""
 
     @property
     def secure(self) -> bool:
@@ -74,7 +76,8 @@ class InsecureRegistries:
 
     def names(self, host: str) -> bool:
         """Whether a host is insecure by its name."""
-        return host.lower() in self._hosts or host_name(host).lower() in self._hosts
+        name = host_name(host).lower()
+        return host.lower() in self._hosts or name in self._hosts or name == "localhost"
 
     def contains(self, addresses: Iterable[str]) -> bool:
         """Whether one of a host's addresses lies in an insecure network."""

@@ -1,31 +1,27 @@
-"""What goes wrong with registries, worded as dockerd words it; foreign exceptions and answers are translated here alone."""
+"""What goes wrong with registries: the kinds, and why there was no answer, worded as dockerd words it."""
 
 from __future__ import annotations
 
-import json
+import errno
 import os
 import re
 import socket
 import ssl
-from collections.abc import Iterable, Sequence
-from http import HTTPStatus
-from typing import Any
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import aiohttp
 
-from kitepy.engine.distribution.challenge import Challenge
-from kitepy.engine.model.errors import EngineError, NotFound, SystemFailure
+from kitepy.engine.model import errors
 from kitepy.engine.model.reference import Reference
 
-_LONGEST_MESSAGE = 2000
-_MESSAGES = {
-    "UNAUTHORIZED": "authentication required",
-    "DENIED": "requested access to the resource is denied",
-}
+_CUT = (aiohttp.ClientPayloadError, aiohttp.ServerDisconnectedError, aiohttp.SocketTimeoutError, ConnectionError)
+_DIALLED = re.compile(r"\('([0-9a-fA-F:.]+)', ([0-9]+)")
+_SERVER = re.compile(r"^\s*nameserver\s+(\S+)", re.MULTILINE)
+_ALERT = re.compile(r"(?:SSL|TLS)V1[0-9]*_ALERT_(\w+)|SSLV3_ALERT_(\w+)")
 
 
-class Unreachable(SystemFailure):
+class Unreachable(errors.SystemFailure):
     """A registry can't be spoken to: the network, its certificate or its answers are in the way."""
 
 
@@ -33,136 +29,165 @@ class CutOff(Unreachable):
     """A connection ended, or stood still, amid an answer: what came so far is good, the rest may be asked for."""
 
 
-class RegistryError(SystemFailure):
-    """A registry answered that it won't. ``code`` is the first error's, e.g. ``MANIFEST_UNKNOWN``; empty when it gave none."""
+class RegistryError(errors.EngineError):
+    """A registry answered that it won't. Its subclasses are each of the kind that the answer stands for."""
 
-    def __init__(self, message: str, *, status: int, code: str = "", retry_after_s: float | None = None) -> None:
+    def __init__(
+        self, message: str, *, status: int, code: str = "", detailed: bool = True, retry_after_s: float | None = None
+    ) -> None:
         super().__init__(message)
         self.status = status
+        """Of the answer."""
         self.code = code
+        """The first error's, e.g. ``MANIFEST_UNKNOWN``; empty when it gave none."""
+        self.detailed = detailed
+        """Whether the first error said more than its code stands for; dockerd's words to users depend on it."""
         self.retry_after_s = retry_after_s
+        """How long the registry wants to be left alone; None when it didn't say."""
+
+    def prefixed(self, text: str) -> RegistryError:
+        """The same with a text in front."""
+        return type(self)(
+            f"{text}{self}",
+            status=self.status,
+            code=self.code,
+            detailed=self.detailed,
+            retry_after_s=self.retry_after_s,
+        )
 
 
-def registry_error(
-    status: int, body: bytes, challenges: Iterable[Challenge] = (), retry_after_s: float | None = None
-) -> RegistryError:
-    """The error that an answer from 400 on stands for (distribution specification, "Error Codes")."""
-
-    def error(message: str, code: str = "") -> RegistryError:
-        return RegistryError(message[:_LONGEST_MESSAGE], status=status, code=code, retry_after_s=retry_after_s)
-
-    if not 400 <= status < 500:
-        return error(f"received unexpected HTTP status: {status_line(status)}")
-    found = _bearer_errors(challenges)
-    document, problem = _parse(body)
-    details = document.get("details") if isinstance(document, dict) else None
-    if isinstance(details, str) and details:
-        code = {401: "UNAUTHORIZED", 403: "DENIED", 429: "TOOMANYREQUESTS"}.get(status, "UNKNOWN")
-        found.append((code, details))
-    elif isinstance(document, dict) and isinstance(document.get("errors"), list):
-        found += [_read_error(entry) for entry in document["errors"][:20] if isinstance(entry, dict)]
-    if found:
-        lines = [f"{_spoken(code)}: {message}" for code, message in found]
-        return error(lines[0] if len(lines) == 1 else "errors:\n" + "".join(f"{line}\n" for line in lines), found[0][0])
-    if status == HTTPStatus.UNAUTHORIZED:
-        return error(f"unauthorized: {_MESSAGES['UNAUTHORIZED']}", "UNAUTHORIZED")
-    return error(f"error parsing HTTP {status} response body: {problem}: {_quoted(body)}")
+class RefusedUnauthorized(RegistryError, errors.Unauthorized):
+    """The registry doesn't know the user."""
 
 
-def pull_error(error: EngineError, reference: Reference) -> EngineError:
+class RefusedForbidden(RegistryError, errors.Forbidden):
+    """The user may not do this."""
+
+
+class RefusedNotFound(RegistryError, errors.NotFound):
+    """The registry has no such thing."""
+
+
+class RefusedInvalid(RegistryError, errors.InvalidParameter):
+    """The registry calls the request wrong."""
+
+
+class RefusedRateLimited(RegistryError, errors.RateLimited):
+    """The registry wants to be asked less often."""
+
+
+class RefusedUnavailable(RegistryError, errors.Unavailable):
+    """The registry can't do it now."""
+
+
+class RefusedOtherwise(RegistryError, errors.SystemFailure):
+    """Anything else."""
+
+
+def prefixed(error: errors.EngineError, text: str) -> errors.EngineError:
+    """An error of the same kind with a text in front."""
+    return error.prefixed(text) if isinstance(error, RegistryError) else type(error)(f"{text}{error}")
+
+
+def pull_error(error: errors.EngineError, reference: Reference) -> errors.EngineError:
     """What a user is told who wanted to read from a repository."""
-    if not isinstance(error, RegistryError):
+    if not isinstance(error, RegistryError) or not error.detailed:
         return error
     name = reference.familiar_name
     first = str(error).removeprefix("errors:\n").partition("\n")[0]
     match error.code:
         case "DENIED":
-            return NotFound(f"pull access denied for {name}, repository does not exist or may require 'docker login': {first}")
+            text = f"pull access denied for {name}, repository does not exist or may require 'docker login': {first}"
         case "MANIFEST_UNKNOWN":
-            return NotFound(f"manifest for {reference.familiar} not found: {first}")
+            text = f"manifest for {reference.familiar} not found: {first}"
         case "NAME_UNKNOWN":
-            return NotFound(f"repository {name} not found: {first}")
-    return error
+            text = f"repository {name} not found: {first}"
+        case _:
+            return error
+    return RefusedNotFound(text, status=error.status, code=error.code)
 
 
 def connection_failure(method: str, url: str, error: Exception) -> Unreachable:
-    """Why there is no answer."""
-    kind = (
-        CutOff
-        if isinstance(error, aiohttp.ClientPayloadError | aiohttp.ServerDisconnectedError | ConnectionResetError)
-        else Unreachable
-    )
-    return kind(f'{method.title()} "{shown(url)}": {_reason(url, error)}')
+    """Why there is no answer; CutOff where the registry was there and is gone amid it."""
+    kind = CutOff if isinstance(error, _CUT) and not isinstance(error, aiohttp.ClientConnectorError) else Unreachable
+    return kind(f'{method.title()} "{url}": {_reason(url, error)}')
 
 
 def shown(url: str) -> str:
-    """An address for a message, without what may be secret in it."""
+    """A foreign address for a message, without what may be secret in it."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
-def _parse(body: bytes) -> tuple[Any, str]:
-    try:
-        document = json.loads(body)
-    except (ValueError, RecursionError):
-        if not body:
-            return None, "unexpected end of JSON input"
-        character = body[:1].decode("utf-8", "replace")
-        return None, f"invalid character {character!r} looking for beginning of value"
-    return document, "no error details found in HTTP response body"
-
-
-def _bearer_errors(challenges: Iterable[Challenge]) -> list[tuple[str, str]]:
-    """RFC 6750, section 3.1."""
-    for challenge in challenges:
-        if challenge.scheme != "bearer":
-            continue
-        code = {"invalid_token": "UNAUTHORIZED", "insufficient_scope": "DENIED"}.get(challenge.parameters.get("error", ""))
-        if code:
-            return [(code, challenge.parameters.get("error_description") or _MESSAGES[code])]
-    return []
-
-
-def _read_error(entry: dict[str, Any]) -> tuple[str, str]:
-    code = str(entry.get("code") or "UNKNOWN")
-    message = entry.get("message")
-    return code, message if isinstance(message, str) and message else _MESSAGES.get(code, _spoken(code))
-
-
-def _spoken(code: str) -> str:
-    return code.lower().replace("_", " ")
-
-
-def status_line(status: int) -> str:
-    try:
-        return f"{status} {HTTPStatus(status).phrase}"
-    except ValueError:
-        return f"{status} "
-
-
-def _quoted(body: bytes) -> str:
-    return json.dumps(body[:_LONGEST_MESSAGE].decode("utf-8", "replace"), ensure_ascii=False)
-
-
 def _reason(url: str, error: Exception) -> str:
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
-        return f"tls: the certificate is not valid: {getattr(error.certificate_error, 'verify_message', error.certificate_error)}"
-    if isinstance(error, TimeoutError):
-        return "net/http: timeout awaiting response headers"
-    cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
-    host = urlsplit(url).hostname or ""
-    if isinstance(cause, socket.gaierror):
-        return f"dial tcp: lookup {host}: no such host"
+        return _certificate_reason(url, error.certificate_error)
+    if isinstance(error, aiohttp.ConnectionTimeoutError | aiohttp.ServerTimeoutError | TimeoutError):
+        return "net/http: request canceled (Client.Timeout exceeded while awaiting headers)"
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        return f"proxyconnect tcp: the proxy answered {error.status} {error.message}".rstrip()
+    if isinstance(error, aiohttp.ClientResponseError):
+        line = error.message.partition("\n")[0][:200]
+        return f"net/http: HTTP/1.x transport connection broken: malformed HTTP response {line}"
+    prefix = "proxyconnect tcp: " if isinstance(error, aiohttp.ClientProxyConnectionError) else ""
+    cause: BaseException = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
     if isinstance(cause, ssl.SSLError):
-        return f"tls: {cause.reason or cause}"
-    if isinstance(cause, OSError) and cause.errno is not None and cause.errno > 0:
-        return f"connect: {os.strerror(cause.errno).lower()}"
+        return prefix + _tls_reason(url, cause)
+    if isinstance(cause, socket.gaierror):
+        return prefix + _lookup_reason(error, url, cause)
+    if isinstance(error, aiohttp.ClientConnectorError):
+        dialled = _DIALLED.search(str(cause))
+        address = f" {_joined(dialled[1], dialled[2])}" if dialled else ""
+        return f"{prefix}dial tcp{address}: connect: {_strerror(cause)}"
+    if isinstance(error, aiohttp.ServerDisconnectedError):
+        return "EOF"
+    if isinstance(error, aiohttp.ClientPayloadError):
+        return "unexpected EOF"
+    if isinstance(cause, OSError) and cause.errno:
+        return f"{'write' if cause.errno == errno.EPIPE else 'read'}: {_strerror(cause)}"
     return str(error)[:200] or type(error).__name__
 
 
-def without_secrets(text: str, secrets: Sequence[str]) -> str:
-    """A foreign text without secrets that its author repeats."""
-    for secret in secrets:
-        if len(secret) > 3:
-            text = re.sub(re.escape(secret), "***", text)
-    return text
+def _strerror(error: BaseException) -> str:
+    number = error.errno if isinstance(error, OSError) else None
+    if number is not None and number > 0:
+        return os.strerror(number).lower()
+    found = re.search(r"\[Errno ([0-9]+)\]", str(error))
+    return os.strerror(int(found[1])).lower() if found else str(error)[:200]
+
+
+def _joined(address: str, port: str) -> str:
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
+def _lookup_reason(error: Exception, url: str, cause: socket.gaierror) -> str:
+    host = getattr(error, "host", None) or urlsplit(url).hostname
+    if cause.errno != socket.EAI_NONAME:
+        return f"dial tcp: lookup {host}: {cause.strerror}"
+    try:
+        server = _SERVER.search(Path("/etc/resolv.conf").read_text(encoding="utf-8", errors="replace"))
+    except OSError:
+        server = None
+    asked = f" on {_joined(server[1], '53')}" if server else ""
+    return f"dial tcp: lookup {host}{asked}: no such host"
+
+
+def _certificate_reason(url: str, error: Exception) -> str:
+    code = getattr(error, "verify_code", 0)
+    host = urlsplit(url).hostname
+    known: dict[int, str] = {
+        **dict.fromkeys((2, 18, 19, 20, 21), "certificate signed by unknown authority"),
+        **dict.fromkeys((9, 10), "certificate has expired or is not yet valid"),
+        **dict.fromkeys((62, 64), f"certificate is not valid for {host}"),
+    }
+    said = known.get(code, str(getattr(error, "verify_message", "") or error))
+    return f"tls: failed to verify certificate: x509: {said}"
+
+
+def _tls_reason(url: str, error: ssl.SSLError) -> str:
+    reason = error.reason or ""
+    if reason in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE") and url.startswith("https:"):
+        return "http: server gave HTTP response to HTTPS client"
+    if alert := _ALERT.search(reason):
+        return f"remote error: tls: {(alert[1] or alert[2]).lower().replace('_', ' ')}"
+    return f"tls: {reason.lower().replace('_', ' ') or error}"

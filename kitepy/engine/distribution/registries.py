@@ -4,25 +4,34 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
-import aiohttp
-
-from kitepy.engine.distribution.authorization import Authorizer
+from kitepy.engine.distribution.authorization import Authorizer, Tokens
 from kitepy.engine.distribution.certificates import tls_context
-from kitepy.engine.distribution.connection import TIMEOUT_S, Connection, OnWaiting, Route, unheard
+from kitepy.engine.distribution.connection import PING_TIMEOUT_S, Connection, OnWaiting, Way, unheard
 from kitepy.engine.distribution.credentials import ANONYMOUS, Credentials
-from kitepy.engine.distribution.endpoints import HUB, Endpoint, InsecureRegistries, endpoints_of, host_name
-from kitepy.engine.distribution.repository import Repository
+from kitepy.engine.distribution.endpoints import (
+    HUB,
+    Endpoint,
+    InsecureRegistries,
+    endpoints_of,
+    host_name,
+)
+from kitepy.engine.distribution.proxies import Proxies
+from kitepy.engine.distribution.repository import Repository, pages
+from kitepy.engine.distribution.transport import Lookup, Loopback, Resolver, Transport
 from kitepy.engine.model.reference import DEFAULT_DOMAIN, Reference
 
-_READ_BYTES = 1 << 20
+_PATIENCE_S = 60.0
 
 
 class Registries:
-    """Makes conversations with registries; keeps tokens, never passwords."""
+    """Makes conversations with registries; keeps access tokens, never passwords."""
 
     def __init__(
         self,
@@ -31,14 +40,22 @@ class Registries:
         insecure: InsecureRegistries,
         mirrors: Sequence[str] = (),
         certificates: Sequence[Path] = (),
-        timeout_s: float = TIMEOUT_S,
+        proxies: Proxies | None = None,
+        loopback: Loopback | None = None,
+        lookup: Lookup | None = None,
     ) -> None:
-        """``mirrors`` are base addresses for Docker Hub, ``certificates`` directories as ``certificates`` describes them."""
+        """``mirrors`` are base addresses for Docker Hub, ``certificates`` directories as ``certificates`` describes them.
+
+        ``loopback`` and ``lookup`` are for an engine in a network of its own, see ``transport``.
+        """
         self._user_agent = user_agent
         self._insecure = insecure
         self._mirrors = tuple(mirrors)
         self._certificates = tuple(certificates)
-        self._timeout_s = timeout_s
+        self._proxies = proxies or Proxies()
+        self._loopback = loopback
+        self._lookup = lookup
+        self._tokens = Tokens()
 
     def repository(
         self,
@@ -46,51 +63,104 @@ class Registries:
         credentials: Credentials = ANONYMOUS,
         actions: Sequence[str] = ("pull",),
         waiting: OnWaiting = unheard,
+        *,
+        patience_s: float = _PATIENCE_S,
     ) -> Repository:
-        """A repository to work with; opens nothing before it is entered. ``waiting`` is told before every pause."""
-        host = HUB if reference.domain == DEFAULT_DOMAIN else reference.domain
+        """A repository to work with; opens nothing before it is entered.
+
+        ``waiting`` is told before every pause, none of which is longer than ``patience_s``.
+        """
+        hub = reference.domain == DEFAULT_DOMAIN
         scope = f"repository:{reference.path}:{','.join(actions)}"
-        return Repository(reference, lambda: self._connect(host, f"/v2/{reference.path}/", credentials, [scope], waiting))
+        return Repository(
+            reference,
+            lambda: self._connect(
+                HUB if hub else reference.domain,
+                f"/v2/{reference.path}/",
+                credentials,
+                [scope],
+                waiting,
+                mirrors=self._mirrors if hub and tuple(actions) == ("pull",) else (),
+                patience_s=patience_s,
+            ),
+        )
 
     async def log_in(self, host: str, credentials: Credentials) -> str:
         """Try credentials at a registry; gives the identity token that its token service may hand out, else "".
 
-        Raises Unauthorized when they are refused, Unreachable when nobody answers as a registry would.
+        Raises Unauthorized or SystemFailure when they are refused, Unreachable when nobody answers as a registry would.
         """
-        async with self._connect(host, "/v2/", credentials, (), unheard) as connection:
+        async with self._connect(host, "/v2/", credentials, (), unheard, offline=True) as connection:
             return await connection.log_in()
+
+    async def catalog(self, host: str, credentials: Credentials = ANONYMOUS) -> AsyncIterator[list[str]]:
+        """The names of a registry's repositories, a page at a time."""
+        async with self._connect(host, "/v2/", credentials, ["registry:catalog:*"], unheard, patience_s=0) as connection:
+            async for names in pages(connection, "_catalog?n=1000", "repositories"):
+                yield names
 
     @asynccontextmanager
     async def _connect(
-        self, host: str, base: str, credentials: Credentials, scopes: Sequence[str], waiting: OnWaiting
+        self,
+        host: str,
+        base: str,
+        credentials: Credentials,
+        scopes: Sequence[str],
+        waiting: OnWaiting,
+        *,
+        mirrors: Sequence[str] = (),
+        patience_s: float = _PATIENCE_S,
+        offline: bool = False,
     ) -> AsyncIterator[Connection]:
-        routes: list[Route] = []
+        endpoints = [await self._mirror(address) for address in mirrors]
+        endpoints += endpoints_of(host, insecure=await self._is_insecure(host))
+        ways: list[Way] = []
         try:
-            for endpoint in endpoints_of(host, insecure=await self._is_insecure(host)):
-                routes.append(Route(endpoint, self._session(endpoint), Authorizer(endpoint, credentials, scopes)))
-            yield Connection(routes, base, waiting)
+            for endpoint in endpoints:
+                known = ANONYMOUS if endpoint.mirror else credentials
+                authorizer = Authorizer(endpoint, known, scopes, self._tokens, offline=offline)
+                ways.append(Way(endpoint, self._transport(endpoint), authorizer))
+            yield Connection(ways, base, waiting, patience_s=patience_s)
         finally:
-            for route in routes:
-                await route.session.close()
+            for way in ways:
+                await way.transport.close()
 
-    def _session(self, endpoint: Endpoint) -> aiohttp.ClientSession:
-        return aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(ssl=tls_context(endpoint, self._certificates), limit=0),
-            headers={"User-Agent": self._user_agent},
-            cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=30, sock_read=60),
-            read_bufsize=_READ_BYTES,
-            # Not from the environment: that would add the credentials of somebody's ~/.netrc.
-            trust_env=False,
+    async def _mirror(self, address: str) -> Endpoint:
+        parts = urlsplit(address)
+        return Endpoint(parts.netloc, parts.scheme, verify=not await self._is_insecure(parts.netloc), mirror=True)
+
+    def _transport(self, endpoint: Endpoint) -> Transport:
+        def context(host: str) -> ssl.SSLContext:
+            # A host that the registry sends us to is as good as the registry only where it is the same one.
+            verify = endpoint.verify if host == endpoint.host else not self._is_known_insecure(host)
+            return tls_context((endpoint.host, host), self._certificates, verify=verify)
+
+        return Transport(
+            secure=endpoint.secure,
+            context=context,
+            proxies=self._proxies,
+            user_agent=self._user_agent,
+            loopback=self._loopback,
+            resolver=Resolver(self._lookup) if self._lookup is not None else None,
         )
 
+    def _is_known_insecure(self, host: str) -> bool:
+        name = host_name(host)
+        return self._insecure.names(host) or self._insecure.contains([name])
+
     async def _is_insecure(self, host: str) -> bool:
-        if self._insecure.names(host):
+        if self._is_known_insecure(host):
             return True
-        loop = asyncio.get_running_loop()
+        if self._proxies.of_url(f"https://{host}/"):
+            return False  # the proxy looks it up
+        lookup = self._lookup or _look_up
         try:
-            async with asyncio.timeout(self._timeout_s):
-                found = await loop.getaddrinfo(host_name(host), None, type=socket.SOCK_STREAM)
+            async with asyncio.timeout(PING_TIMEOUT_S):
+                found = await lookup(host_name(host), 0, socket.AF_UNSPEC)
         except (OSError, TimeoutError, UnicodeError):
             return False
         return self._insecure.contains(str(entry[4][0]) for entry in found)
+
+
+async def _look_up(host: str, port: int, family: int) -> list[Any]:
+    return list(await asyncio.get_running_loop().getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM))

@@ -5,7 +5,9 @@ Resuming a blob is left to its reader, who knows what it has: ``open_blob`` take
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
@@ -15,10 +17,12 @@ from urllib.parse import urlencode
 import aiohttp
 from yarl import URL
 
+from kitepy.engine.distribution.answers import json_problem
 from kitepy.engine.distribution.connection import Connection
-from kitepy.engine.distribution.failures import CutOff, RegistryError, connection_failure, pull_error
+from kitepy.engine.distribution.failures import CutOff, RegistryError, connection_failure, pull_error, shown
 from kitepy.engine.distribution.redirects import read_short
-from kitepy.engine.model.errors import EngineError, SystemFailure
+from kitepy.engine.distribution.uploads import Sent, Source, Upload, place_of
+from kitepy.engine.model.errors import EngineError, InvalidParameter, SystemFailure
 from kitepy.engine.model.oci import (
     DOCKER_MANIFEST,
     DOCKER_MANIFEST_LIST,
@@ -30,14 +34,15 @@ from kitepy.engine.model.oci import (
 )
 from kitepy.engine.model.reference import Reference, check_digest
 
-MANIFEST_TYPES = (DOCKER_MANIFEST, DOCKER_MANIFEST_LIST, OCI_MANIFEST, OCI_INDEX)
+MANIFEST_TYPES = (DOCKER_MANIFEST, DOCKER_MANIFEST_LIST, OCI_INDEX, OCI_MANIFEST)
+SCHEMA_1_TYPES = (
+    "application/vnd.docker.distribution.manifest.v1+prettyjws",
+    "application/vnd.docker.distribution.manifest.v1+json",
+)
 LARGEST_MANIFEST = 4 << 20
+_LARGEST_PAGE = 16 << 20
 _MOST_PAGES = 10_000
-
-Source = Callable[[int], AsyncIterator[bytes]]
-"""A blob's bytes from an offset on; asked again with another offset when an upload has to go on from there."""
-Sent = Callable[[int], None]
-"""Told how many bytes the registry has been sent so far; may go back."""
+_CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-")
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,7 @@ class FetchedManifest:
 
     raw: bytes
     media_type: str
+    """As the registry says, or else as the document itself does."""
     digest: Digest
 
 
@@ -68,9 +74,9 @@ class BlobStream:
                     raise SystemFailure(f"the registry sends more than the {self.size} bytes of the blob")
                 yield piece
         except (aiohttp.ClientError, OSError) as error:
-            raise connection_failure("GET", str(self._answer.url), error) from None
+            raise connection_failure("GET", shown(str(self._answer.url)), error) from None
         if position != self.size:
-            raise CutOff(f"the blob ended after {position} of {self.size} bytes")
+            raise CutOff(f"the blob ended after {position} of {self.size} bytes: unexpected EOF")
 
 
 class Repository:
@@ -88,6 +94,7 @@ class Repository:
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._connection = None
         await self._connecting.__aexit__(kind, error, trace)
 
     @property
@@ -100,16 +107,17 @@ class Repository:
     async def manifest(self, ref: str, accept: Sequence[str] = MANIFEST_TYPES) -> FetchedManifest:
         """What a tag or digest stands for; raises NotFound."""
         headers = {"Accept": ", ".join(accept)}
+        spoken = "GET" if ":" in ref else "HEAD"  # dockerd looks for tags first, and its users see that in messages
         try:
-            async with self._open.request("GET", f"manifests/{ref}", headers=headers) as answer:
+            async with self._open.request("GET", f"manifests/{ref}", headers=headers, spoken=spoken) as answer:
                 raw = await read_short(answer, LARGEST_MANIFEST)
                 media_type = answer.headers.get("Content-Type", "").partition(";")[0].strip()
         except EngineError as error:
             raise pull_error(error, self._named(ref)) from None
         digest = digest_of(raw)
-        if ":" in ref and digest != check_digest(ref):
-            raise SystemFailure(f"manifest verification failed for digest {ref}")
-        return FetchedManifest(raw, media_type, digest)
+        if ":" in ref:
+            _check_content(raw, ref)
+        return FetchedManifest(raw, _checked_type(raw, media_type, self.reference), digest)
 
     async def head_manifest(self, ref: str) -> Descriptor | None:
         """What a tag or digest stands for, without fetching it; None when there is no such thing."""
@@ -121,11 +129,14 @@ class Repository:
         except RegistryError as error:
             if error.status == 404:
                 return None
-            raise pull_error(error, self._named(ref)) from None
-        if not digest or size is None:
-            fetched = await self.manifest(ref)  # a registry that doesn't say
-            return Descriptor(fetched.media_type, fetched.digest, len(fetched.raw))
-        return Descriptor(media_type, Digest(check_digest(digest)), size)
+            digest, size, media_type = "", None, ""  # the answer to GET tells why
+        if digest and size is not None and media_type in MANIFEST_TYPES:
+            try:
+                return Descriptor(media_type, Digest(check_digest(digest)), size)
+            except InvalidParameter as error:
+                raise SystemFailure(f"the registry gives no valid digest: {error}") from None
+        fetched = await self.manifest(ref)
+        return Descriptor(fetched.media_type, fetched.digest, len(fetched.raw))
 
     async def put_manifest(self, ref: str, raw: bytes, media_type: str) -> Digest:
         """Write a manifest or an index whose parts are there already."""
@@ -144,97 +155,83 @@ class Repository:
         if offset:
             headers["Range"] = f"bytes={offset}-"
         async with self._open.request("GET", f"blobs/{digest}", headers=headers) as answer:
-            yield BlobStream(answer, offset if answer.status == 206 else 0, size)
+            begin = 0
+            if answer.status == 206:
+                found = _CONTENT_RANGE.match(answer.headers.get("Content-Range", ""))
+                begin = int(found[1]) if found else offset
+                if begin > offset:
+                    raise SystemFailure(f"the registry sends bytes from {begin} on instead of from {offset}")
+            yield BlobStream(answer, begin, size)
 
     async def head_blob(self, digest: Digest) -> int | None:
         """The size of a blob; None when it is not there."""
         try:
             async with self._open.request("HEAD", f"blobs/{digest}", headers={"Accept-Encoding": "identity"}) as answer:
-                return answer.content_length
+                return answer.content_length or 0
         except RegistryError as error:
             if error.status == 404:
                 return None
             raise
 
     async def mount_blob(self, digest: Digest, from_repository: str) -> bool:
-        """Take a blob over from another repository of the registry; False when the registry wants it uploaded."""
+        """Take a blob over from another repository (its path) of the registry; False when the registry wants it uploaded."""
         query = urlencode({"mount": digest, "from": from_repository})
-        async with self._open.request("POST", f"blobs/uploads/?{query}") as answer:
+        scopes = [f"repository:{from_repository}:pull"]
+        headers = {"Content-Length": "0"}
+        async with self._open.request("POST", f"blobs/uploads/?{query}", headers=headers, scopes=scopes) as answer:
             if answer.status == 201:
                 return True
-            self._uploads[digest] = self._location(answer)
+            self._uploads[digest] = place_of(answer)
             return False
 
-    async def upload_blob(self, digest: Digest, size: int, source: Source, sent: Sent, chunk_bytes: int | None = None) -> None:
-        """Write a blob, in one request or in chunks; goes on where the registry stopped listening."""
-        if (location := self._uploads.pop(digest, None)) is None:
-            async with self._open.request("POST", "blobs/uploads/") as answer:
-                location = self._location(answer)
-        if chunk_bytes is not None:
-            position = 0
-            while position < size:
-                end = min(position + chunk_bytes, size)
-                headers = {
-                    "Content-Type": "application/octet-stream",
-                    "Content-Length": str(end - position),
-                    "Content-Range": f"{position}-{end - 1}",
-                }
-                piece = _counted(_bounded(source(position), end - position), sent, position)
-                async with self._open.request("PATCH", str(location), headers=headers, data=piece) as answer:
-                    location = self._location(answer)
-                position = end
-            async with self._open.request("PUT", str(location.update_query({"digest": digest})), headers={"Content-Length": "0"}):
-                return
-        target = location.update_query({"digest": digest})
-        headers = {"Content-Type": "application/octet-stream", "Content-Length": str(size)}
-        async with self._open.request("PUT", str(target), headers=headers, data=_counted(source(0), sent, 0)):
-            return
+    async def upload_blob(
+        self,
+        digest: Digest | Callable[[], Digest],
+        size: int | None,
+        source: Source,
+        sent: Sent,
+        chunk_bytes: int | None = None,
+    ) -> None:
+        """Write a blob, in one request or in chunks; goes on where the registry stopped listening.
+
+        A blob that is made while it is sent has no ``size``, and a function that gives its digest when ``source`` has ended;
+        it is sent as one chunk.
+        """
+        place = None if callable(digest) else self._uploads.pop(digest, None)
+        await Upload(self._open, digest, size, source, sent, chunk_bytes).run(place)
 
     # tags
 
-    async def tags(self) -> AsyncIterator[list[str]]:
-        """The names of the tags, a page at a time; raises NotFound."""
-        path = "tags/list"
-        for _ in range(_MOST_PAGES):
-            try:
-                async with self._open.request("GET", path) as answer:
-                    raw = await read_short(answer, LARGEST_MANIFEST)
-                    following = _next_page(answer)
-            except EngineError as error:
-                raise pull_error(error, self.reference) from None
-            yield _names(raw, "tags")
-            if following is None:
-                return
-            path = str(following)
-
-    def _location(self, answer: aiohttp.ClientResponse) -> URL:
-        location = answer.headers.get("Location")
-        if not location:
-            raise SystemFailure(f"{answer.url.host} names no place for the upload of a blob")
-        return answer.url.join(URL(location, encoded=True))
+    async def tags(self, *, page_size: int | None = None, last: str = "") -> AsyncIterator[list[str]]:
+        """The names of the tags after ``last``, a page at a time; raises NotFound."""
+        query = ({"n": str(page_size)} if page_size is not None else {}) | ({"last": last} if last else {})
+        path = f"tags/list?{urlencode(query)}" if query else "tags/list"
+        try:
+            async for names in pages(self._open, path, "tags"):
+                yield names
+        except RegistryError as error:
+            raise pull_error(error, self.reference) from None
 
     def _named(self, ref: str) -> Reference:
         digest = ref if ":" in ref else None
         return Reference(self.reference.domain, self.reference.path, None if digest else ref, digest)
 
 
-async def _bounded(pieces: AsyncIterator[bytes], size: int) -> AsyncIterator[bytes]:
-    async for piece in pieces:
-        yield piece[:size]
-        size -= len(piece)
-        if size <= 0:
+async def pages(connection: Connection, path: str, key: str) -> AsyncIterator[list[str]]:
+    """The lists of strings below ``key`` in an answer and in those that it links to as the next ones (RFC 8288)."""
+    seen = set()
+    for _ in range(_MOST_PAGES):
+        seen.add(path)
+        async with connection.request("GET", path) as answer:
+            raw = await read_short(answer, _LARGEST_PAGE)
+            following = next((str(link.get("url")) for name, link in answer.links.items() if name == "next"), None)
+        yield _names(raw, key)
+        if following is None or following in seen:
             return
-
-
-async def _counted(pieces: AsyncIterator[bytes], sent: Sent, position: int) -> AsyncIterator[bytes]:
-    async for piece in pieces:
-        yield piece
-        position += len(piece)
-        sent(position)
+        path = following
 
 
 def _names(raw: bytes, key: str) -> list[str]:
-    """The list of strings below a key of a document; raises SystemFailure for anything else."""
     try:
         found = json.loads(raw)[key] or []
     except (ValueError, RecursionError, KeyError, TypeError):
@@ -244,9 +241,29 @@ def _names(raw: bytes, key: str) -> list[str]:
     return found
 
 
-def _next_page(answer: aiohttp.ClientResponse) -> str | None:
-    """RFC 8288: ``Link: <…>; rel="next"``."""
-    for name, link in answer.links.items():
-        if name == "next":
-            return str(link.get("url"))
-    return None
+def _check_content(raw: bytes, wanted: str) -> None:
+    """Raises SystemFailure when bytes are not what a digest stands for."""
+    algorithm, _, encoded = check_digest(wanted).partition(":")
+    if hashlib.new(algorithm, raw).hexdigest() != encoded:
+        raise SystemFailure(f"manifest verification failed for digest {wanted}")
+
+
+def _checked_type(raw: bytes, media_type: str, reference: Reference) -> str:
+    """The type of a manifest; raises SystemFailure for what is none, or one that nobody should use any more."""
+    try:
+        document = json.loads(raw)
+    except (ValueError, RecursionError):
+        problem = json_problem(raw)
+        prefix = "" if media_type in MANIFEST_TYPES else "error unmarshalling content: "
+        raise SystemFailure(f"{prefix}{problem}") from None
+    if not isinstance(document, dict):
+        raise SystemFailure("error unmarshalling content: the manifest is no JSON object")
+    own = document.get("mediaType")
+    if media_type in SCHEMA_1_TYPES or own in SCHEMA_1_TYPES or document.get("schemaVersion") == 1:
+        raise InvalidParameter(
+            "[DEPRECATION NOTICE] Docker Image Format v1 and Docker Image manifest version 2, schema 1 support is disabled by "
+            "default and will be removed in an upcoming release. Suggest the author of "
+            f"{reference.familiar} to upgrade the image to the OCI Format or Docker Image manifest v2, schema 2. "
+            "More information at https://docs.docker.com/go/deprecated-image-specs/"
+        )
+    return media_type

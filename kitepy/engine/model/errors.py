@@ -11,6 +11,7 @@
     ├── Conflict            the object's state or name stands in the way
     ├── StartFailed         the process could not be executed (carries the shell's exit code)
     ├── Unsupported         Kitepy or this kernel can't do it
+    ├── RateLimited         a service wants to be asked less often
     ├── Unavailable         a service the request needs can't be reached now
     ├── Cancelled           the caller went away or asked to stop
     └── SystemFailure       the machine or Kitepy failed; not the caller's fault
@@ -60,6 +61,10 @@ class StartFailed(EngineError):
 
 class Unsupported(EngineError):
     """Kitepy, or the kernel it runs on, can't do what was asked."""
+
+
+class RateLimited(EngineError):
+    """Somebody whom the request needs wants to be asked less often."""
 
 
 class Unavailable(EngineError):

@@ -13,6 +13,7 @@ STATUS: dict[type[errors.EngineError], int] = {
     errors.Conflict: 409,
     errors.StartFailed: 400,
     errors.Unsupported: 501,
+    errors.RateLimited: 429,
     errors.Unavailable: 503,
     errors.Cancelled: 500,
     errors.SystemFailure: 500,
