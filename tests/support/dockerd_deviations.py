@@ -42,6 +42,8 @@ STATUSES: dict[Operation, set[int]] = {
     ("POST", "/networks/{id}/disconnect"): {400},
     ("GET", "/networks/{id}"): {400},
     ("POST", "/auth"): {400},  # an address that is none
+    ("GET", "/images/search"): {400},  # a registry that is not there
+    ("GET", "/distribution/{name}/json"): {400, 403, 404, 429},  # the registry's own refusals
 }
 """What dockerd answers besides the documented statuses."""
 
@@ -56,8 +58,6 @@ KITEPY_STATUSES: dict[Operation, set[int]] = {
     ("POST", "/build"): {501},
     ("POST", "/images/create"): {501},
     ("POST", "/images/{name}/push"): {501},
-    ("GET", "/images/search"): {501},
-    ("GET", "/distribution/{name}/json"): {501},
     ("GET", "/containers/{id}/top"): {400, 501},  # options that ps refuses are a mistake of the client; there may be no ps
     ("POST", "/networks/create"): {501},
     ("POST", "/networks/{id}/connect"): {501},

@@ -88,10 +88,10 @@ class Authorizer:
 
         Raises what stands in the way of it.
         """
+        if self._credentials.registry_token:
+            return f"Bearer {self._credentials.registry_token}"
         for challenge in self._challenges:
             if challenge.scheme == "bearer":
-                if self._credentials.registry_token:
-                    return f"Bearer {self._credentials.registry_token}"
                 return await self._token(transport, challenge, [*self._scopes, *more_scopes], refused)
         for challenge in self._challenges:
             if challenge.scheme == "basic":
@@ -121,11 +121,11 @@ class Authorizer:
     async def _fetch(self, transport: Transport, realm: str, service: str, scopes: list[str]) -> tuple[str, float]:
         if self._credentials.identity_token:
             form = {
-                "grant_type": "refresh_token",
-                "service": service,
                 "client_id": CLIENT_ID,
+                "grant_type": "refresh_token",
                 "refresh_token": self._credentials.identity_token,
                 "scope": " ".join(scopes),
+                "service": service,
             }
             document = await self._ask(transport, "POST", realm, {}, form)
         else:

@@ -9,17 +9,57 @@
 from __future__ import annotations
 
 import ssl
+from collections import OrderedDict
 from collections.abc import Iterable
 from pathlib import Path
 
 from kitepy.engine.model.errors import InvalidParameter
 
+_MOST_CONTEXTS = 50
 
-def tls_context(hosts: Iterable[str], directories: Iterable[Path] = (), *, verify: bool) -> ssl.SSLContext:
-    """How to speak TLS where the certificates of all ``hosts`` count, and the system's unless ``verify`` is False.
 
-    Raises InvalidParameter for files that can't be used.
-    """
+class TlsContexts:
+    """Contexts for hosts, made once: reading the system's authorities takes a while. Changed files are noticed."""
+
+    def __init__(self, directories: Iterable[Path] = ()) -> None:
+        """``directories`` are as above."""
+        self._directories = tuple(directories)
+        self._made: OrderedDict[tuple[object, ...], ssl.SSLContext] = OrderedDict()
+
+    def get(self, hosts: Iterable[str], *, verify: bool) -> ssl.SSLContext:
+        """How to speak TLS where the certificates of all ``hosts`` count, and the system's unless ``verify`` is False.
+
+        Raises InvalidParameter for files that can't be used.
+        """
+        names = [host for host in dict.fromkeys(hosts) if host not in ("", ".", "..") and "/" not in host]
+        places = [directory / name for directory in self._directories for name in names]
+        files = [path for place in places for path in _files(place)]
+        key = (verify, *((str(path), *_mark(path)) for path in files))
+        if key not in self._made:
+            self._made[key] = _make(files, verify)
+            if len(self._made) > _MOST_CONTEXTS:
+                self._made.popitem(last=False)
+        return self._made[key]
+
+
+def _files(directory: Path) -> list[Path]:
+    try:
+        return sorted(directory.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise InvalidParameter(f"open {directory}: {(error.strerror or str(error)).lower()}") from None
+
+
+def _mark(path: Path) -> tuple[int, int, int]:
+    try:
+        found = path.stat()
+    except OSError:
+        return (0, 0, 0)
+    return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+def _make(files: list[Path], verify: bool) -> ssl.SSLContext:
     if verify:
         context = ssl.create_default_context()
     else:
@@ -27,33 +67,23 @@ def tls_context(hosts: Iterable[str], directories: Iterable[Path] = (), *, verif
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    names = [host for host in dict.fromkeys(hosts) if host not in ("", ".", "..") and "/" not in host]
-    for directory in directories:
-        for name in names:
-            _add(context, directory / name)
+    for path in files:
+        try:
+            _add(context, path, files)
+        except (OSError, ssl.SSLError) as error:
+            raise InvalidParameter(f"the certificate {path} can't be used: {error}") from None
     return context
 
 
-def _add(context: ssl.SSLContext, directory: Path) -> None:
-    try:
-        names = sorted(path.name for path in directory.iterdir())
-    except (FileNotFoundError, NotADirectoryError):
-        return
-    except OSError as error:
-        raise InvalidParameter(f"open {directory}: {(error.strerror or str(error)).lower()}") from None
-    for name in names:
-        path = directory / name
-        try:
-            if name.endswith(".crt"):
-                context.load_verify_locations(path)
-            elif name.endswith(".cert"):
-                key = path.with_suffix(".key")
-                if key.name not in names:
-                    raise InvalidParameter(
-                        f"missing key {key.name} for client certificate {name}. CA certificates must use the extension .crt"
-                    )
-                context.load_cert_chain(path, key)
-            elif name.endswith(".key") and f"{name.removesuffix('.key')}.cert" not in names:
-                raise InvalidParameter(f"missing client certificate {name.removesuffix('.key')}.cert for key {name}")
-        except (OSError, ssl.SSLError) as error:
-            raise InvalidParameter(f"the certificate {path} can't be used: {error}") from None
+def _add(context: ssl.SSLContext, path: Path, files: list[Path]) -> None:
+    if path.suffix == ".crt":
+        context.load_verify_locations(path)
+    elif path.suffix == ".cert":
+        key = path.with_suffix(".key")
+        if key not in files:
+            raise InvalidParameter(
+                f"missing key {key.name} for client certificate {path.name}. CA certificates must use the extension .crt"
+            )
+        context.load_cert_chain(path, key)
+    elif path.suffix == ".key" and path.with_suffix(".cert") not in files:
+        raise InvalidParameter(f"missing client certificate {path.stem}.cert for key {path.name}")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from base64 import b64encode
 from dataclasses import dataclass, field
 
+from kitepy.engine.model.registry import AuthConfigBody
+
 
 @dataclass(frozen=True)
 class Credentials:
@@ -16,6 +18,11 @@ class Credentials:
     """Got from a token service before, in place of a password."""
     registry_token: str = field(default="", repr=False)
     """A bearer token for the registry itself, shown as it is."""
+
+    @classmethod
+    def of(cls, body: AuthConfigBody) -> Credentials:
+        """What a client sent."""
+        return cls(body.username, body.password, body.identitytoken, body.registrytoken)
 
     @property
     def basic(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import ipaddress
 import os
 import re
 import socket
@@ -17,6 +18,7 @@ from kitepy.engine.model.reference import Reference
 
 _CUT = (aiohttp.ClientPayloadError, aiohttp.ServerDisconnectedError, aiohttp.SocketTimeoutError, ConnectionError)
 _DIALLED = re.compile(r"\('([0-9a-fA-F:.]+)', ([0-9]+)")
+_RECEIVED = re.compile(r"b['\"](.*?)(?:\\r|\\n|['\"]$)", re.MULTILINE)
 _SERVER = re.compile(r"^\s*nameserver\s+(\S+)", re.MULTILINE)
 _ALERT = re.compile(r"(?:SSL|TLS)V1[0-9]*_ALERT_(\w+)|SSLV3_ALERT_(\w+)")
 
@@ -127,17 +129,20 @@ def _reason(url: str, error: Exception) -> str:
     if isinstance(error, aiohttp.ClientHttpProxyError):
         return f"proxyconnect tcp: the proxy answered {error.status} {error.message}".rstrip()
     if isinstance(error, aiohttp.ClientResponseError):
-        line = error.message.partition("\n")[0][:200]
-        return f"net/http: HTTP/1.x transport connection broken: malformed HTTP response {line}"
+        line = _RECEIVED.search(error.message)
+        text = line[1] if line else error.message.partition("\n")[0]
+        return f'net/http: HTTP/1.x transport connection broken: malformed HTTP response "{text[:200]}"'
     prefix = "proxyconnect tcp: " if isinstance(error, aiohttp.ClientProxyConnectionError) else ""
     cause: BaseException = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
     if isinstance(cause, ssl.SSLError):
         return prefix + _tls_reason(url, cause)
     if isinstance(cause, socket.gaierror):
         return prefix + _lookup_reason(error, url, cause)
+    if isinstance(error, aiohttp.ClientConnectorError) and not _strerror(cause):
+        return f"{prefix}EOF"  # amid the TLS handshake
     if isinstance(error, aiohttp.ClientConnectorError):
         dialled = _DIALLED.search(str(cause))
-        address = f" {_joined(dialled[1], dialled[2])}" if dialled else ""
+        address = f" {_joined(dialled[1], dialled[2])}" if dialled else _literal(url)
         return f"{prefix}dial tcp{address}: connect: {_strerror(cause)}"
     if isinstance(error, aiohttp.ServerDisconnectedError):
         return "EOF"
@@ -154,6 +159,16 @@ def _strerror(error: BaseException) -> str:
         return os.strerror(number).lower()
     found = re.search(r"\[Errno ([0-9]+)\]", str(error))
     return os.strerror(int(found[1])).lower() if found else str(error)[:200]
+
+
+def _literal(url: str) -> str:
+    """`` address:port`` where an address was given instead of a name."""
+    parts = urlsplit(url)
+    try:
+        address = ipaddress.ip_address(parts.hostname or "")
+    except ValueError:
+        return ""
+    return f" {_joined(str(address), str(parts.port or (443 if parts.scheme == 'https' else 80)))}"
 
 
 def _joined(address: str, port: str) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from kitepy.engine.distribution.authorization import Authorizer, Tokens
-from kitepy.engine.distribution.certificates import tls_context
+from kitepy.engine.distribution.certificates import TlsContexts
 from kitepy.engine.distribution.connection import PING_TIMEOUT_S, Connection, OnWaiting, Way, unheard
 from kitepy.engine.distribution.credentials import ANONYMOUS, Credentials
 from kitepy.engine.distribution.endpoints import (
@@ -24,7 +24,9 @@ from kitepy.engine.distribution.endpoints import (
 )
 from kitepy.engine.distribution.proxies import Proxies
 from kitepy.engine.distribution.repository import Repository, pages
+from kitepy.engine.distribution.search import SEARCH_HOST, Found, find_endpoint, search_catalog, search_service
 from kitepy.engine.distribution.transport import Lookup, Loopback, Resolver, Transport
+from kitepy.engine.model.errors import SystemFailure
 from kitepy.engine.model.reference import DEFAULT_DOMAIN, Reference
 
 _PATIENCE_S = 60.0
@@ -51,7 +53,7 @@ class Registries:
         self._user_agent = user_agent
         self._insecure = insecure
         self._mirrors = tuple(mirrors)
-        self._certificates = tuple(certificates)
+        self._contexts = TlsContexts(certificates)
         self._proxies = proxies or Proxies()
         self._loopback = loopback
         self._lookup = lookup
@@ -99,6 +101,22 @@ class Registries:
             async for names in pages(connection, "_catalog?n=1000", "repositories"):
                 yield names
 
+    async def search(self, host: str, term: str, limit: int, credentials: Credentials = ANONYMOUS) -> list[Found]:
+        """Repositories of a registry, or of Docker Hub when ``host`` is empty; at most ``limit``."""
+        endpoints = endpoints_of(host or SEARCH_HOST, insecure=bool(host) and await self._is_insecure(host))
+        ways = [(endpoint, self._transport(endpoint)) for endpoint in endpoints]
+        try:
+            endpoint, transport = await find_endpoint(ways) if host else ways[0]
+            found = await search_service(transport, endpoint, term, limit, credentials)
+        finally:
+            for _, transport in ways:
+                await transport.close()
+        if found is None and host:
+            found = await search_catalog(self.catalog(host, credentials), term, limit)
+        if found is None:
+            raise SystemFailure("Unexpected status code 404")
+        return found
+
     @asynccontextmanager
     async def _connect(
         self,
@@ -133,7 +151,7 @@ class Registries:
         def context(host: str) -> ssl.SSLContext:
             # A host that the registry sends us to is as good as the registry only where it is the same one.
             verify = endpoint.verify if host == endpoint.host else not self._is_known_insecure(host)
-            return tls_context((endpoint.host, host), self._certificates, verify=verify)
+            return self._contexts.get((endpoint.host, host), verify=verify)
 
         return Transport(
             secure=endpoint.secure,

@@ -104,8 +104,8 @@ class Repository:
 
     # manifests
 
-    async def manifest(self, ref: str, accept: Sequence[str] = MANIFEST_TYPES) -> FetchedManifest:
-        """What a tag or digest stands for; raises NotFound."""
+    async def manifest(self, ref: str, accept: Sequence[str] = MANIFEST_TYPES, *, plainly: bool = False) -> FetchedManifest:
+        """What a tag or digest stands for; raises NotFound. Refusals are worded for a pull, or ``plainly`` as they came."""
         headers = {"Accept": ", ".join(accept)}
         spoken = "GET" if ":" in ref else "HEAD"  # dockerd looks for tags first, and its users see that in messages
         try:
@@ -113,7 +113,7 @@ class Repository:
                 raw = await read_short(answer, LARGEST_MANIFEST)
                 media_type = answer.headers.get("Content-Type", "").partition(";")[0].strip()
         except EngineError as error:
-            raise pull_error(error, self._named(ref)) from None
+            raise error if plainly else pull_error(error, self._named(ref)) from None
         digest = digest_of(raw)
         if ":" in ref:
             _check_content(raw, ref)
@@ -258,7 +258,7 @@ def _checked_type(raw: bytes, media_type: str, reference: Reference) -> str:
         raise SystemFailure(f"{prefix}{problem}") from None
     if not isinstance(document, dict):
         raise SystemFailure("error unmarshalling content: the manifest is no JSON object")
-    own = document.get("mediaType")
+    own = document.get("mediaType") or ""
     if media_type in SCHEMA_1_TYPES or own in SCHEMA_1_TYPES or document.get("schemaVersion") == 1:
         raise InvalidParameter(
             "[DEPRECATION NOTICE] Docker Image Format v1 and Docker Image manifest version 2, schema 1 support is disabled by "
@@ -266,4 +266,10 @@ def _checked_type(raw: bytes, media_type: str, reference: Reference) -> str:
             f"{reference.familiar} to upgrade the image to the OCI Format or Docker Image manifest v2, schema 2. "
             "More information at https://docs.docker.com/go/deprecated-image-specs/"
         )
-    return media_type
+    if media_type in MANIFEST_TYPES:
+        if own != media_type and (own or media_type in (DOCKER_MANIFEST, DOCKER_MANIFEST_LIST)):
+            raise SystemFailure(f"mediaType in manifest should be '{media_type}' not '{own}'")
+        return media_type
+    if own in MANIFEST_TYPES:
+        return str(own)
+    raise SystemFailure("missing signature key")  # dockerd takes it for a manifest of the oldest kind, and says this

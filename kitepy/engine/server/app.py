@@ -35,6 +35,7 @@ from kitepy.engine.server.routes import (
     image_contents,
     images,
     networks,
+    registries,
     system,
     volumes,
 )
@@ -52,6 +53,7 @@ ROUTES: tuple[Route, ...] = (
     *archives.ROUTES,
     *images.ROUTES,
     *image_contents.ROUTES,
+    *registries.ROUTES,
     *builds.ROUTES,
     *volumes.ROUTES,
     *networks.ROUTES,

@@ -200,6 +200,12 @@ class RegistryService(Protocol):
     async def log_in(self, body: AuthConfigBody) -> dict[str, Any]:
         """Whether a registry accepts credentials: Status and IdentityToken; raises Unauthorized when it does not."""
 
+    async def search(self, term: str, limit: int | None, filters: Filters, auth: AuthConfigBody) -> Sequence[dict[str, Any]]:
+        """ImageSearchResponseItems of the registry that the term names, or of Docker Hub."""
+
+    async def distribution(self, name: str, auth: AuthConfigBody) -> dict[str, Any]:
+        """DistributionInspect of what a registry has under a name."""
+
 
 class EventStream(Protocol):
     """Everything that happens, for whoever listens."""

@@ -109,7 +109,7 @@ WELL: dict[str, Ask] = {
     "POST /images/{name}/push": Ask("/images/localhost:1/nothing/push?tag=x", 501, refusal=NO_REGISTRY, docker_status=200),
     "POST /images/{name}/tag": Ask("/images/busybox:latest/tag?repo=kitepy-contract&tag=tagged", 201),
     "DELETE /images/{name}": Ask("/images/kitepy-contract:removable", 200),
-    "GET /images/search": Ask("/images/search?term=x", 501, refusal=NO_REGISTRY, docker_status=500),
+    "GET /images/search": Ask("/images/search?term=localhost:1/x", 400, refusal=NO_REGISTRY),
     "POST /images/prune": Ask(f"/images/prune?{_FILTERS}", 200),
     "POST /auth": Ask("/auth", 500, {"serveraddress": "localhost:1"}, refusal=NO_REGISTRY),
     "GET /info": Ask("/info", 200),
@@ -152,7 +152,7 @@ WELL: dict[str, Ask] = {
     "POST /plugins/create": Ask("/plugins/create?name=x", 501, content=_root, headers=TAR, refusal=NO_PLUGINS, docker_status=500),
     "POST /plugins/{name}/push": Ask("/plugins/nope/push", 404, refusal=NO_PLUGINS),
     "POST /plugins/{name}/set": Ask("/plugins/nope/set", 404, ["A=b"], refusal=NO_PLUGINS),
-    "GET /distribution/{name}/json": Ask("/distribution/localhost:1/x/json", 501, refusal=NO_REGISTRY, docker_status=500),
+    "GET /distribution/{name}/json": Ask("/distribution/localhost:1/x/json", 500, refusal=NO_REGISTRY),
     "POST /session": Ask(
         "/session", 501, headers={"Connection": "Upgrade", "Upgrade": "h2c"}, refusal="BuildKit", docker_status=101
     ),

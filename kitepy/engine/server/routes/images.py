@@ -11,8 +11,6 @@ from kitepy.engine.server.call import Call, ClientLeft, Route
 from kitepy.engine.server.errors import BadRequest
 from kitepy.engine.server.responses import TAR, empty_response, json_response, stream_bytes, stream_progress
 
-_MOST_FOUND = 100
-
 
 async def list_images(call: Call) -> web.Response:
     """GET /images/json."""
@@ -92,24 +90,9 @@ async def remove(call: Call) -> web.Response:
     return json_response(await call.images.remove(call.argument, query.flag("force"), not query.flag("noprune")))
 
 
-async def search(call: Call) -> web.Response:
-    """GET /images/search."""
-    call.query.filters().require_known(("is-automated", "is-official", "stars"))
-    limit = call.query.integer("limit")
-    if limit is not None and not 1 <= limit <= _MOST_FOUND:
-        raise BadRequest(f"limit {limit} is outside the range of [1, {_MOST_FOUND}]")
-    raise Unsupported("searching is not possible yet: this engine can't reach image registries")
-
-
 async def prune(call: Call) -> web.Response:
     """POST /images/prune."""
     return json_response(await call.images.prune(call.query.filters()))
-
-
-async def distribution(call: Call) -> web.Response:
-    """GET /distribution/{name}/json."""
-    parse_reference(call.argument)
-    raise Unsupported(f"asking a registry about {call.argument} is not possible yet")
 
 
 ROUTES = (
@@ -117,7 +100,6 @@ ROUTES = (
     Route("POST", "/images/create", create, ClientLeft.ENDS),
     Route("POST", "/images/load", load, ClientLeft.ENDS),
     Route("GET", "/images/get", save_several, ClientLeft.ENDS),
-    Route("GET", "/images/search", search),
     Route("POST", "/images/prune", prune),
     Route("GET", "/images/{name}/json", inspect),
     Route("GET", "/images/{name}/history", history),
@@ -125,5 +107,4 @@ ROUTES = (
     Route("POST", "/images/{name}/tag", tag),
     Route("POST", "/images/{name}/push", push),
     Route("DELETE", "/images/{name}", remove),
-    Route("GET", "/distribution/{name}/json", distribution),
 )
