@@ -180,9 +180,26 @@ def test_a_later_entry_replaces_an_earlier_one_whatever_both_are(tmp_path: Path)
     assert (diff / "p").read_bytes() == b"no reader needed"
 
 
-def test_files_in_a_set_gid_directory_keep_the_archives_group(tmp_path: Path) -> None:
-    diff, _ = unpack(tmp_path, make_tar(entry("d", DIR, mode=0o2775, gid=50), (entry("d/f"), b"")))
-    assert (diff / "d/f").stat().st_gid == 0
+def test_what_is_in_a_set_gid_directory_keeps_the_archives_group(tmp_path: Path) -> None:
+    data = make_tar(
+        entry("d", DIR, mode=0o2775, gid=50), (entry("d/f"), b""), entry("d/sub", DIR), entry("d/link", SYM, "f"), entry("d/p", FIFO)
+    )
+    diff, _ = unpack(tmp_path, data)
+    assert {path.name: path.lstat().st_gid for path in (diff / "d").iterdir()} == {"f": 0, "sub": 0, "link": 0, "p": 0}
+    assert (diff / "d/sub").stat().st_mode & 0o7777 == 0o755
+
+
+def test_a_directorys_default_acl_does_not_change_the_modes_of_what_is_in_it(tmp_path: Path) -> None:
+    # user::rwx, group::---, other::---: whatever is made in the directory would lose its group's and others' bits.
+    acl = struct.pack("<I" + "HHI" * 3, 2, 1, 7, 0xFFFFFFFF, 4, 0, 0xFFFFFFFF, 0x20, 0, 0xFFFFFFFF)
+    directory = entry("d", DIR)
+    # tarfile writes values as UTF-8, so the bytes that are none are smuggled in.
+    directory.pax_headers = {"SCHILY.xattr.system.posix_acl_default": acl.decode("utf-8", "surrogateescape")}
+    data = make_tar(directory, (entry("d/f", mode=0o666), b""), entry("d/sub", DIR, mode=0o755), entry("d/p", FIFO, mode=0o622))
+    diff, _ = unpack(tmp_path, data)
+    assert "system.posix_acl_default" in os.listxattr(diff / "d")
+    modes = {path.name: stat.S_IMODE(path.lstat().st_mode) for path in (diff / "d").iterdir()}
+    assert modes == {"f": 0o666, "sub": 0o755, "p": 0o622}
 
 
 # --- attacks ---

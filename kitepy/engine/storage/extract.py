@@ -33,6 +33,8 @@ _MACHINE_TROUBLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS
 _UNSUPPORTED_XATTR = frozenset({errno.ENOTSUP, errno.EPERM})
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _MAX_WARNINGS = 20
+_SLASH = ord("/")
+_DEFAULT_ACL = b"system.posix_acl_default"
 
 _Maker = Callable[[], int | None]
 """Makes a file and returns a descriptor, or makes another node and returns nothing."""
@@ -137,7 +139,9 @@ class _Extractor:
         self._limits = options.limits
         self._base = options.destination.rstrip(b"/") + b"/"
         self._directory_times: dict[bytes, int] = {}
-        self._always_chown = options.existing
+        self._owner = options.owner
+        self._set_all = options.existing
+        """New files may inherit what the archive doesn't say, so that even what is usual has to be set."""
         self._hidden_by_file: set[bytes] = set()
         self.size_bytes = 0
         self.entries = 0
@@ -169,24 +173,20 @@ class _Extractor:
             self.warnings.append("and more of the kind")
 
     def _apply(self, entry: tar.Entry) -> None:
-        name = clean_name(entry.name)
-        if name.count(b"/") >= self._limits.max_depth:
-            raise InvalidParameter(f"entry '{_shown(name)}' in archive is nested too deeply (limit {self._limits.max_depth})")
-        if not name:
-            if entry.kind != tar.DIRECTORY:
-                raise InvalidParameter("the root entry of the archive is not a directory")
-            self.has_root = True
-            if not self._options.existing:
-                self._directory_attributes(self._base, entry)
-            return
-        path = self._base + name
-        if self._options.whiteouts:
-            if name.startswith(_AUFS_PREFIX) and name != OPAQUE_MARKER:
-                return  # bookkeeping of the long gone aufs driver
-            parent, _, last = name.rpartition(b"/")
-            if last.startswith(WHITEOUT_PREFIX):
-                self._whiteout(self._base + parent, last)
+        name = entry.name
+        if name[:2] == b"./":
+            name = name[2:]
+        # Most names have nothing in them that could need care: no component that is empty or begins with a dot.
+        if name[:1] in b"./" or b"/." in name or b"//" in name or name[-1] == _SLASH:
+            name = clean_name(name)
+            if not name:
+                self._root(entry)
                 return
+            if self._options.whiteouts and self._is_mark(name):
+                return
+        if len(name) > self._limits.max_depth and name.count(b"/") >= self._limits.max_depth:
+            raise InvalidParameter(f"entry '{_shown(name)}' in archive is nested too deeply (limit {self._limits.max_depth})")
+        path = self._base + name
         if self._options.keep_kinds:
             self._check_kind(path, name, entry)
         kind = entry.kind
@@ -207,6 +207,23 @@ class _Extractor:
             raise InvalidParameter(f"entry '{_shown(name)}' in archive has an unknown type: {chr(kind)!r}")
         if self._hidden_by_file and os.path.lexists(path):
             self._show_again(name)
+
+    def _root(self, entry: tar.Entry) -> None:
+        if entry.kind != tar.DIRECTORY:
+            raise InvalidParameter("the root entry of the archive is not a directory")
+        self.has_root = True
+        if not self._options.existing:
+            self._directory_attributes(self._base, entry)
+
+    def _is_mark(self, name: bytes) -> bool:
+        """Carry out a whiteout, or pass over bookkeeping of the long gone aufs driver; False when it is neither."""
+        if name.startswith(_AUFS_PREFIX) and name != OPAQUE_MARKER:
+            return True
+        parent, _, last = name.rpartition(b"/")
+        if not last.startswith(WHITEOUT_PREFIX):
+            return False
+        self._whiteout(self._base + parent, last)
+        return True
 
     def _check_kind(self, path: bytes, name: bytes, entry: tar.Entry) -> None:
         try:
@@ -232,15 +249,16 @@ class _Extractor:
                 self._sparse_data(fd, entry)
             elif entry.size:
                 self._reader.move_data(fd)
-            uid, gid = self._options.owner or (entry.uid, entry.gid)
-            if uid or gid or self._always_chown:
+            uid, gid = self._owner or (entry.uid, entry.gid)
+            if uid or gid or self._set_all:
                 os.fchown(fd, uid, gid)
-            if entry.mode & 0o7000:
+            if entry.mode & 0o7000 or self._set_all:
                 # After chown, which clears these bits.
                 os.fchmod(fd, entry.mode)
             if entry.xattrs:
                 self._set_xattrs(fd, entry)
-            os.utime(fd, ns=(entry.mtime_ns, entry.mtime_ns))
+            mtime_ns = entry.mtime_ns
+            os.utime(fd, ns=(mtime_ns, mtime_ns))
         finally:
             os.close(fd)
 
@@ -263,31 +281,36 @@ class _Extractor:
 
     def _directory(self, path: bytes, entry: tar.Entry) -> None:
         was_whiteout = False
+        permissions = entry.mode & 0o777
         try:
-            os.mkdir(path, 0o700)
+            os.mkdir(path, permissions)
         except FileNotFoundError:
             self._make_parents(path)
-            os.mkdir(path, 0o700)
+            os.mkdir(path, permissions)
         except FileExistsError:
             existing = os.lstat(path)
             if not stat.S_ISDIR(existing.st_mode):
                 was_whiteout = _is_whiteout(existing)
                 os.unlink(path)
-                os.mkdir(path, 0o700)
-        self._directory_attributes(path, entry)
+                os.mkdir(path, permissions)
+            self._directory_attributes(path, entry)
+        else:
+            if entry.uid or entry.gid or entry.mode & 0o7000 or entry.xattrs or self._owner or self._set_all:
+                self._directory_attributes(path, entry)
+            else:
+                self._directory_times[path] = entry.mtime_ns
         if was_whiteout and self._options.whiteouts:
             # The layer hides what was there before and puts a new directory in its place.
             self._set_opaque(path)
 
     def _directory_attributes(self, path: bytes, entry: tar.Entry) -> None:
-        uid, gid = self._options.owner or (entry.uid, entry.gid)
+        uid, gid = self._owner or (entry.uid, entry.gid)
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
             os.fchown(fd, uid, gid)
             os.fchmod(fd, entry.mode)
             if entry.mode & stat.S_ISGID:
-                # New files in it inherit its group, so theirs must be set even when it is root's.
-                self._always_chown = True
+                self._set_all = True
             if entry.xattrs:
                 self._set_xattrs(fd, entry)
         finally:
@@ -302,12 +325,13 @@ class _Extractor:
             return
         self._create(path, lambda: os.mknod(path, node_type | (entry.mode & 0o777), device))
         self._node_attributes(path, entry)
-        if entry.mode & 0o7000:
+        if entry.mode & 0o7000 or self._set_all:
             os.chmod(path, entry.mode)
 
     def _node_attributes(self, path: bytes, entry: tar.Entry) -> None:
-        uid, gid = self._options.owner or (entry.uid, entry.gid)
-        os.lchown(path, uid, gid)
+        uid, gid = self._owner or (entry.uid, entry.gid)
+        if uid or gid or self._set_all:
+            os.lchown(path, uid, gid)
         for name, value in entry.xattrs.items():
             self._set_xattr(path, name, value)
         os.utime(path, ns=(entry.mtime_ns, entry.mtime_ns), follow_symlinks=False)
@@ -360,6 +384,8 @@ class _Extractor:
     def _set_xattr(self, target: int | bytes, name: bytes, value: bytes) -> None:
         if name.startswith(OVERLAY_XATTRS):
             return
+        if name == _DEFAULT_ACL:
+            self._set_all = True
         try:
             os.setxattr(target, name, value, follow_symlinks=isinstance(target, int))
         except OSError as error:

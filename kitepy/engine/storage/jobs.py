@@ -6,6 +6,7 @@ Descriptors come in ``context.fds``: whatever has to be read or written outside 
 from __future__ import annotations
 
 import contextlib
+import gc
 import hashlib
 import os
 import shutil
@@ -41,6 +42,7 @@ def unpack_layer(context: JobContext, params: dict[str, Any]) -> dict[str, Any]:
         ids=own_id_limits(),
     )
     chroot_into(params["root"])
+    gc.disable()  # unpacking makes no cycles, and the tables of a large archive would be walked over and over
     read = GrowingReader(context.fds[0], context.fds[1]).read if len(context.fds) > 1 else _reader(context.fds[0])
     if params.get("report"):
         read = counted(read, lambda total: context.progress({"consumed": total}), _REPORT_BYTES)

@@ -9,11 +9,15 @@ from __future__ import annotations
 
 import base64
 import errno
+import functools
 import hashlib
 import os
+import struct
 import urllib.parse
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
 
 from kitepy.engine.model.errors import InvalidParameter
 from kitepy.engine.storage.compression import CHUNK, Read
@@ -24,6 +28,9 @@ _MAX_PAX_BYTES = 4 << 20
 _MAX_NAME_BYTES = 1 << 16
 _MAX_SPARSE_EXTENTS = 1 << 20
 _WITH_DATA = frozenset(b"07S")
+_NO_XATTRS: Mapping[bytes, bytes] = MappingProxyType({})
+# name; mode, owner and group; size; time; checksum; type; link target; magic; (names, unused); device; prefix
+_HEADER = struct.Struct("100s24s12s12s8sB100s8s64x8s8s155s12x")
 
 FILE, LINK, SYMLINK, CHARACTER, BLOCK_DEVICE, DIRECTORY, FIFO = (ord(character) for character in "0123456")
 
@@ -35,8 +42,9 @@ class ByteSource:
         self._read = read
         self._left = limit
         self._hash = hashlib.sha256() if digest else None
-        self._chunk = memoryview(b"")
-        self.position = 0
+        self._chunk: bytes = b""
+        self._view = memoryview(self._chunk)
+        self._at = self._end = 0
         self.pipe_fd: int | None = None
         """Set by whoever knows that ``read`` reads this pipe and nothing else has to see the bytes."""
 
@@ -53,59 +61,62 @@ class ByteSource:
                 raise InvalidParameter("archive is too large once uncompressed")
         if self._hash is not None:
             self._hash.update(data)
-        self._chunk = memoryview(data)
+        self._chunk, self._view = data, memoryview(data)
+        self._at, self._end = 0, len(data)
         return bool(data)
 
     def take(self, count: int, *, or_end: bool = False) -> bytes:
         """Exactly ``count`` bytes; with ``or_end`` nothing at all when the stream ends right here."""
-        if len(self._chunk) >= count:
-            data = bytes(self._chunk[:count])
-            self._chunk = self._chunk[count:]
-            self.position += count
-            return data
+        at = self._at
+        if at + count <= self._end:
+            self._at = at + count
+            return self._chunk[at : at + count]
         collected = bytearray()
         while len(collected) < count:
-            if not self._chunk and not self._refill():
+            if self._at == self._end and not self._refill():
                 if or_end and not collected:
                     return b""
                 raise InvalidParameter("unexpected EOF in tar archive")
-            piece = self._chunk[: count - len(collected)]
-            collected += piece
-            self._chunk = self._chunk[len(piece) :]
-        self.position += count
+            at = self._at
+            self._at = min(self._end, at + count - len(collected))
+            collected += self._view[at : self._at]
         return bytes(collected)
 
     def pieces(self, count: int) -> Iterator[memoryview]:
         """The next ``count`` bytes, in pieces that are valid until the next call."""
         while count > 0:
-            if not self._chunk and not self._refill():
+            if self._at == self._end and not self._refill():
                 raise InvalidParameter("unexpected EOF in tar archive")
-            piece = self._chunk[:count]
-            self._chunk = self._chunk[len(piece) :]
-            self.position += len(piece)
-            count -= len(piece)
-            yield piece
+            at = self._at
+            self._at = min(self._end, at + count)
+            count -= self._at - at
+            yield self._view[at : self._at]
 
     def move(self, count: int, fd: int) -> None:
         """Write the next ``count`` bytes to a file; from a pipe the kernel does it."""
-        while count > 0 and (self._chunk or self.pipe_fd is None):
-            for piece in self.pieces(count if self.pipe_fd is None else min(count, len(self._chunk))):
-                view = piece
-                count -= len(view)
-                while view:
-                    view = view[os.write(fd, view) :]
-        self.position += count
         while count > 0:
-            assert self.pipe_fd is not None
+            at = self._at
+            if at == self._end:
+                if self.pipe_fd is not None:
+                    count = self._splice(count, fd)
+                elif not self._refill():
+                    raise InvalidParameter("unexpected EOF in tar archive")
+                continue
+            written = os.write(fd, self._view[at : at + count])
+            self._at = at + written
+            count -= written
+
+    def _splice(self, count: int, fd: int) -> int:
+        """Let the kernel move bytes from the pipe; gives how many it left to others because the file system can't."""
+        assert self.pipe_fd is not None
+        while count > 0:
             try:
                 moved = os.splice(self.pipe_fd, fd, count)
             except OSError as error:
                 if error.errno != errno.EINVAL:
                     raise
-                self.position -= count
                 self.pipe_fd = None  # this file system has no such thing
-                self.move(count, fd)
-                return
+                return count
             if not moved:
                 raise InvalidParameter("unexpected EOF in tar archive")
             count -= moved
@@ -113,17 +124,21 @@ class ByteSource:
                 self._left -= moved
                 if self._left < 0:
                     raise InvalidParameter("archive is too large once uncompressed")
+        return 0
 
     def skip(self, count: int) -> None:
+        """Pass over the next ``count`` bytes."""
+        at = self._at + count
+        if at <= self._end:
+            self._at = at
+            return
         for _ in self.pieces(count):
             pass
 
     def drain(self) -> None:
         """Read to the end of the stream: producers pad, and the digest must cover it."""
-        self.position += len(self._chunk)
         while self._refill():
-            self.position += len(self._chunk)
-        self._chunk = memoryview(b"")
+            pass
 
 
 @dataclass(slots=True)
@@ -141,9 +156,9 @@ class Entry:
     mtime_ns: int
     target: bytes
     """Where a link points."""
+    xattrs: Mapping[bytes, bytes]
     major: int = 0
     minor: int = 0
-    xattrs: dict[bytes, bytes] = field(default_factory=dict)
     extents: list[tuple[int, int]] | None = None
     """(offset, length) of the stored parts of a sparse file; None when all of it is stored."""
     apparent_size: int = 0
@@ -182,7 +197,13 @@ class TarReader:
                 return
             entry = _parse_header(header)
             flag = entry.kind
-            if flag == 0x78:  # x: pax records of the next entry
+            if flag == FILE and not pax and long_name is None and entry.name[-1:] != b"/":
+                # Nearly all entries of nearly all archives: nothing to add to what the header says.
+                entry.apparent_size = self._left = entry.size
+                self._padding = -entry.size % BLOCK
+                long_target = None
+                yield entry
+            elif flag == 0x78:  # x: pax records of the next entry
                 pax = _parse_pax(self._extension(entry.size, _MAX_PAX_BYTES))
             elif flag == 0x67:  # g: global pax records; they carry comments in practice
                 self._extension(entry.size, _MAX_PAX_BYTES)
@@ -284,41 +305,53 @@ class TarReader:
 
 
 def _parse_header(header: bytes) -> Entry:
-    stored = header[148:156]
+    name, attributes, size_field, time_field, stored, kind, target, magic, major, minor, prefix = _HEADER.unpack(header)
     expected = _number(stored)
-    unsigned = sum(header) - sum(stored) + 8 * 0x20
+    # The low half of Adler-32 is one more than the sum of the bytes, and that of half a header can't overflow it.
+    total = (zlib.adler32(header[:256]) & 0xFFFF) + (zlib.adler32(header[256:]) & 0xFFFF) - 2
+    unsigned = total - sum(stored) + 8 * 0x20
     if expected != unsigned:
         # Some ancient writers summed signed characters.
         signed = unsigned - 256 * sum(1 for byte in header[:148] + header[156:] if byte > 127)
         if expected != signed:
             raise InvalidParameter("invalid tar header")
-    name = _until_nul(header[:100])
-    magic = header[257:265]
-    if magic[:6] == b"ustar\0" and header[345]:
-        name = _until_nul(header[345:500]) + b"/" + name
-    kind = header[156]
-    size = _number(header[124:136])
+    name = name.partition(b"\0")[0]
+    if prefix[0] and magic[:6] == b"ustar\0":
+        name = prefix.partition(b"\0")[0] + b"/" + name
+    size = _number(size_field)
     if size < 0:
         raise InvalidParameter("invalid tar header: negative size")
+    mode, uid, gid = _attributes(attributes)
     device = kind in (CHARACTER, BLOCK_DEVICE)
     return Entry(
-        name=name,
-        kind=FILE if kind in (0, 0x37) else kind,  # NUL and 7 (contiguous) are plain files
-        mode=_number(header[100:108]) & 0o7777,
-        uid=_number(header[108:116]),
-        gid=_number(header[116:124]),
-        size=size,
-        mtime_ns=_number(header[136:148]) * 1_000_000_000,
-        target=_until_nul(header[157:257]) if kind in (LINK, SYMLINK) else b"",
-        major=_number(header[329:337]) if device else 0,
-        minor=_number(header[337:345]) if device else 0,
+        name,
+        FILE if kind in (0, 0x37) else kind,  # NUL and 7 (contiguous) are plain files
+        mode,
+        uid,
+        gid,
+        size,
+        _seconds(time_field) * 1_000_000_000,
+        target.partition(b"\0")[0] if kind in (LINK, SYMLINK) else b"",
+        _NO_XATTRS,
+        _number(major) if device else 0,
+        _number(minor) if device else 0,
     )
+
+
+@functools.lru_cache(1024)
+def _attributes(fields: bytes) -> tuple[int, int, int]:
+    """Mode, owner and group; most files of an archive have the same."""
+    return _number(fields[:8]) & 0o7777, _number(fields[8:16]), _number(fields[16:])
 
 
 def _number(text: bytes) -> int:
     if text[0] & 0x80:  # GNU base-256, two's complement
         value = int.from_bytes(text, "big")
         return (value & ((1 << (8 * len(text) - 1)) - 1)) if not text[0] & 0x40 else value - (1 << (8 * len(text)))
+    try:
+        return int(text.rstrip(b"\0 "), 8)
+    except ValueError:
+        pass
     digits = text.replace(b"\0", b" ").strip()
     if not digits:
         return 0
@@ -326,6 +359,9 @@ def _number(text: bytes) -> int:
         return int(digits.split(b" ", 1)[0], 8)
     except ValueError:
         raise InvalidParameter("invalid tar header: malformed number") from None
+
+
+_seconds = functools.lru_cache(1024)(_number)
 
 
 def _decimal(text: bytes) -> int:
@@ -356,6 +392,7 @@ def _parse_pax(data: bytes) -> list[tuple[bytes, bytes]]:
 
 
 def _apply_pax(entry: Entry, pax: list[tuple[bytes, bytes]]) -> None:
+    xattrs: dict[bytes, bytes] = {}
     for key, value in pax:
         if key == b"path":
             entry.name = _until_nul(value)
@@ -370,11 +407,13 @@ def _apply_pax(entry: Entry, pax: list[tuple[bytes, bytes]]) -> None:
         elif key == b"mtime":
             entry.mtime_ns = _pax_time(value)
         elif key.startswith(b"SCHILY.xattr."):
-            entry.xattrs[key[13:]] = value
+            xattrs[key[13:]] = value
         elif key.startswith(b"LIBARCHIVE.xattr."):
             name = urllib.parse.unquote_to_bytes(key[17:])
             # The SCHILY form of the same attribute needs no decoding, so it wins.
-            entry.xattrs.setdefault(name, _base64(value))
+            xattrs.setdefault(name, _base64(value))
+    if xattrs:
+        entry.xattrs = xattrs
 
 
 def _pax_time(text: bytes) -> int:

@@ -23,7 +23,7 @@ def read(data: bytes, step: int = 1 << 20) -> list[tuple[tar.Entry, bytes]]:
     reader = tar.TarReader(source)
     found = [(item, b"".join(bytes(piece) for piece in reader.data())) for item in reader]
     source.drain()
-    assert source.position == len(data)
+    assert not stream.read(1)
     return found
 
 
