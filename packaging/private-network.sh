@@ -28,6 +28,12 @@ ip -n upstream address add 192.0.2.1/24 dev upstream0
 ip -n upstream address add 2001:db8::1/64 dev upstream0 nodad
 ip -n upstream link set upstream0 up
 ip netns exec upstream sysctl -q -w net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1
+# Whoever asks the gateway for a name is refused at once; the machine's own name server, out of reach from here, would keep them waiting.
+names=$(mktemp)
+echo 'nameserver 192.0.2.1' >"$names"
+chmod 644 "$names"
+mount --bind "$names" /etc/resolv.conf
+rm "$names"
 ip route add default via 192.0.2.1
 ip -6 route add default via 2001:db8::1
 exec "$@"
