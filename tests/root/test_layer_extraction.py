@@ -182,7 +182,11 @@ def test_a_later_entry_replaces_an_earlier_one_whatever_both_are(tmp_path: Path)
 
 def test_what_is_in_a_set_gid_directory_keeps_the_archives_group(tmp_path: Path) -> None:
     data = make_tar(
-        entry("d", DIR, mode=0o2775, gid=50), (entry("d/f"), b""), entry("d/sub", DIR), entry("d/link", SYM, "f"), entry("d/p", FIFO)
+        entry("d", DIR, mode=0o2775, gid=50),
+        (entry("d/f"), b""),
+        entry("d/sub", DIR),
+        entry("d/link", SYM, "f"),
+        entry("d/p", FIFO),
     )
     diff, _ = unpack(tmp_path, data)
     assert {path.name: path.lstat().st_gid for path in (diff / "d").iterdir()} == {"f": 0, "sub": 0, "link": 0, "p": 0}
