@@ -21,6 +21,7 @@ from kitepy.client.errors import ClientError, EngineUnreachable, NotFound, Serve
 from kitepy.client.lifeline import Lifeline
 from kitepy.client.networks import NetworkCalls
 from kitepy.client.plans import ContainerPlan
+from kitepy.client.registries import RegistryCalls
 from kitepy.client.stream import Emit, PumpedStream
 from kitepy.client.volumes import VolumeCalls
 
@@ -37,7 +38,7 @@ class LogChunk:
     data: bytes
 
 
-class EngineClient(VolumeCalls, NetworkCalls):
+class EngineClient(VolumeCalls, NetworkCalls, RegistryCalls):
     """One engine behind a unix socket. Methods raise `ClientError`; close it when done.
 
     Streams are asynchronous iterators and context managers; cancelling their reader closes the connection.

@@ -6,7 +6,7 @@ from PySide6.QtCore import QObject, Qt
 from PySide6.QtGui import QAction, QActionGroup, QKeySequence
 from PySide6.QtWidgets import QMenu, QWidget
 
-from kitepy.gui.models.state import DISCOVER, IMAGES, NETWORKS, PORTS, VOLUMES
+from kitepy.gui.models.state import DISCOVER, IMAGES, NETWORKS, PORTS, REGISTRIES, VOLUMES
 from kitepy.gui.theme import ThemeChoice
 from kitepy.gui.views.intents import Intents
 
@@ -26,8 +26,9 @@ class Actions(QObject):
         self.volumes = self._make("Volumes", "Ctrl+Shift+V")
         self.networks = self._make("Networks", "Ctrl+Shift+N")
         self.ports = self._make("Ports", "Ctrl+Shift+P")
-        self.places = [self.images, self.volumes, self.networks, self.ports]
-        for action, route in zip(self.places, (IMAGES, VOLUMES, NETWORKS, PORTS), strict=True):
+        self.registries = self._make("Registries", "Ctrl+Shift+R")
+        self.places = [self.images, self.volumes, self.networks, self.ports, self.registries]
+        for action, route in zip(self.places, (IMAGES, VOLUMES, NETWORKS, PORTS, REGISTRIES), strict=True):
             action.triggered.connect(lambda _checked=False, route=route: intents.navigate.emit(route))
         self.doctor = self._make("System check…", "")
         self.doctor.triggered.connect(intents.show_window)

@@ -133,9 +133,12 @@ class Session:
         from kitepy.gui.controllers.builds import BuildsController
         from kitepy.gui.controllers.container_page import ContainerPageController
         from kitepy.gui.controllers.containers import ContainersController
+        from kitepy.gui.controllers.discover import DiscoverController
         from kitepy.gui.controllers.engine import EngineController
         from kitepy.gui.controllers.networks import NetworksController
         from kitepy.gui.controllers.ports import PortsController
+        from kitepy.gui.controllers.pulls import PullsController
+        from kitepy.gui.controllers.registries import RegistriesController
         from kitepy.gui.controllers.system import SystemController
         from kitepy.gui.controllers.volumes import VolumesController
         from kitepy.gui.tasks import Tasks
@@ -154,6 +157,11 @@ class Session:
         self.volumes = VolumesController(desk.store, gateway, self.tasks, self.engine, desk.presenter)
         self.networks = NetworksController(desk.store, gateway, self.tasks, self.engine, desk.presenter)
         self.ports = PortsController(desk.store, gateway, self.tasks, self.containers, desk.presenter)
+        self.discover = DiscoverController(desk.store, gateway, self.tasks, self.engine)
+        self.pulls = PullsController(desk.store, gateway, self.tasks, self.engine, desk.presenter, desk.settings)
+        self.registries = RegistriesController(
+            desk.store, gateway, self.tasks, self.engine, desk.presenter, desk.settings, self.discover.logins_changed
+        )
         intents.act.connect(self.containers.act)
         intents.run_image.connect(self.containers.run_image)
         intents.remove_image.connect(self.containers.remove_image)
@@ -177,6 +185,23 @@ class Session:
         intents.disconnect_container.connect(self.networks.disconnect)
         intents.check_port.connect(self.ports.check)
         intents.free_port.connect(self.ports.free)
+        intents.search.connect(self.discover.search)
+        intents.search_again.connect(self.discover.search_again)
+        intents.filter_tags.connect(self.discover.filter_tags)
+        intents.more_tags.connect(self.discover.more_tags)
+        intents.list_tags_again.connect(self.discover.list_again)
+        intents.choose_tag.connect(self.discover.choose_tag)
+        intents.choose_platform.connect(self.discover.choose_platform)
+        intents.preview_again.connect(self.discover.preview_again)
+        intents.pull.connect(self.pulls.pull)
+        intents.pause_pull.connect(self.pulls.pause)
+        intents.resume_pull.connect(self.pulls.resume)
+        intents.cancel_pull.connect(self.pulls.cancel)
+        intents.add_registry.connect(self.registries.add)
+        intents.log_in.connect(self.registries.log_in)
+        intents.log_out.connect(self.registries.log_out)
+        intents.remove_registry.connect(self.registries.remove)
+        intents.check_registry.connect(self.registries.check)
         intents.retry_engine.connect(self.engine.start)
         intents.open_doctor.connect(self.system.open)
         intents.check_system.connect(self.system.check)
@@ -190,6 +215,8 @@ class Session:
         desk.window.looked_at.connect(self.ports.refresh)
 
     def start(self) -> None:
+        self.pulls.recall()
+        self.registries.start()
         self.engine.start()
         if self._desk.settings.first_time("system-check"):
             self.system.check_at_first_start()
@@ -211,6 +238,7 @@ class Session:
 
     async def close(self) -> None:
         self._desk.settings.geometry = self._desk.window.saveGeometry()
+        self.pulls.interrupt()
         await self.tasks.cancel_all()
         await self._gateway.close()
         self._desk.tray.hide()
@@ -225,6 +253,7 @@ class Session:
         self.page.refresh_preview()
         self.volumes.refresh()
         self.ports.refresh()
+        self.registries.refresh()
 
     def _window_closed(self) -> None:
         if not self._desk.tray.available:

@@ -41,6 +41,26 @@ class Settings:
     def geometry(self, value: QByteArray) -> None:
         self._values.setValue("geometry", value)
 
+    @property
+    def unfinished_pulls(self) -> str:
+        """As `models.pull.to_memory` wrote it."""
+        return str(self._values.value("unfinished-pulls", ""))
+
+    @unfinished_pulls.setter
+    def unfinished_pulls(self, text: str) -> None:
+        self._values.setValue("unfinished-pulls", text)
+        # Now and not when Qt finds the time: an app that is killed must find it again.
+        self._values.sync()
+
+    @property
+    def registries(self) -> tuple[str, ...]:
+        """Hosts that the user has added, whether or not they are logged in there."""
+        return tuple(host for host in str(self._values.value("registries", "")).split() if host)
+
+    @registries.setter
+    def registries(self, hosts: tuple[str, ...]) -> None:
+        self._values.setValue("registries", " ".join(hosts))
+
     def first_time(self, what: str) -> bool:
         """True at the first question about `what`, then never again."""
         key = f"done/{what}"

@@ -10,6 +10,8 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from support.fake_registries import FakeRegistries
+
 from kitepy.gui.gateway.port import (
     BindResult,
     Disconnected,
@@ -46,7 +48,7 @@ def stamp(offset_s: float = 0.0) -> str:
 
 
 @dataclass
-class FakeGateway:
+class FakeGateway(FakeRegistries):
     """Change its fields to say what happens next; `calls` records what was asked of it."""
 
     start_failure: EngineUnavailable | None = None
@@ -60,7 +62,6 @@ class FakeGateway:
     containers_by_id: dict[str, Container] = field(default_factory=dict)
     images_by_id: dict[str, Image] = field(default_factory=dict)
     log_lines: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
-    calls: list[tuple[str, ...]] = field(default_factory=list)
     closed: bool = False
     volumes_by_name: dict[str, Volume] = field(default_factory=dict)
     sizes: dict[str, int] = field(default_factory=dict)
@@ -131,6 +132,10 @@ class FakeGateway:
             queue.put_nowait(None)
 
     # Gateway
+
+    def pulled(self, reference: str) -> None:
+        image = self.add_image(reference, size_bytes=143_000_000, age_s=86400)
+        self.emit("image", "pull", image.id)
 
     async def start_engine(self) -> EngineStarted:
         self.calls.append(("start_engine",))

@@ -134,6 +134,7 @@ class _Tour:
 
     async def walk(self) -> None:
         from PySide6.QtWidgets import QAbstractButton, QLineEdit
+        from support import registry_screens
         from support.fake_gateway import FakeGateway
 
         from kitepy.gui.gateway.port import EngineUnavailable
@@ -194,6 +195,7 @@ class _Tour:
         desk.store.dispatch(Navigated(IMAGES))
         await self.shot("images")
         await self._resources(gateway, session)
+        await registry_screens.walk(desk, session, gateway, self.shot)
         desk.store.dispatch(Navigated(DISCOVER))
         desk.window.overlay.cover("hello-web")
         await self.shot("drop")

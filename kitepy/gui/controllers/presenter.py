@@ -9,7 +9,12 @@ from typing import Protocol
 from kitepy.gui.models.build import BuildRequest, BuildReview
 from kitepy.gui.models.container import Container
 from kitepy.gui.models.network import Network, NetworkPlan
+from kitepy.gui.models.registry import KeeperChoice, NewLogin, Registry
+from kitepy.gui.models.trouble import Trouble
 from kitepy.gui.models.volume import RestorePlan, VolumeRow
+
+TryLogin = Callable[[NewLogin, Callable[[Trouble | None], None]], Callable[[], None]]
+"""Tries a login while its sheet is open and says once what is in the way, or None when it is done; gives what stops it."""
 
 
 class Presenter(Protocol):
@@ -52,3 +57,11 @@ class Presenter(Protocol):
     def ask_connection(self, network: Network, candidates: Sequence[Container], go: Callable[[str, str], None]) -> None:
         """Which container's id, and an address or an empty text."""
         ...
+
+    def ask_new_registry(
+        self, taken: set[str], keepers: Sequence[KeeperChoice], add: Callable[[str], None], try_login: TryLogin
+    ) -> None:
+        """An address, and a login there if wanted: without one `add` is called."""
+        ...
+
+    def ask_login(self, registry: Registry, keepers: Sequence[KeeperChoice], try_login: TryLogin) -> None: ...

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
 from kitepy.client import (
     HELPER_LABEL,
     BundledEngine,
-    ClientError,
     EngineClient,
     EngineMode,
     EnginePaths,
     EngineStartError,
-    EngineUnreachable,
     Finding,
     PumpedStream,
     Transfer,
@@ -24,6 +21,8 @@ from kitepy.client import (
 )
 from kitepy.client.elevation import WHY
 from kitepy.gui.gateway import translate
+from kitepy.gui.gateway.failures import told
+from kitepy.gui.gateway.logins import Logins
 from kitepy.gui.gateway.port import (
     BindResult,
     Disconnected,
@@ -33,6 +32,7 @@ from kitepy.gui.gateway.port import (
     OperationFailed,
     Progress,
 )
+from kitepy.gui.gateway.registries import RegistryCalls
 from kitepy.gui.gateway.web import fetch_preview
 from kitepy.gui.models.build import BuildEvent, BuildRequest, BuildReview
 from kitepy.gui.models.container import Container, ContainerDetails
@@ -45,16 +45,17 @@ from kitepy.gui.models.system_check import SystemCheck
 from kitepy.gui.models.volume import PREVIEW_LIMIT_BYTES, FilePreview, Folder, RestorePlan, Volume, preview_of
 
 
-class EngineGateway:
+class EngineGateway(RegistryCalls):
     def __init__(self, paths: EnginePaths) -> None:
         self._bundled = BundledEngine(paths)
         self._client = EngineClient(paths.socket)
+        self._logins = Logins()
         self._swept = False
 
     async def start_engine(self) -> EngineStarted:
         try:
             info = await self._bundled.ensure_running()
-            with _told():
+            with told():
                 await self._client.ping()
                 if not self._swept:
                     # Later ones may be of a backup that goes on meanwhile.
@@ -91,58 +92,58 @@ class EngineGateway:
         return translate.system_check(findings, is_root=is_root, engine_as_root=as_root)
 
     async def containers(self) -> tuple[Container, ...]:
-        with _told():
+        with told():
             listed = [translate.container_from_list(entry) for entry in await self._client.containers(all=True)]
             return tuple(container for container in listed if HELPER_LABEL not in container.labels)
 
     async def container(self, container_id: str) -> ContainerDetails:
-        with _told():
+        with told():
             return translate.details_from_inspect(await self._client.container(container_id))
 
     async def images(self) -> tuple[Image, ...]:
-        with _told():
+        with told():
             return tuple(translate.image_from_list(entry) for entry in await self._client.images())
 
     async def start(self, container_id: str) -> None:
-        with _told():
+        with told():
             await self._client.start(container_id)
 
     async def stop(self, container_id: str) -> None:
-        with _told():
+        with told():
             await self._client.stop(container_id)
 
     async def restart(self, container_id: str) -> None:
-        with _told():
+        with told():
             await self._client.restart(container_id)
 
     async def kill(self, container_id: str) -> None:
-        with _told():
+        with told():
             await self._client.kill(container_id)
 
     async def remove(self, container_id: str, *, force: bool) -> None:
-        with _told():
+        with told():
             await self._client.remove(container_id, force=force, volumes=True)
 
     async def rename(self, container_id: str, name: str) -> None:
-        with _told():
+        with told():
             await self._client.rename(container_id, name)
 
     async def remove_image(self, reference: str, *, force: bool) -> None:
-        with _told():
+        with told():
             await self._client.remove_image(reference, force=force)
 
     async def run_image(self, reference: str, name: str) -> str:
-        with _told():
+        with told():
             return await self._client.run_image(reference, name, publish_all=True)
 
     async def logs(self, container_id: str, *, tail: int) -> AsyncIterator[LogChunk]:
-        with _told():
+        with told():
             async with self._client.logs(container_id, tail=tail, follow=True, timestamps=True) as stream:
                 async for chunk in stream:
                     yield LogChunk(chunk.stream, chunk.data)
 
     async def events(self, *, since_s: float) -> AsyncIterator[EngineEvent]:
-        with _told():
+        with told():
             async with self._client.events(since=since_s) as stream:
                 async for message in stream:
                     event = translate.event_from_message(message)
@@ -150,7 +151,7 @@ class EngineGateway:
                         yield event
 
     async def make_starter_image(self) -> None:
-        with _told():
+        with told():
             await self._client.ensure_starter_image()
 
     async def review(self, path: Path) -> BuildReview:
@@ -161,7 +162,7 @@ class EngineGateway:
     async def build(self, request: BuildRequest) -> AsyncIterator[BuildEvent]:
         review = request.review
         dockerfile = os.path.relpath(review.dockerfile, review.context)
-        with _told():
+        with told():
             async with self._client.build(review.context, dockerfile, request.tag, request.nocache) as stream:
                 async for event in stream:
                     yield translate.build_event(event)
@@ -170,28 +171,28 @@ class EngineGateway:
         return await fetch_preview(url)
 
     async def volumes(self) -> tuple[Volume, ...]:
-        with _told():
+        with told():
             return tuple(translate.volume_from_list(entry) for entry in await self._client.volumes())
 
     async def volume_sizes(self) -> Mapping[str, int]:
-        with _told():
+        with told():
             return await self._client.volume_sizes()
 
     async def create_volume(self, name: str, labels: Mapping[str, str], options: Mapping[str, str]) -> str:
-        with _told():
+        with told():
             return await self._client.create_volume(name, labels, options)
 
     async def remove_volume(self, name: str) -> None:
-        with _told():
+        with told():
             await self._client.remove_volume(name)
 
     async def list_folder(self, volume: str, path: str) -> Folder:
-        with _told():
+        with told():
             document = await self._client.volume_folder(volume, path)
         return await asyncio.to_thread(translate.folder_from_listing, document)
 
     async def preview_file(self, volume: str, path: str, size_bytes: int) -> FilePreview:
-        with _told():
+        with told():
             return preview_of(path, await self._client.volume_file(volume, path, PREVIEW_LIMIT_BYTES), size_bytes)
 
     def save_file(self, volume: str, path: str, target: Path) -> AsyncIterator[Progress]:
@@ -204,23 +205,23 @@ class EngineGateway:
         return _progress(self._client.restore_volume(plan.volume, source, create=plan.create))
 
     async def networks(self) -> tuple[Network, ...]:
-        with _told():
+        with told():
             return tuple(translate.network_from_list(entry) for entry in await self._client.networks())
 
     async def create_network(self, plan: NetworkPlan) -> str:
-        with _told():
+        with told():
             return await self._client.create_network(translate.network_to_create(plan))
 
     async def remove_network(self, network_id: str) -> None:
-        with _told():
+        with told():
             await self._client.remove_network(network_id)
 
     async def connect_container(self, network_id: str, container_id: str, address: str) -> None:
-        with _told():
+        with told():
             await self._client.connect(network_id, container_id, address)
 
     async def disconnect_container(self, network_id: str, container_id: str) -> None:
-        with _told():
+        with told():
             await self._client.disconnect(network_id, container_id)
 
     async def host_ports(self) -> tuple[Listener, ...]:
@@ -234,7 +235,7 @@ class EngineGateway:
         return await asyncio.to_thread(try_bind, port, protocol)
 
     async def move_port(self, container_id: str, protocol: str, old: int, new: int) -> str:
-        with _told():
+        with told():
             return await self._client.move_port(container_id, protocol, old, new)
 
     async def close(self) -> None:
@@ -242,23 +243,7 @@ class EngineGateway:
 
 
 async def _progress(copy: PumpedStream[Transfer]) -> AsyncIterator[Progress]:
-    with _told():
+    with told():
         async with copy as stream:
             async for transfer in stream:
                 yield Progress(transfer.done_bytes, transfer.total_bytes)
-
-
-@contextmanager
-def _told() -> Iterator[None]:
-    """The client's errors as the app's own, told to the user as the engine words them."""
-    try:
-        yield
-    except EngineUnreachable as error:
-        raise Disconnected("The engine doesn't answer.") from error
-    except ClientError as error:
-        raise OperationFailed(_sentence(str(error))) from error
-
-
-def _sentence(text: str) -> str:
-    text = text.strip() or "The engine refused without a reason"
-    return text[0].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")

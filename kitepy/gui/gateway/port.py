@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from kitepy.gui.gateway.registry_port import RegistryGateway
 from kitepy.gui.models.build import BuildEvent, BuildRequest, BuildReview
 from kitepy.gui.models.container import Container, ContainerDetails
 from kitepy.gui.models.image import Image
@@ -76,7 +77,7 @@ class BindResult:
     reason: str = ""
 
 
-class Gateway(Protocol):
+class Gateway(RegistryGateway, Protocol):
     async def start_engine(self) -> EngineStarted:
         """Starts the engine or adopts a running one. Raises EngineUnavailable."""
         ...

@@ -243,6 +243,8 @@ def _variables(environment: Iterable[str]) -> Mapping[str, str]:
 class RepositoryView:
     """The repository in sight: its tags as far as they were asked for, the one that is chosen, and what it would bring."""
 
+    key: str = ""
+    """What it was opened by: the route's key."""
     reference: Reference | None = None
     hit: Hit | None = None
     filter: str = ""
@@ -256,10 +258,6 @@ class RepositoryView:
     platform: str = ""
     preview: PullPreview | None = None
     preview_trouble: Trouble | None = None
-
-    @property
-    def key(self) -> str:
-        return self.reference.familiar_repository if self.reference else ""
 
     @property
     def chosen_reference(self) -> Reference | None:

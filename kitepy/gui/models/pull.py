@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from kitepy.gui.models.reference import parse_reference
-from kitepy.gui.models.transfer import Layer, LayerPhase, Transfer
+from kitepy.gui.models.transfer import Layer, LayerPhase, Transfer, stopped
 from kitepy.gui.models.trouble import Trouble
 
 
@@ -58,12 +58,13 @@ class Pull:
 
 def paused(pull: Pull) -> Pull:
     """What is here stays here; nothing moves any more."""
-    return replace(pull, phase=PullPhase.PAUSED, transfer=replace(pull.transfer, wait_until_s=None, samples=()))
+    return replace(pull, phase=PullPhase.PAUSED, transfer=stopped(pull.transfer))
 
 
 def resumed(pull: Pull, now_s: float) -> Pull:
-    transfer = replace(pull.transfer, wait_until_s=None, samples=(), status="")
-    return replace(pull, phase=PullPhase.PULLING, transfer=transfer, trouble=None, interrupted=False, started_s=now_s)
+    return replace(
+        pull, phase=PullPhase.PULLING, transfer=stopped(pull.transfer), trouble=None, interrupted=False, started_s=now_s
+    )
 
 
 def failed(pull: Pull, trouble: Trouble) -> Pull:
@@ -101,6 +102,7 @@ def to_memory(pulls: Iterable[Pull]) -> str:
                 "reference": pull.reference,
                 "platform": pull.platform,
                 "run": pull.run,
+                "interrupted": pull.phase.active or pull.interrupted,
                 "layers": [
                     [layer.id, layer.total_bytes, layer.done_bytes, layer.phase.ended or layer.share >= 1.0]
                     for layer in pull.transfer.layers
@@ -141,4 +143,12 @@ def _remembered(entry: Any) -> Pull | None:
             phase = LayerPhase.MOVED if layer[3] is True else LayerPhase.WAITING
             layers.append(Layer(layer[0][:64], phase, min(done, total) if total else done, total))
     transfer = Transfer(tuple(layers))
-    return Pull("", reference, platform, entry.get("run") is True, PullPhase.PAUSED, transfer, interrupted=True)
+    return Pull(
+        "",
+        reference,
+        platform,
+        entry.get("run") is True,
+        PullPhase.PAUSED,
+        transfer,
+        interrupted=entry.get("interrupted") is True,
+    )

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
-from kitepy.gui.models.reference import DOCKER_HUB, registry_host
-from kitepy.gui.models.trouble import Trouble
+from kitepy.gui.models.reference import DOCKER_HUB, Reference, registry_host
+from kitepy.gui.models.trouble import CERTIFICATES, Trouble, explain
 
 
 class Keeper(enum.Enum):
@@ -30,6 +30,16 @@ class Login:
 
 
 @dataclass(frozen=True)
+class NewLogin:
+    """`repr` shows no secret."""
+
+    host: str
+    user: str
+    password: str = field(repr=False)
+    keeper: Keeper
+
+
+@dataclass(frozen=True)
 class KeeperChoice:
     """Where a new login can be kept; `why_not` says why that one can't be had."""
 
@@ -44,6 +54,8 @@ class EngineRegistries:
 
     insecure: tuple[str, ...] = ()
     mirrors: tuple[str, ...] = ()
+    certificates: str = CERTIFICATES
+    """The folder with a folder a registry, where it looks for authorities and for our certificates."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +110,12 @@ class Registries:
     known: tuple[Registry, ...] = (Registry(DOCKER_HUB),)
     keepers: tuple[KeeperChoice, ...] = ()
     notes: tuple[str, ...] = ()
+    certificates: str = CERTIFICATES
+
+    def explain(self, message: str, subject: Reference | str) -> Trouble:
+        """A failure in the user's terms, knowing who is logged in there."""
+        host = subject if isinstance(subject, str) else subject.registry
+        return explain(message, subject, self.user_of(host), self.certificates)
 
     def find(self, host: str) -> Registry | None:
         return next((registry for registry in self.known if registry.host == host), None)
@@ -107,9 +125,7 @@ class Registries:
         return registry.account if registry else ""
 
 
-def put_together(
-    before: Registries, added: Iterable[str], logins: Iterable[Login], engine: EngineRegistries, notes: tuple[str, ...] = ()
-) -> Registries:
+def put_together(before: Registries, added: Iterable[str], logins: Iterable[Login], engine: EngineRegistries) -> Registries:
     """Docker Hub first, then by name; what was found out about one before stays, unless its login has changed."""
     added = {host for host in map(registry_host, added) if host}
     by_host: dict[str, Login] = {}
@@ -130,7 +146,7 @@ def put_together(
         if old is not None and old.login == registry.login:
             registry = replace(registry, trouble=old.trouble, checked=old.checked, checking=old.checking)
         known.append(registry)
-    return Registries(True, "", tuple(known), before.keepers, notes)
+    return replace(before, loaded=True, error="", known=tuple(known), certificates=engine.certificates)
 
 
 def with_registry(registries: Registries, changed: Registry) -> Registries:

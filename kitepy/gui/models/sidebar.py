@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from kitepy.gui.models.build import Build, BuildPhase
 from kitepy.gui.models.container import Container, Status, distinct_ports
+from kitepy.gui.models.pull import Pull, PullPhase
 from kitepy.gui.models.state import AppState, Page, Route
 
 
@@ -35,9 +36,10 @@ class Row:
 
 
 def rows(state: AppState, query: str = "") -> tuple[Row, ...]:
-    """Builds in hand first, then containers by name; `query` filters by name, image and state, all words must match."""
+    """Pulls and builds in hand first, then containers by name; `query` filters by name, image and state, all words must match."""
     words = query.lower().split()
-    result = [build_row(build) for build in reversed(list(state.builds.values())) if not _is_replaced(build, state)]
+    result = [pull_row(pull) for pull in reversed(list(state.pulls.values())) if _is_of_interest(pull, state)]
+    result += [build_row(build) for build in reversed(list(state.builds.values())) if not _is_replaced(build, state)]
     by_name = sorted(state.containers.values(), key=lambda container: container.name.lower())
     result += [container_row(container, state.activities.get(container.id, "")) for container in by_name]
     images = {container.id: container.image for container in by_name}
@@ -53,6 +55,29 @@ def _is_replaced(build: Build, state: AppState) -> bool:
     if build.phase is BuildPhase.DONE:
         return not build.container_id or build.container_id in state.containers or state.containers_list.loaded
     return build.phase is BuildPhase.CANCELLED and state.route != Route(Page.BUILD, build.id)
+
+
+def _is_of_interest(pull: Pull, state: AppState) -> bool:
+    """What is done has become an image or a container."""
+    return pull.phase is not PullPhase.DONE or state.route == Route(Page.PULL, pull.id)
+
+
+def pull_row(pull: Pull) -> Row:
+    percent = pull.transfer.percent
+    so_far = "" if percent is None else f" {percent} %"
+    match pull.phase:
+        case PullPhase.PULLING:
+            waits = pull.transfer.wait_until_s is not None
+            glyph, detail = (Glyph.PAUSED, "Waiting for the registry") if waits else (Glyph.BUSY, f"Pulling{so_far}")
+        case PullPhase.STARTING:
+            glyph, detail = Glyph.BUSY, "Starting"
+        case PullPhase.PAUSED:
+            glyph, detail = Glyph.PAUSED, f"Pull {'interrupted' if pull.interrupted else 'paused'}"
+        case PullPhase.FAILED:
+            glyph, detail = Glyph.FAILED, "Pull failed"
+        case PullPhase.DONE:
+            glyph, detail = Glyph.DONE, "Pulled"
+    return Row(Route(Page.PULL, pull.id), pull.name, detail, glyph)
 
 
 def build_row(build: Build) -> Row:

@@ -8,9 +8,12 @@ from dataclasses import dataclass, field, replace
 
 from kitepy.gui.models.build import Build
 from kitepy.gui.models.container import Container, Status
+from kitepy.gui.models.discover import Discover
 from kitepy.gui.models.image import Image
 from kitepy.gui.models.network import Network
 from kitepy.gui.models.ports import Listener, PortAnswer
+from kitepy.gui.models.pull import Pull
+from kitepy.gui.models.registry import Registries
 from kitepy.gui.models.system_check import SystemCheck
 from kitepy.gui.models.volume import Browsing, FilePreview, Folder, Job, Volume, with_folder
 
@@ -45,6 +48,7 @@ class Listing:
 
 class Page(enum.Enum):
     DISCOVER = "discover"
+    """With a key, the repository of that name, or the image with that tag or digest."""
     IMAGES = "images"
     CONTAINER = "container"
     BUILD = "build"
@@ -54,6 +58,8 @@ class Page(enum.Enum):
     NETWORKS = "networks"
     """With a key, the network with that id."""
     PORTS = "ports"
+    REGISTRIES = "registries"
+    PULL = "pull"
 
 
 @dataclass(frozen=True)
@@ -68,6 +74,7 @@ DOCTOR = Route(Page.DOCTOR)
 VOLUMES = Route(Page.VOLUMES)
 NETWORKS = Route(Page.NETWORKS)
 PORTS = Route(Page.PORTS)
+REGISTRIES = Route(Page.REGISTRIES)
 
 
 @dataclass(frozen=True)
@@ -96,6 +103,9 @@ class AppState:
     listeners_list: Listing = Listing()
     port_answer: PortAnswer | None = None
     """To the last question whether a port is free."""
+    discover: Discover = field(default_factory=Discover)
+    pulls: Mapping[str, Pull] = field(default_factory=dict)
+    registries: Registries = field(default_factory=Registries)
 
 
 # Everything that can happen to the state.
@@ -239,6 +249,26 @@ class PortAnswered:
     answer: PortAnswer | None
 
 
+@dataclass(frozen=True)
+class DiscoverChanged:
+    discover: Discover
+
+
+@dataclass(frozen=True)
+class RegistriesChanged:
+    registries: Registries
+
+
+@dataclass(frozen=True)
+class PullChanged:
+    pull: Pull
+
+
+@dataclass(frozen=True)
+class PullForgotten:
+    pull_id: str
+
+
 Event = (
     EngineChanged
     | ContainersListed
@@ -266,6 +296,10 @@ Event = (
     | ListenersRead
     | ListenersUnreadable
     | PortAnswered
+    | DiscoverChanged
+    | RegistriesChanged
+    | PullChanged
+    | PullForgotten
 )
 
 _STATUS_AFTER = {
@@ -348,6 +382,26 @@ def _reduce_resources(state: AppState, event: Event) -> AppState:
             return replace(state, listeners_list=replace(state.listeners_list, error=message))
         case PortAnswered(answer):
             return replace(state, port_answer=answer)
+        case _:
+            return _reduce_registries(state, event)
+
+
+def _reduce_registries(state: AppState, event: Event) -> AppState:
+    """What is looked for in registries, and what comes from there."""
+    match event:
+        case DiscoverChanged(discover):
+            return replace(state, discover=discover)
+        case RegistriesChanged(registries):
+            return replace(state, registries=registries)
+        case PullChanged(pull):
+            state = replace(state, pulls={**state.pulls, pull.id: pull})
+            # As with builds: whoever watches is taken along, whoever looks at something else stays there.
+            watched = state.route == Route(Page.PULL, pull.id)
+            return replace(state, route=Route(Page.CONTAINER, pull.container_id)) if watched and pull.container_id else state
+        case PullForgotten(pull_id):
+            pulls = {key: pull for key, pull in state.pulls.items() if key != pull_id}
+            route = DISCOVER if state.route == Route(Page.PULL, pull_id) else state.route
+            return replace(state, pulls=pulls, route=route)
         case _:
             return state
 

@@ -24,6 +24,7 @@ class LayerPhase(enum.Enum):
     MOVING = "Downloading"
     PUSHING = "Pushing"
     RETRYING = "Trying again"
+    STOPPED = "Stopped"
     VERIFYING = "Verifying"
     MOVED = "Downloaded"
     UNPACKING = "Unpacking"
@@ -60,6 +61,8 @@ class Layer:
             return self.note
         if self.phase in (LayerPhase.MOVING, LayerPhase.PUSHING) and self.total_bytes:
             return f"{self.phase.value} {readable_size(self.done_bytes)} of {readable_size(self.total_bytes)}"
+        if self.phase is LayerPhase.STOPPED and self.total_bytes:
+            return f"{self.phase.value} at {readable_size(self.done_bytes)} of {readable_size(self.total_bytes)}"
         if self.phase is LayerPhase.UNPACKING and self.unpacked:
             return f"{self.phase.value} {self.unpacked:.0%}"
         size = f"  ·  {readable_size(self.total_bytes)}" if self.total_bytes and self.phase is not LayerPhase.EXISTS else ""
@@ -159,6 +162,20 @@ def advance(transfer: Transfer, message: TransferMessage, now_s: float) -> Trans
     changed = _after(transfer.layers[index], message)
     transfer = replace(transfer, layers=(*transfer.layers[:index], changed, *transfer.layers[index + 1 :]))
     return _sampled(transfer, now_s)
+
+
+def stopped(transfer: Transfer) -> Transfer:
+    """Nothing moves any more: what has arrived is kept, what was half unpacked is unpacked anew."""
+    layers = tuple(_stopped(layer) for layer in transfer.layers)
+    return replace(transfer, layers=layers, wait_until_s=None, samples=(), status="")
+
+
+def _stopped(layer: Layer) -> Layer:
+    if layer.phase.ended:
+        return layer
+    if layer.share >= 1.0:
+        return replace(layer, phase=LayerPhase.MOVED, unpacked=0.0, note="")
+    return replace(layer, phase=LayerPhase.STOPPED if layer.done_bytes else LayerPhase.WAITING, note="")
 
 
 def foreseen(layers: tuple[tuple[str, int, bool], ...]) -> Transfer:

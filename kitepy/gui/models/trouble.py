@@ -94,12 +94,15 @@ def explain(message: str, subject: Reference | str, user: str = "", certificates
 
     `certificates` is the folder with a folder a registry, where the engine looks for its authority.
     """
+    original = message
+    # Advice of the engine's, which names certificates whatever went wrong.
+    message = message.partition(". If this private registry supports only")[0]
     reference, host = (None, subject) if isinstance(subject, str) else (subject, subject.registry)
     place = "Docker Hub" if host == DOCKER_HUB else host
     named = reference.familiar if reference else host
 
     def trouble(cause: Cause, title: str, text: str, *remedies: Remedy, command: str = "") -> Trouble:
-        return Trouble(cause, title, text, remedies, command, message)
+        return Trouble(cause, title, text, remedies, command, original)
 
     if _PLAIN.search(message):
         return trouble(

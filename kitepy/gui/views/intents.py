@@ -43,6 +43,26 @@ class Intents(QObject):
     """Port, protocol; port 0 takes the question back."""
     free_port = Signal(str)
     """Id of the container that holds it."""
+    search = Signal(str)
+    search_again = Signal()
+    filter_tags = Signal(str)
+    more_tags = Signal()
+    list_tags_again = Signal()
+    choose_tag = Signal(str)
+    choose_platform = Signal(str)
+    preview_again = Signal()
+    pull = Signal(str, str, bool)
+    """Reference, platform (empty for this machine's), whether to run it afterwards."""
+    pause_pull = Signal(str)
+    resume_pull = Signal(str)
+    cancel_pull = Signal(str)
+    """Also puts away one that has ended."""
+    add_registry = Signal()
+    log_in = Signal(str)
+    """Host of a registry; who and how is asked for."""
+    log_out = Signal(str)
+    remove_registry = Signal(str)
+    check_registry = Signal(str)
     open_url = Signal(str)
     copy_text = Signal(str, str)
     """Text, and what to call it in the message."""

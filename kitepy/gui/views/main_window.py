@@ -31,6 +31,8 @@ from kitepy.gui.views.images_page import ImagesPage
 from kitepy.gui.views.intents import Intents
 from kitepy.gui.views.networks_page import NetworksPage
 from kitepy.gui.views.ports_page import PortsPage
+from kitepy.gui.views.pull_page import PullPage
+from kitepy.gui.views.registries_page import RegistriesPage
 from kitepy.gui.views.rename_sheet import RenameSheet
 from kitepy.gui.views.review_sheet import ReviewSheet
 from kitepy.gui.views.sidebar import Sidebar
@@ -66,13 +68,15 @@ class MainWindow(QWidget):
         self.volumes = VolumesPage(intents)
         self.networks = NetworksPage(intents)
         self.ports = PortsPage(intents)
+        self.registries = RegistriesPage(intents)
+        self.pull = PullPage(intents)
         self.container = ContainerPage(intents)
         self.build = BuildPage(intents, output_of)
         self.failure = FailurePage(intents)
         self.doctor = DoctorPage(intents)
         self.pages = QStackedWidget()
-        lists = (self.images, self.volumes, self.networks, self.ports)
-        for page in (self.discover, *lists, self.container, self.build, self.failure, self.doctor):
+        self._lists = (self.images, self.volumes, self.networks, self.ports, self.registries)
+        for page in (self.discover, *self._lists, self.pull, self.container, self.build, self.failure, self.doctor):
             self.pages.addWidget(page)
         layout = row(self.sidebar, self.pages, spacing=0)
         layout.setStretch(1, 1)
@@ -112,6 +116,12 @@ class MainWindow(QWidget):
             case Page.PORTS:
                 page = self.ports
                 self.ports.show_state(state)
+            case Page.REGISTRIES:
+                page = self.registries
+                self.registries.show_state(state)
+            case Page.PULL:
+                page = self.pull
+                self.pull.show_state(state)
             case Page.CONTAINER:
                 page = self.container
                 self.container.show_state(state)
@@ -123,6 +133,9 @@ class MainWindow(QWidget):
                 self.build.show_state(state)
         self.pages.setCurrentWidget(page)
         self.setWindowTitle(_window_title(state))
+
+    def copy(self, text: str, what: str) -> None:
+        self._intents.copy_text.emit(text, what)
 
     # Questions
 
@@ -234,8 +247,10 @@ class MainWindow(QWidget):
     def _find(self) -> None:
         if self.pages.currentWidget() is self.container:
             self.container.start_search()
-        elif (page := self.pages.currentWidget()) in (self.images, self.volumes, self.networks, self.ports):
+        elif (page := self.pages.currentWidget()) in self._lists:
             page.filter.setFocus(Qt.FocusReason.ShortcutFocusReason)
+        elif page is self.discover:
+            self.discover.start_search()
         else:
             self.sidebar.filter.setFocus(Qt.FocusReason.ShortcutFocusReason)
 
@@ -265,7 +280,9 @@ def _window_title(state: AppState) -> str:
             return f"{state.containers[state.route.key].name} — Kitepy"
         case Page.BUILD if state.route.key in state.builds:
             return f"Building {state.builds[state.route.key].name} — Kitepy"
-        case Page.IMAGES | Page.VOLUMES | Page.NETWORKS | Page.PORTS:
+        case Page.PULL if state.route.key in state.pulls:
+            return f"Pulling {state.pulls[state.route.key].title} — Kitepy"
+        case Page.IMAGES | Page.VOLUMES | Page.NETWORKS | Page.PORTS | Page.REGISTRIES:
             return f"{state.route.page.value.capitalize()} — Kitepy"
         case _:
             return "Kitepy"

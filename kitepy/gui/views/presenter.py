@@ -8,9 +8,11 @@ from pathlib import Path
 from kitepy.gui.models.build import BuildRequest, BuildReview
 from kitepy.gui.models.container import Container
 from kitepy.gui.models.network import Network, NetworkPlan
+from kitepy.gui.models.registry import KeeperChoice, Registry
 from kitepy.gui.models.volume import RestorePlan, VolumeRow
 from kitepy.gui.views.main_window import MainWindow
 from kitepy.gui.views.network_sheets import ConnectSheet, NewNetworkSheet
+from kitepy.gui.views.registry_sheets import KnownLoginSheet, NewRegistrySheet, TryLogin
 from kitepy.gui.views.volume_sheets import NewVolumeSheet, PruneSheet, RestoreSheet
 from kitepy.gui.widgets.sheet import ChoiceSheet
 
@@ -76,3 +78,13 @@ class WindowPresenter:
         sheet = ConnectSheet(self._window, network, candidates)
         sheet.confirmed.connect(go)
         sheet.ask()
+
+    def ask_new_registry(
+        self, taken: set[str], keepers: Sequence[KeeperChoice], add: Callable[[str], None], try_login: TryLogin
+    ) -> None:
+        sheet = NewRegistrySheet(self._window, taken, keepers, try_login, self._window.copy)
+        sheet.added.connect(add)
+        sheet.ask()
+
+    def ask_login(self, registry: Registry, keepers: Sequence[KeeperChoice], try_login: TryLogin) -> None:
+        KnownLoginSheet(self._window, registry, keepers, try_login, self._window.copy).ask()

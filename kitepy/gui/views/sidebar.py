@@ -9,7 +9,7 @@ from PySide6.QtWidgets import QFrame, QListView, QMenu, QStyle, QStyledItemDeleg
 from kitepy.gui.models.container import Container
 from kitepy.gui.models.items import VALUE_ROLE, ValuesModel
 from kitepy.gui.models.sidebar import Glyph, Row, rows
-from kitepy.gui.models.state import DISCOVER, IMAGES, NETWORKS, PORTS, VOLUMES, AppState, EnginePhase, Route
+from kitepy.gui.models.state import DISCOVER, IMAGES, NETWORKS, PORTS, REGISTRIES, VOLUMES, AppState, EnginePhase, Route
 from kitepy.gui.theme import tokens
 from kitepy.gui.views.intents import Intents
 from kitepy.gui.widgets.buttons import IconButton, TextButton
@@ -182,6 +182,7 @@ class Sidebar(QFrame):
             VOLUMES: self._place("Volumes", "volume", VOLUMES),
             NETWORKS: self._place("Networks", "network", NETWORKS),
             PORTS: self._place("Ports", "port", PORTS),
+            REGISTRIES: self._place("Registries", "registry", REGISTRIES),
         }
 
         self._engine_glyph = GlyphWidget()

@@ -19,6 +19,7 @@ _LAYER_GLYPHS = {
     LayerPhase.MOVING: Glyph.BUSY,
     LayerPhase.PUSHING: Glyph.BUSY,
     LayerPhase.RETRYING: Glyph.PAUSED,
+    LayerPhase.STOPPED: Glyph.PAUSED,
     LayerPhase.VERIFYING: Glyph.BUSY,
     LayerPhase.MOVED: Glyph.PAUSED,
     LayerPhase.UNPACKING: Glyph.BUSY,

@@ -1,0 +1,181 @@
+"""The gateway's part about registries: the client's documents as the app's values, and whose login goes with which request."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from kitepy.client import BundledEngine, EngineClient, EngineMode, NotFound
+from kitepy.gui.gateway.failures import told
+from kitepy.gui.gateway.logins import Logins, server_address
+from kitepy.gui.gateway.registry_port import LoginsRead
+from kitepy.gui.models.discover import Hit, ImageConfig, LayerToFetch, LocalImage, PullPreview, Tag, TagsPage
+from kitepy.gui.models.reference import DOCKER_HUB, Reference, parse_reference
+from kitepy.gui.models.registry import EngineRegistries, NewLogin
+from kitepy.gui.models.transfer import TransferMessage
+from kitepy.gui.models.trouble import CERTIFICATES
+
+Json = Mapping[str, Any]
+
+
+class RegistryCalls:
+    """Part of `EngineGateway`."""
+
+    _client: EngineClient
+    _bundled: BundledEngine
+    _logins: Logins
+
+    async def search(self, registry: str, words: str, limit: int) -> tuple[Hit, ...]:
+        authorization = await self._logins.authorization(registry)
+        term = words if registry == DOCKER_HUB else f"{registry}/{words}"
+        with told():
+            found = await self._client.search(term, limit, authorization)
+        return tuple(hit for entry in found if (hit := hit_from_search(registry, entry)) is not None)
+
+    async def tags(self, repository: Reference, *, after: str, words: str, limit: int) -> TagsPage:
+        authorization = await self._logins.authorization(repository.registry)
+        with told():
+            document = await self._client.tags(repository.familiar_repository, after, words, limit, authorization)
+        return TagsPage(tuple(tag_from(entry) for entry in document.get("Tags") or ()), str(document.get("Next") or ""))
+
+    async def preview_pull(self, reference: Reference, platform: str) -> PullPreview:
+        authorization = await self._logins.authorization(reference.registry)
+        with told():
+            document = await self._client.preview_pull(reference.pulled, platform, authorization)
+            return preview_from(reference.pulled, document, await self._local(reference.pulled))
+
+    async def pull(self, reference: str, platform: str) -> AsyncIterator[TransferMessage]:
+        parsed = parse_reference(reference)
+        authorization = await self._logins.authorization(parsed.registry) if parsed else ""
+        with told():
+            async with self._client.pull(reference, platform, authorization) as stream:
+                async for message in stream:
+                    yield transfer_message(message)
+
+    async def engine_registries(self) -> EngineRegistries:
+        with told():
+            config = (await self._client.info()).get("RegistryConfig") or {}
+        insecure = tuple(name for name, index in (config.get("IndexConfigs") or {}).items() if not index.get("Secure", True))
+        return EngineRegistries(
+            (*insecure, *(config.get("InsecureRegistryCIDRs") or ())), tuple(config.get("Mirrors") or ()), self._certificates
+        )
+
+    async def logins(self) -> LoginsRead:
+        return await self._logins.read()
+
+    async def check_registry(self, host: str) -> None:
+        authorization = await self._logins.authorization(host)
+        with told():
+            await self._client.check_login(server_address(host), authorization)
+
+    async def log_in(self, login: NewLogin) -> None:
+        with told():
+            token = await self._client.log_in(server_address(login.host), login.user, login.password)
+        await self._logins.keep(login, token)
+
+    async def log_out(self, host: str) -> None:
+        await self._logins.forget(host)
+
+    @property
+    def _certificates(self) -> str:
+        """Where this engine looks for registries' authorities."""
+        if self._bundled.paths.mode is EngineMode.ROOT:
+            return CERTIFICATES
+        configured = os.environ.get("XDG_CONFIG_HOME", "")
+        return str((Path(configured) if configured.startswith("/") else Path.home() / ".config") / "docker/certs.d")
+
+    async def _local(self, reference: str) -> LocalImage | None:
+        try:
+            return local_from_inspect(await self._client.image(reference))
+        except NotFound:
+            return None
+
+
+def hit_from_search(registry: str, entry: Json) -> Hit | None:
+    """One entry of `GET /images/search`, which may tell its registry in its name; None for what is no name."""
+    name = str(entry.get("name") or "").removeprefix(f"{registry}/")
+    parsed = parse_reference(name if registry == DOCKER_HUB else f"{registry}/{name}")
+    if parsed is None or parsed.registry != registry:
+        return None
+    stars = entry.get("star_count")
+    return Hit(
+        registry,
+        parsed.repository,
+        str(entry.get("description") or "").strip(),
+        stars if isinstance(stars, int) else 0,
+        entry.get("is_official") is True,
+    )
+
+
+def tag_from(entry: Json) -> Tag:
+    """One entry of `GET /kitepy/registries/tags`."""
+    return Tag(
+        str(entry.get("Name") or ""),
+        str(entry.get("Digest") or ""),
+        int(entry.get("Size") or 0),
+        str(entry.get("Created") or ""),
+        tuple(str(platform) for platform in entry.get("Platforms") or ()),
+    )
+
+
+def preview_from(reference: str, document: Json, local: LocalImage | None) -> PullPreview:
+    """`GET /kitepy/registries/preview`."""
+    layers = tuple(
+        LayerToFetch(str(layer.get("Digest") or ""), int(layer.get("Size") or 0), layer.get("Here") is True)
+        for layer in document.get("Layers") or ()
+    )
+    return PullPreview(
+        reference,
+        str(document.get("Digest") or ""),
+        str(document.get("ID") or ""),
+        str(document.get("Created") or ""),
+        str(document.get("Platform") or ""),
+        tuple(str(platform) for platform in document.get("Platforms") or ()),
+        layers,
+        int(document.get("Size") or 0),
+        int(document.get("Fetch") or 0),
+        config_from(document.get("Config") or {}),
+        local,
+    )
+
+
+def config_from(document: Json) -> ImageConfig:
+    """An image's configuration (OCI image-spec 1.1, config.md), as registries and `GET /images/{name}/json` have it."""
+    return ImageConfig(
+        str(document.get("User") or ""),
+        tuple(sorted(document.get("ExposedPorts") or {})),
+        _words(document.get("Env")),
+        _words(document.get("Entrypoint")),
+        _words(document.get("Cmd")),
+        str(document.get("WorkingDir") or ""),
+        tuple(sorted(document.get("Volumes") or {})),
+    )
+
+
+def local_from_inspect(document: Json) -> LocalImage:
+    digests = tuple(str(name).partition("@")[2] for name in document.get("RepoDigests") or ())
+    return LocalImage(
+        str(document.get("Id") or ""),
+        str(document.get("Created") or ""),
+        int(document.get("Size") or 0),
+        config_from(document.get("Config") or {}),
+        digests,
+    )
+
+
+def transfer_message(message: Json) -> TransferMessage:
+    detail = message.get("progressDetail")
+    detail = detail if isinstance(detail, dict) else {}
+    return TransferMessage(
+        str(message.get("status") or ""), str(message.get("id") or ""), _count(detail.get("current")), _count(detail.get("total"))
+    )
+
+
+def _count(value: object) -> int:
+    return value if isinstance(value, int) else 0
+
+
+def _words(values: Iterable[Any] | None) -> tuple[str, ...]:
+    return tuple(str(value) for value in values or ())
