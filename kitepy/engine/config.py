@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 
 from kitepy import __version__
 from kitepy.engine import config_networks as networks
+from kitepy.engine import config_registries as registries
 from kitepy.engine.config_networks import AddressPoolOption, NetworkDefault
 
 LOG_LEVELS = ("debug", "info", "warn", "error", "fatal")
@@ -94,6 +95,10 @@ class EngineConfig:
     """``--tls=false`` or ``--tlsverify=false`` was said in so many words: ports may let in everyone who reaches them."""
     registry_mirrors: tuple[str, ...] = ()
     insecure_registries: tuple[str, ...] = ()
+    http_proxy: str = ""
+    """Proxies stand in for those of the environment, on the way to registries and where a build fetches files."""
+    https_proxy: str = ""
+    no_proxy: str = ""
     default_ulimits: tuple[UlimitDefault, ...] = ()
     storage_opts: tuple[str, ...] = ()
     userns_remap: str = ""
@@ -276,16 +281,24 @@ _OPTIONS = (
     _Option("log-level", "log_level", _log_level, "what to log", "-l"),
     _Option("debug", "debug", _boolean, "log everything", "-D"),
     _Option(
-        "registry-mirror", "registry_mirrors", _text, "preferred mirror of the registry", key="registry-mirrors", repeatable=True
+        "registry-mirror",
+        "registry_mirrors",
+        registries.mirror,
+        "preferred mirror of Docker Hub",
+        key="registry-mirrors",
+        repeatable=True,
     ),
     _Option(
         "insecure-registry",
         "insecure_registries",
-        _text,
+        registries.insecure_registry,
         "registry that may be used without TLS",
         key="insecure-registries",
         repeatable=True,
     ),
+    _Option("http-proxy", "http_proxy", registries.proxy, "proxy for addresses with http"),
+    _Option("https-proxy", "https_proxy", registries.proxy, "proxy for addresses with https"),
+    _Option("no-proxy", "no_proxy", registries.proxy, "hosts and networks that are reached without a proxy"),
     _Option(
         "default-ulimit", "default_ulimits", _ulimit, "resource limit for containers", key="default-ulimits", repeatable=True
     ),
@@ -414,6 +427,10 @@ def _read_file(path: Path | None, uid: int) -> dict[str, Any]:
 
 def _read_keys(document: dict[str, Any]) -> dict[str, Any]:
     options = {option.file_key: option for option in _OPTIONS}
+    try:
+        document = registries.flat(document)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
     unknown = sorted(key for key in document if key not in options)
     if unknown:
         raise ConfigError(f"the following directives don't match any configuration option: {', '.join(unknown)}")
@@ -446,7 +463,9 @@ def _ulimits_of_file(value: object) -> tuple[UlimitDefault, ...]:
 
 def _check_conflicts(from_flags: Mapping[str, Any], from_file: Mapping[str, Any]) -> None:
     conflicts = [
-        f"{key}: (from flag: {from_flags[key]}, from file: {from_file[key]})" for key in sorted(from_flags) if key in from_file
+        registries.without_credentials(f"{key}: (from flag: {from_flags[key]}, from file: {from_file[key]})")
+        for key in sorted(from_flags)
+        if key in from_file
     ]
     if conflicts:
         raise ConfigError(

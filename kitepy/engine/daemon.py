@@ -20,6 +20,7 @@ from kitepy import __version__
 from kitepy.engine.builder.changes import apply_changes
 from kitepy.engine.config import EngineConfig
 from kitepy.engine.distribution.endpoints import InsecureRegistries
+from kitepy.engine.distribution.proxies import Proxies
 from kitepy.engine.distribution.registries import Registries
 from kitepy.engine.kernel import apparmor, cgroups
 from kitepy.engine.kernel.capabilities import last_capability, own_permitted
@@ -116,6 +117,13 @@ def run(config: EngineConfig, launcher: LauncherHandle, session: RootlessSession
     handler.setFormatter(LineFormatter())
     logging.basicConfig(handlers=[handler], level=logging.DEBUG if config.debug else _LEVELS[config.log_level])
     _raise_file_limit()
+    for name, value in (
+        ("HTTP_PROXY", config.http_proxy),
+        ("HTTPS_PROXY", config.https_proxy),
+        ("NO_PROXY", config.no_proxy),
+    ):
+        if value:
+            os.environ[name] = os.environ[name.lower()] = value
     try:
         asyncio.run(_serve(config, launcher, session))
     except EngineError as error:
@@ -206,6 +214,7 @@ async def _compose(
         user_agent=f"Kitepy/{__version__}",
         insecure=InsecureRegistries(config.insecure_registries),
         mirrors=config.registry_mirrors,
+        proxies=Proxies.of_environment(os.environ),
         certificates=_certificates_directories(session),
     )
     if session is not None:

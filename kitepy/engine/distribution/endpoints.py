@@ -27,6 +27,8 @@ class Endpoint:
     verify: bool = True
     mirror: bool = False
     """It stands in for Docker Hub, and is told no credentials."""
+    prefix: str = ""
+    """A path that all of its paths are beneath, without a slash at its end."""
 
     @property
     def secure(self) -> bool:
@@ -36,7 +38,7 @@ class Endpoint:
     @property
     def url(self) -> str:
         """The beginning of every address, without a slash at its end."""
-        return f"{self.scheme}://{self.host}"
+        return f"{self.scheme}://{self.host}{self.prefix}"
 
 
 def registry_host(address: str) -> str:

@@ -145,7 +145,8 @@ class Registries:
 
     async def _mirror(self, address: str) -> Endpoint:
         parts = urlsplit(address)
-        return Endpoint(parts.netloc, parts.scheme, verify=not await self._is_insecure(parts.netloc), mirror=True)
+        verify = not await self._is_insecure(parts.netloc)
+        return Endpoint(parts.netloc, parts.scheme, verify, mirror=True, prefix=parts.path.rstrip("/"))
 
     def _transport(self, endpoint: Endpoint) -> Transport:
         def context(host: str) -> ssl.SSLContext:

@@ -276,7 +276,7 @@ def _registry_config(settings: SystemSettings) -> dict[str, Any]:
         for name in settings.insecure_registries
         if "/" not in name
     }
-    networks = ["::1/128", "127.0.0.0/8", *(name for name in settings.insecure_registries if "/" in name)]
+    networks = [*(name for name in settings.insecure_registries if "/" in name), "::1/128", "127.0.0.0/8"]
     return {
         "InsecureRegistryCIDRs": networks,
         "IndexConfigs": {"docker.io": hub, **others},
