@@ -399,7 +399,7 @@ def _checked(option: _Option, value: object, name: str) -> Any:
             return tuple(option.kind(item) for item in items)
         return option.kind(value)
     except ValueError as error:
-        raise ConfigError(f"invalid value {value!r} for {name}: {error}") from None
+        raise ConfigError(f"invalid value {registries.without_credentials(repr(value))} for {name}: {error}") from None
 
 
 _DEFAULT_FILE = Path("/etc/kitepy/engine.json")

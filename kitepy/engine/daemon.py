@@ -215,6 +215,8 @@ async def _compose(
         insecure=InsecureRegistries(config.insecure_registries),
         mirrors=config.registry_mirrors,
         proxies=Proxies.of_environment(os.environ),
+        loopback=session.connect_loopback if session is not None else None,
+        lookup=session.look_up if session is not None else None,
         certificates=_certificates_directories(session),
     )
     if session is not None:

@@ -11,8 +11,6 @@ from support.contract import ApiContract
 from support.engine import EngineUnderTest
 from support.registry import IDENTITY, PASSWORD, USER, RegistryDouble, make_certificate
 
-pytestmark = pytest.mark.needs("root engine")  # an ordinary user's engine has a localhost of its own
-
 
 @pytest.fixture(name="api")
 def _api(engine: EngineUnderTest) -> RawApi:

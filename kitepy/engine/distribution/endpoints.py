@@ -29,6 +29,8 @@ class Endpoint:
     """It stands in for Docker Hub, and is told no credentials."""
     prefix: str = ""
     """A path that all of its paths are beneath, without a slash at its end."""
+    local: bool = False
+    """It is on this machine's loopback."""
 
     @property
     def secure(self) -> bool:
@@ -92,11 +94,11 @@ class InsecureRegistries:
         return any(address in network for address in found for network in self._networks if address.version == network.version)
 
 
-def endpoints_of(host: str, *, insecure: bool) -> Sequence[Endpoint]:
+def endpoints_of(host: str, *, insecure: bool = False, local: bool = False) -> Sequence[Endpoint]:
     """The ways to try, the best first."""
     if not insecure:
-        return (Endpoint(host),)
-    return (Endpoint(host, verify=False), Endpoint(host, "http"))
+        return (Endpoint(host, local=local),)
+    return (Endpoint(host, verify=False, local=local), Endpoint(host, "http", local=local))
 
 
 def _shown(address: str) -> str:

@@ -30,6 +30,21 @@ class Proxies:
             return None
         return proxy if "://" in proxy else f"http://{proxy}"
 
+    @property
+    def loopback_ports(self) -> frozenset[int]:
+        """The ports of proxies that are on this machine's loopback."""
+        found = set()
+        for proxy in (self.http, self.https):
+            try:
+                parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+                port = parts.port or 80
+            except ValueError:
+                continue  # requests will tell
+            address = _address(parts.hostname or "")
+            if parts.hostname == "localhost" or (address is not None and address.is_loopback):
+                found.add(port)
+        return frozenset(found)
+
     def _applies(self, host: str, port: int) -> bool:
         address = _address(host)
         if address is not None and address.is_loopback:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import socket
 import ssl
 from collections.abc import AsyncIterator, Sequence
@@ -103,7 +104,7 @@ class Registries:
 
     async def search(self, host: str, term: str, limit: int, credentials: Credentials = ANONYMOUS) -> list[Found]:
         """Repositories of a registry, or of Docker Hub when ``host`` is empty; at most ``limit``."""
-        endpoints = endpoints_of(host or SEARCH_HOST, insecure=bool(host) and await self._is_insecure(host))
+        endpoints = await self._endpoints(host) if host else endpoints_of(SEARCH_HOST)
         ways = [(endpoint, self._transport(endpoint)) for endpoint in endpoints]
         try:
             endpoint, transport = await find_endpoint(ways) if host else ways[0]
@@ -131,7 +132,7 @@ class Registries:
         offline: bool = False,
     ) -> AsyncIterator[Connection]:
         endpoints = [await self._mirror(address) for address in mirrors]
-        endpoints += endpoints_of(host, insecure=await self._is_insecure(host))
+        endpoints += await self._endpoints(host)
         ways: list[Way] = []
         try:
             for endpoint in endpoints:
@@ -143,15 +144,21 @@ class Registries:
             for way in ways:
                 await way.transport.close()
 
+    async def _endpoints(self, host: str) -> Sequence[Endpoint]:
+        addresses = await self._addresses(host)
+        return endpoints_of(host, insecure=self._is_insecure(host, addresses), local=_any_loopback(addresses))
+
     async def _mirror(self, address: str) -> Endpoint:
         parts = urlsplit(address)
-        verify = not await self._is_insecure(parts.netloc)
-        return Endpoint(parts.netloc, parts.scheme, verify, mirror=True, prefix=parts.path.rstrip("/"))
+        addresses = await self._addresses(parts.netloc)
+        verify = not self._is_insecure(parts.netloc, addresses)
+        local = _any_loopback(addresses)
+        return Endpoint(parts.netloc, parts.scheme, verify, mirror=True, prefix=parts.path.rstrip("/"), local=local)
 
     def _transport(self, endpoint: Endpoint) -> Transport:
         def context(host: str) -> ssl.SSLContext:
             # A host that the registry sends us to is as good as the registry only where it is the same one.
-            verify = endpoint.verify if host == endpoint.host else not self._is_known_insecure(host)
+            verify = endpoint.verify if host == endpoint.host else not self._is_insecure(host, [host_name(host)])
             return self._contexts.get((endpoint.host, host), verify=verify)
 
         return Transport(
@@ -159,26 +166,33 @@ class Registries:
             context=context,
             proxies=self._proxies,
             user_agent=self._user_agent,
+            local=endpoint.local,
             loopback=self._loopback,
             resolver=Resolver(self._lookup) if self._lookup is not None else None,
         )
 
-    def _is_known_insecure(self, host: str) -> bool:
-        name = host_name(host)
-        return self._insecure.names(host) or self._insecure.contains([name])
+    def _is_insecure(self, host: str, addresses: Sequence[str]) -> bool:
+        return self._insecure.names(host) or self._insecure.contains(addresses)
 
-    async def _is_insecure(self, host: str) -> bool:
-        if self._is_known_insecure(host):
-            return True
+    async def _addresses(self, host: str) -> list[str]:
+        """Where a registry is; empty where nobody knows, or somebody else will look it up."""
+        name = host_name(host)
+        try:
+            return [str(ipaddress.ip_address(name))]
+        except ValueError:
+            pass
         if self._proxies.of_url(f"https://{host}/"):
-            return False  # the proxy looks it up
-        lookup = self._lookup or _look_up
+            return []
         try:
             async with asyncio.timeout(PING_TIMEOUT_S):
-                found = await lookup(host_name(host), 0, socket.AF_UNSPEC)
+                found = await (self._lookup or _look_up)(name, 0, socket.AF_UNSPEC)
         except (OSError, TimeoutError, UnicodeError):
-            return False
-        return self._insecure.contains(str(entry[4][0]) for entry in found)
+            return []
+        return [str(entry[4][0]) for entry in found]
+
+
+def _any_loopback(addresses: Sequence[str]) -> bool:
+    return any(ipaddress.ip_address(address.partition("%")[0]).is_loopback for address in addresses)
 
 
 async def _look_up(host: str, port: int, family: int) -> list[Any]:

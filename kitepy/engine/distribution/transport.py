@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import socket
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -50,15 +50,20 @@ class Transport:
         context: Context,
         proxies: Proxies,
         user_agent: str,
+        local: bool = False,
         loopback: Loopback | None = None,
         resolver: AbstractResolver | None = None,
     ) -> None:
-        """``secure`` says whether the endpoint can't be listened to; ``loopback`` is asked for addresses of this machine."""
+        """``secure`` says whether the endpoint can't be listened to, ``local`` whether it is on this machine's loopback.
+
+        Where it is not, the host's loopback is not reached through ``loopback`` but for a proxy there: whom a registry elsewhere
+        sends us to must not be one of this machine's own services.
+        """
         self.secure = secure
         self._context = context
         self._proxies = proxies
         self._contexts: dict[str, ssl.SSLContext] = {}
-        factory = _factory(loopback) if loopback is not None else None
+        factory = _factory(loopback, None if local else proxies.loopback_ports) if loopback is not None else None
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, socket_factory=factory, resolver=resolver),
             headers={"User-Agent": user_agent},
@@ -96,10 +101,12 @@ class Transport:
         return self._contexts[parts.netloc]
 
 
-def _factory(loopback: Loopback) -> Callable[[Any], socket.socket]:
+def _factory(loopback: Loopback, ports: Collection[int] | None) -> Callable[[Any], socket.socket]:
+    """What makes sockets for aiohttp; only these ports of the loopback are the host's, or all."""
+
     def make(info: tuple[Any, ...]) -> socket.socket:
         family, kind, protocol, _, address = info
-        if ipaddress.ip_address(address[0].partition("%")[0]).is_loopback:
+        if ipaddress.ip_address(address[0].partition("%")[0]).is_loopback and (ports is None or address[1] in ports):
             with loopback(address[0], address[1]) as begun:
                 return _Begun(begun.family, begun.type, begun.proto, fileno=begun.detach())
         return socket.socket(family, kind, protocol)

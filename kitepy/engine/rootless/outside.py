@@ -6,6 +6,8 @@ address. It outlives the engine, as containers do, and ends with the namespaces.
 
 ``bind``    ``protocol``, ``address``, ``port`` → a bound socket rides along; or ``errno`` and ``text``
 ``holder``  the same → ``holder`` (pid, name, user) of the process that has it, or null
+``connect`` ``address``, ``port`` → a socket that is being connected rides along, to this machine's loopback only; or the same
+``lookup``  ``host``, ``port``, ``family`` → ``found`` as getaddrinfo(3) has it for streams; or the same
 ``status``  → ``uplink`` (kind, mtu, dns) or null, ``problem``, ``host_address``
 ``end``     → end the uplink and the namespaces' holder
 """
@@ -15,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
+import ipaddress
 import os
 import select
 import signal
@@ -32,6 +35,7 @@ from kitepy.engine.rootless.state import HelperState, ProcessMark, write_state
 from kitepy.engine.rootless.uplink import Uplink, UplinkMissing, start_uplink
 
 SOCKET_NAME = "outside.sock"
+_MOST_ADDRESSES = 16
 _RESTARTS = 5
 _RESTART_WINDOW_S = 60.0
 _PRIVILEGED = "net/ipv4/ip_unprivileged_port_start"
@@ -57,7 +61,7 @@ class Outside:
         mask = os.umask(0o177)
         self._listener.bind(str(path))
         os.umask(mask)
-        self._listener.listen(4)
+        self._listener.listen(64)
 
     def connect_uplink(self, known: ProcessMark | None = None, kind: str = "") -> None:
         """Start the uplink, or take over one that runs already; a failure is kept as the problem."""
@@ -119,6 +123,12 @@ class Outside:
             send(connection, {"holder": None if holder is None else dataclasses.asdict(holder)})
         elif wish == "status":
             send(connection, self._status())
+        elif wish == "connect":
+            self._connect(connection, str(message["address"]), int(message["port"]))
+        elif wish == "lookup":
+            # On a thread, since a name service may take its time; the engine opens a connection for each.
+            own = socket.socket(fileno=os.dup(connection.fileno()))
+            threading.Thread(target=_look_up, args=(own, message), daemon=True).start()
         elif wish == "end":
             send(connection, {"ok": True})
             with contextlib.suppress(ProcessLookupError):
@@ -139,6 +149,22 @@ class Outside:
             return
         with bound:
             send(connection, {"bound": True}, fds=[bound.fileno()])
+
+    @staticmethod
+    def _connect(connection: socket.socket, address: str, port: int) -> None:
+        """Registries on this machine's loopback: the engine inside has a loopback of its own.
+
+        Nothing else is connected to: all other ways out are the uplink's, which keeps the inside from this very loopback. Only
+        the engine can ask (the socket is in a directory of mode 0700 that no container sees), and it asks for addresses of
+        registries that its user named, never for those that a registry redirects to.
+        """
+        try:
+            begun = begin_loopback(address, port)
+        except OSError as error:
+            send(connection, {"errno": error.errno or errno.EIO, "text": error.strerror or str(error)})
+            return
+        with begun:
+            send(connection, {"begun": True}, fds=[begun.fileno()])
 
     def _status(self) -> Message:
         uplink = self._uplink
@@ -179,6 +205,39 @@ class Outside:
         with contextlib.suppress(ChildProcessError):
             while os.waitpid(-1, os.WNOHANG)[0]:
                 continue
+
+
+def begin_loopback(address: str, port: int) -> socket.socket:
+    """A non-blocking stream socket on its way to an address of the loopback; raises OSError, EACCES for any other address."""
+    try:
+        target = ipaddress.ip_address(address)
+    except ValueError:
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL)) from None
+    if not target.is_loopback or not 0 < port < 65536:
+        raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+    family = socket.AF_INET if target.version == 4 else socket.AF_INET6
+    begun = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    try:
+        code = begun.connect_ex((str(target), port))
+        if code not in (0, errno.EINPROGRESS):
+            raise OSError(code, os.strerror(code))
+    except OSError:
+        begun.close()
+        raise
+    return begun
+
+
+def _look_up(connection: socket.socket, message: dict[str, Any]) -> None:
+    with connection:
+        try:
+            host, port, family = str(message["host"]), int(message["port"]), int(message["family"])
+            found = socket.getaddrinfo(host, port, socket.AddressFamily(family), socket.SOCK_STREAM)
+            answer: Message = {"found": [[int(kind), list(where)] for kind, _, _, _, where in found[:_MOST_ADDRESSES]]}
+        except (OSError, ValueError) as error:
+            number = error.errno if isinstance(error, OSError) else None
+            answer = {"errno": number or errno.EIO, "text": str(getattr(error, "strerror", None) or error)}
+        with contextlib.suppress(OSError):
+            send(connection, answer)
 
 
 def host_address() -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 import threading
@@ -15,6 +16,7 @@ from kitepy.engine.rootless.delegation import Delegation
 from kitepy.engine.rootless.outside import SOCKET_NAME
 
 _ANSWER_TIMEOUT_S = 20.0
+_LOOKUP_TIMEOUT_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,35 @@ class RootlessSession:
         answer, _ = self._ask({"op": "holder", "protocol": protocol, "address": address, "port": port})
         holder = answer.get("holder")
         return PortHolder(int(holder["pid"]), str(holder["name"]), str(holder["user"])) if holder else None
+
+    def connect_loopback(self, address: str, port: int) -> socket.socket:
+        """A non-blocking socket that is being connected to an address of the host's loopback. Raises OSError."""
+        answer, fds = self._ask({"op": "connect", "address": address, "port": port})
+        if "errno" in answer:
+            raise OSError(int(answer["errno"]), str(answer["text"]))
+        return socket.socket(fileno=fds[0])
+
+    async def look_up(self, host: str, port: int, family: int) -> list[tuple[int, int, int, str, tuple[Any, ...]]]:
+        """As ``loop.getaddrinfo`` for streams, by the host's name services: some answer on its loopback only.
+
+        Raises OSError, and socket.gaierror for names that nobody knows.
+        """
+        return await asyncio.to_thread(self._look_up, host, port, family)
+
+    def _look_up(self, host: str, port: int, family: int) -> list[tuple[int, int, int, str, tuple[Any, ...]]]:
+        with self._connect() as channel:
+            channel.settimeout(_LOOKUP_TIMEOUT_S)
+            send(channel, {"op": "lookup", "host": host, "port": port, "family": family})
+            received = receive(channel)
+        if received is None:
+            raise ConnectionResetError(104, f"{os.strerror(104)}: the process outside has ended; restart the engine")
+        answer: dict[str, Any] = received[0]
+        if answer.get("text") == "unknown request":  # a process outside of an earlier version
+            local = socket.getaddrinfo(host, port, socket.AddressFamily(family), socket.SOCK_STREAM)
+            return [(int(entry[0]), int(entry[1]), entry[2], entry[3], tuple(entry[4])) for entry in local]
+        if "errno" in answer:
+            raise socket.gaierror(int(answer["errno"]), str(answer["text"]))
+        return [(int(kind), socket.SOCK_STREAM, socket.IPPROTO_TCP, "", tuple(where)) for kind, where in answer["found"]]
 
     def status(self) -> OutsideStatus:
         """How things are now. Raises OSError."""
