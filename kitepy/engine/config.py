@@ -99,6 +99,10 @@ class EngineConfig:
     """Proxies stand in for those of the environment, on the way to registries and where a build fetches files."""
     https_proxy: str = ""
     no_proxy: str = ""
+    max_concurrent_downloads: int = 3
+    """Of blobs from registries; 0 is as many as there are."""
+    max_download_attempts: int = 5
+    """How often a blob is asked for that doesn't come."""
     default_ulimits: tuple[UlimitDefault, ...] = ()
     storage_opts: tuple[str, ...] = ()
     userns_remap: str = ""
@@ -299,6 +303,8 @@ _OPTIONS = (
     _Option("http-proxy", "http_proxy", registries.proxy, "proxy for addresses with http"),
     _Option("https-proxy", "https_proxy", registries.proxy, "proxy for addresses with https"),
     _Option("no-proxy", "no_proxy", registries.proxy, "hosts and networks that are reached without a proxy"),
+    _Option("max-concurrent-downloads", "max_concurrent_downloads", _between(0, 1_000), "how many layers are received at once"),
+    _Option("max-download-attempts", "max_download_attempts", _between(1, 1_000), "how often a layer is asked for"),
     _Option(
         "default-ulimit", "default_ulimits", _ulimit, "resource limit for containers", key="default-ulimits", repeatable=True
     ),

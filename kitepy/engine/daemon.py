@@ -73,10 +73,12 @@ from kitepy.engine.services.host_facts import read_host_facts
 from kitepy.engine.services.host_network import HostNetwork
 from kitepy.engine.services.image_contents import ImageContents
 from kitepy.engine.services.images import ImageService
+from kitepy.engine.services.layer_transfers import LayerTransfers
 from kitepy.engine.services.limit_support import find_limit_support
 from kitepy.engine.services.network_connections import NetworkConnections
 from kitepy.engine.services.network_index import NetworkIndex
 from kitepy.engine.services.networks import NetworkService, predefined_networks
+from kitepy.engine.services.pulls import Pulls
 from kitepy.engine.services.registries import RegistryAccess
 from kitepy.engine.services.remapping import Remapping
 from kitepy.engine.services.seccomp_profiles import SeccompProfiles
@@ -102,6 +104,7 @@ from kitepy.engine.volume.store import VolumeStore
 
 logger = logging.getLogger(__name__)
 
+_UNLIMITED = 1_000_000
 _LEVELS = {
     "debug": logging.DEBUG,
     "info": logging.INFO,
@@ -372,6 +375,20 @@ async def _compose(
     )
     execs = Execs(index=index, runs=runs, launcher=container_launcher, events=events)
     containers.inspection.exec_ids = execs.ids_of
+    pulls = Pulls(
+        registries,
+        image_store,
+        layers,
+        content,
+        LayerTransfers(
+            content,
+            layers,
+            downloads=config.max_concurrent_downloads or _UNLIMITED,
+            unpackers=max(os.cpu_count() or 1, 2),
+            attempts=config.max_download_attempts,
+        ),
+        emit=events.emit,
+    )
     builds = BuildService(
         config.data_root,
         images,
@@ -395,7 +412,7 @@ async def _compose(
     await overlays.reconcile()
     await layers.reconcile()
     layers.mark_garbage()
-    await layers.remove_marked()
+    await layers.remove_marked(set_aside=True)
     volume_store.reconcile()
     await adoption.start_wanted()
 
@@ -447,6 +464,7 @@ async def _compose(
         disk_usage=DiskUsage(index=index, listing=containers.listing, images=images, volumes=volumes, builds=builds),
         execs=execs,
         images=images,
+        pulls=pulls,
         image_contents=ImageContents(config.data_root, image_store, layers, workers),
         builds=builds,
         volumes=volumes,

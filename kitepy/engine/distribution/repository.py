@@ -161,7 +161,9 @@ class Repository:
                 begin = int(found[1]) if found else offset
                 if begin > offset:
                     raise SystemFailure(f"the registry sends bytes from {begin} on instead of from {offset}")
-            yield BlobStream(answer, begin, size)
+            # What the registry says counts for more than what a manifest does: there are wrong ones, and the digest decides.
+            length = answer.content_length
+            yield BlobStream(answer, begin, size if length is None else begin + length)
 
     async def head_blob(self, digest: Digest) -> int | None:
         """The size of a blob; None when it is not there."""

@@ -50,8 +50,8 @@ class Image:
         return Platform(self.document.os, self.document.architecture, self.document.variant)
 
     def check_platform(self, wanted: Platform, name: str) -> None:
-        """Raise ``NotFound`` when the image is for another platform than the client wants."""
-        if not wanted.accepts(self.platform):
+        """Raise ``NotFound`` when the image doesn't run on the platform that the client wants."""
+        if wanted.rank(self.platform) is None and not wanted.accepts(self.platform):
             raise NotFound(
                 f"image with reference {name} was found but its platform ({self.platform}) "
                 f"does not match the specified platform ({wanted})"

@@ -270,8 +270,8 @@ def parse_image_config(document: Mapping[str, Any]) -> ImageConfig:
         user=reader.text("User"),
         exposed_ports=tuple(sorted(reader.keys("ExposedPorts"))),
         env=reader.texts("Env") or (),
-        entrypoint=reader.texts("Entrypoint"),
-        cmd=reader.texts("Cmd"),
+        entrypoint=reader.words("Entrypoint"),
+        cmd=reader.words("Cmd"),
         volumes=tuple(sorted(reader.keys("Volumes"))),
         working_dir=reader.text("WorkingDir"),
         labels=reader.text_map("Labels"),
@@ -288,7 +288,7 @@ def parse_image_config(document: Mapping[str, Any]) -> ImageConfig:
         )
         if health.document
         else None,
-        shell=reader.texts("Shell"),
+        shell=reader.words("Shell"),
     )
 
 
@@ -391,6 +391,11 @@ class _Fields:
 
     def keys(self, key: str) -> tuple[str, ...]:
         return tuple(self._typed(key, dict, "an object") or ())
+
+    def words(self, key: str) -> tuple[str, ...] | None:
+        """As ``texts``; a single string, as images of the first dockers have it, is a list of one."""
+        value = self.get(key)
+        return (value,) if isinstance(value, str) else self.texts(key)
 
     def text_map(self, key: str) -> dict[str, str]:
         items = self._typed(key, dict, "an object") or {}

@@ -29,6 +29,7 @@ from kitepy.engine.services.ports import (
     ImageContents,
     ImageService,
     NetworkService,
+    PullService,
     RegistryService,
     SystemService,
     VolumeService,
@@ -47,6 +48,7 @@ class Services:
     containers: ContainerService | None = None
     execs: ExecService | None = None
     images: ImageService | None = None
+    pulls: PullService | None = None
     image_contents: ImageContents | None = None
     builds: BuildService | None = None
     volumes: VolumeService | None = None
@@ -181,6 +183,10 @@ class Call:
     @property
     def image_contents(self) -> ImageContents:
         return _present(self._services.image_contents, "a view into images")
+
+    @property
+    def pulls(self) -> PullService:
+        return _present(self._services.pulls, "registries")
 
     @property
     def builds(self) -> BuildService:

@@ -18,6 +18,8 @@ from kitepy.engine.model.container_config import (
 )
 from kitepy.engine.model.filters import Filters
 from kitepy.engine.model.network_config import NetworkConnectBody, NetworkCreateBody, NetworkDisconnectBody
+from kitepy.engine.model.platform import Platform
+from kitepy.engine.model.reference import Reference
 from kitepy.engine.model.registry import AuthConfigBody
 
 
@@ -205,6 +207,13 @@ class RegistryService(Protocol):
 
     async def distribution(self, name: str, auth: AuthConfigBody) -> dict[str, Any]:
         """DistributionInspect of what a registry has under a name."""
+
+
+class PullService(Protocol):
+    """Images from registries."""
+
+    def pull(self, reference: Reference, platform: Platform | None, auth: AuthConfigBody) -> AsyncIterator[dict[str, Any]]:
+        """Progress messages; a reference without tag and digest means all of a repository's tags."""
 
 
 class EventStream(Protocol):

@@ -96,8 +96,16 @@ class ContentStore:
             partial.discard()
             raise
         target = self.adopt(partial.path, partial.digest)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(partial.path)  # rename(2) does nothing between two names of one file
         partial.close()
         return target
+
+    def set_aside(self, digest: Digest) -> None:
+        """Keep a blob that is about to be removed as a partial that happens to be complete, since somebody may want it again."""
+        path = self.path(digest)
+        with contextlib.suppress(FileNotFoundError, FileExistsError):
+            os.link(path, self._partial / path.name)
 
     def writer(self, expected: Digest | None = None) -> BlobWriter:
         """Write a blob piece by piece; see ``BlobWriter``."""

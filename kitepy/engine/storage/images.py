@@ -180,11 +180,17 @@ class ImageStore:
         with self._database.transaction() as connection:
             return connection.execute("DELETE FROM tags WHERE reference = ?", (str(reference.with_default_tag()),)).rowcount > 0
 
-    def add_repository_digest(self, reference: Reference, image_id: Digest) -> None:
-        """Remember that a repository has the image: ``reference`` is ``name@digest``, the digest its manifest's or index's."""
+    def add_repository_digest(self, reference: Reference, image_id: Digest, *, replace: bool = False) -> None:
+        """Remember that a repository has the image: ``reference`` is ``name@digest``, the digest its manifest's or index's.
+
+        An index stands for several images, one a platform; the first that is here has its digest, unless another is to
+        ``replace`` it.
+        """
         with self._database.transaction() as connection:
             name = str(_with_digest_only(reference))
-            connection.execute("INSERT OR REPLACE INTO repository_digests VALUES (?, ?)", (name, image_id))
+            if replace:
+                connection.execute("DELETE FROM repository_digests WHERE reference = ?", (name,))
+            connection.execute("INSERT OR IGNORE INTO repository_digests VALUES (?, ?)", (name, image_id))
 
     def remove_reference(self, reference: Reference) -> bool:
         """Forget a tag or a ``name@digest``; False when there was none."""

@@ -323,8 +323,8 @@ class LayerStore(LayerIndex):
         depth = {layer.number: layer for layer in garbage}
         return sorted(garbage, key=lambda layer: -_depth(layer, depth))
 
-    async def remove_marked(self) -> None:
-        """Remove the files of everything on its way out, and blobs that no layer refers to any more."""
+    async def remove_marked(self, *, set_aside: bool = False) -> None:
+        """Remove the files of everything on its way out, and blobs that no layer refers to any more (or set those aside)."""
         async with self._removing:
             rows = self._database.query("SELECT id, blob_digest FROM layers WHERE state = 'removing'")
             if not rows:
@@ -332,7 +332,8 @@ class LayerStore(LayerIndex):
             await self._remove_directories([str(row["id"]) for row in rows])
             with self._database.transaction() as connection:
                 connection.executemany("DELETE FROM layers WHERE id = ?", [(row["id"],) for row in rows])
-                self._remove_blobs(connection, {Digest(row["blob_digest"]) for row in rows if row["blob_digest"]})
+                blobs = {Digest(row["blob_digest"]) for row in rows if row["blob_digest"]}
+                self._remove_blobs(connection, blobs, set_aside=set_aside)
 
     async def reconcile(self) -> list[str]:
         """Finish or undo what a crash interrupted; for start-up, before anything else uses the store.
@@ -349,7 +350,8 @@ class LayerStore(LayerIndex):
             await self._remove_directories(strays)
         await self.remove_marked()
         with self._database.transaction() as connection:
-            self._remove_blobs(connection, set(self._content.digests()))
+            # What a pull had received whole when the engine died is spared the network.
+            self._remove_blobs(connection, set(self._content.digests()), set_aside=True)
         self._sync.soon()
         return dropped
 
@@ -407,11 +409,13 @@ class LayerStore(LayerIndex):
         with self._database.transaction() as connection:
             self._remove_blobs(connection, lease.blobs)
 
-    def _remove_blobs(self, connection: sqlite3.Connection, digests: Iterable[Digest]) -> None:
+    def _remove_blobs(self, connection: sqlite3.Connection, digests: Iterable[Digest], *, set_aside: bool = False) -> None:
         """Remove those of the blobs that nobody refers to; within a transaction, so that nobody begins to meanwhile."""
         leased = set[Digest]().union(*(lease.blobs for lease in self._leases))
         for digest in digests:
             if digest not in leased and not _blob_in_use(connection, digest):
+                if set_aside:
+                    self._content.set_aside(digest)
                 self._content.remove(digest)
 
     def _begin_removal(self) -> None:

@@ -39,6 +39,9 @@ class Partial:
             while piece := os.pread(self._fd, _READ_BYTES, self.size):
                 self._hash.update(piece)
                 self.size += len(piece)
+            if os.fstat(self._fd).st_nlink > 1 and not self.is_complete:
+                os.unlink(path)
+                raise SystemFailure(f"{path} was damaged and is removed")
             self.resumed = self.size > 0
             os.utime(self._fd)
         except BaseException:
@@ -65,10 +68,15 @@ class Partial:
         self.size = 0
         self.resumed = False
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether the bytes are those that the digest stands for."""
+        return f"sha256:{self._hash.hexdigest()}" == self.digest
+
     def verify(self) -> None:
-        """Raises InvalidParameter when the bytes aren't those that the digest stands for."""
-        found = f"sha256:{self._hash.hexdigest()}"
-        if found != self.digest:
+        """Raises InvalidParameter unless it is complete."""
+        if not self.is_complete:
+            found = f"sha256:{self._hash.hexdigest()}"
             raise InvalidParameter(f"content does not match its digest: expected {self.digest}, got {found}")
 
     def discard(self) -> None:

@@ -1,15 +1,22 @@
-"""Routes of images on this machine; fetching from registries answers 501 until distribution exists."""
+"""Routes of images on this machine, and of those that come to it."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from aiohttp import web
 
-from kitepy.engine.model.errors import Unsupported
-from kitepy.engine.model.reference import parse_reference
+from kitepy.engine.model.errors import InvalidParameter, Unsupported
+from kitepy.engine.model.platform import parse_platform
+from kitepy.engine.model.reference import Reference, check_digest, check_tag, parse_reference
 from kitepy.engine.server import older_versions
+from kitepy.engine.server.api_version import ApiVersion
 from kitepy.engine.server.call import Call, ClientLeft, Route
 from kitepy.engine.server.errors import BadRequest
+from kitepy.engine.server.registry_auth import registry_auth
 from kitepy.engine.server.responses import TAR, empty_response, json_response, stream_bytes, stream_progress
+
+_PLATFORM_SINCE = ApiVersion(1, 32)
 
 
 async def list_images(call: Call) -> web.Response:
@@ -20,14 +27,13 @@ async def list_images(call: Call) -> web.Response:
 
 
 async def create(call: Call) -> web.StreamResponse:
-    """POST /images/create: import from the body; pull and import from a URL are not possible yet."""
+    """POST /images/create: pull, or import from the body; import from a URL is not possible yet."""
     query = call.query
     if name := query.optional("fromImage"):
-        tag = query.optional("tag")
-        parse_reference(name)
-        raise Unsupported(
-            f"pulling {f'{name}:{tag}' if tag else name} is not possible yet: this engine can't reach image registries"
-        )
+        platform = query.optional("platform") if call.version >= _PLATFORM_SINCE else None
+        reference = _pulled_reference(name, query.text("tag"))
+        wanted = parse_platform(platform) if platform is not None else None
+        return await stream_progress(call, call.pulls.pull(reference, wanted, registry_auth(call)))
     source = query.optional("fromSrc")
     if source is None:
         raise BadRequest("either fromImage or fromSrc must say where the image comes from")
@@ -93,6 +99,17 @@ async def remove(call: Call) -> web.Response:
 async def prune(call: Call) -> web.Response:
     """POST /images/prune."""
     return json_response(await call.images.prune(call.query.filters()))
+
+
+def _pulled_reference(name: str, tag: str) -> Reference:
+    """What is to be pulled; the "tag" may be a digest."""
+    reference = parse_reference(name.removesuffix(":"))
+    if not tag:
+        return reference
+    try:
+        return Reference(reference.domain, reference.path, None, check_digest(tag))
+    except InvalidParameter:
+        return replace(reference, tag=check_tag(tag))
 
 
 ROUTES = (
