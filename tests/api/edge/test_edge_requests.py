@@ -61,7 +61,6 @@ def test_version_and_info_keep_the_contract(edge: Any, contract: ApiContract) ->
         ("POST", "/containers/web/resize?h=1", 400, "invalid resize width"),
         ("POST", "/containers/web/resize?h=1&w=4294967296", 400, "invalid resize width"),
         ("GET", "/images/json", 501, "without images"),
-        ("POST", "/images/create?fromImage=alpine&tag=3", 501, "pulling alpine:3"),
         ("GET", "/swarm", 503, "not a swarm manager"),
         ("POST", "/auth", 501, "registries"),
         ("GET", "/containers/web/attach/ws", 400, "not websocket protocol"),
