@@ -52,6 +52,9 @@ _FOLLOWED = {
 
 _MEANT_FAILURES = {
     ("POST", "/auth"): b"localhost:1",
+    ("POST", "/images/create"): b"lookup ",
+    ("GET", "/images/search"): b"lookup ",
+    ("GET", "/distribution/{name}/json"): b"lookup ",
     ("POST", "/networks/{id}/connect"): b"for links",
     ("POST", "/networks/{id}/disconnect"): b"is not connected to ",
     ("POST", "/containers/{id}/unpause"): b"is not paused",
