@@ -26,7 +26,7 @@ from kitepy.gui.models.discover import (
     with_tag,
 )
 from kitepy.gui.models.pull import PullPhase
-from kitepy.gui.models.reference import DOCKER_HUB, Reference, parse_reference, split_query
+from kitepy.gui.models.reference import DOCKER_HUB, Reference, clean_query, parse_reference, split_query
 from kitepy.gui.models.state import AppState, DiscoverChanged, EnginePhase, Page, Store
 from kitepy.gui.models.trouble import Trouble
 from kitepy.gui.tasks import Tasks
@@ -59,7 +59,7 @@ class DiscoverController:
 
     def search(self, query: str) -> None:
         """Asks the registries once typing pauses; the search before it is given up."""
-        query = query.strip()
+        query = clean_query(query)
         search = self._discover.search
         if query == search.query:
             return

@@ -89,6 +89,14 @@ def parse_reference(text: str) -> Reference | None:
     return Reference(registry, repository, "" if digest else tag, digest)
 
 
+_COMMAND = re.compile(r"^(?:sudo\s+)?(?:docker|podman|nerdctl)\s+(?:image\s+)?(?:pull|run)\s+", re.IGNORECASE)
+
+
+def clean_query(text: str) -> str:
+    """What is looked for: a pasted `docker pull nginx` means nginx."""
+    return _COMMAND.sub("", text.strip()).strip()
+
+
 def split_query(text: str) -> tuple[str, str]:
     """(registry, words) of what is searched for: `localhost:5000/web` asks one registry, `web` all of them."""
     text = re.sub(r"^https?://", "", text.strip())

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 
 from PySide6.QtCore import Qt
-from PySide6.QtGui import QMouseEvent, QResizeEvent
-from PySide6.QtWidgets import QFrame, QGridLayout, QSizePolicy, QWidget
+from PySide6.QtGui import QMouseEvent
+from PySide6.QtWidgets import QFrame, QSizePolicy, QWidget
 
 from kitepy.gui.models.discover import Hit, Search, SourcePhase, local_hits
 from kitepy.gui.models.image import Image, readable_age, readable_size
@@ -16,14 +17,16 @@ from kitepy.gui.models.state import REGISTRIES, AppState, Page, Route
 from kitepy.gui.models.trouble import Remedy
 from kitepy.gui.views.intents import Intents
 from kitepy.gui.widgets.buttons import TextButton
+from kitepy.gui.widgets.card_grid import CardGrid
 from kitepy.gui.widgets.glyph import GlyphWidget
 from kitepy.gui.widgets.labels import ElidedLabel, label
-from kitepy.gui.widgets.layout import IconLabel, clear_layout, column, frame, row, scrolling
+from kitepy.gui.widgets.layout import IconLabel, column, frame, row, scrolling
 from kitepy.gui.widgets.trouble import TroubleCard
 
 _CARD_WIDTH = 300
+_LOCAL_WIDTH = 236
 _MOST_LOCAL = 6
-_MOST_CARDS = 60
+_MOST_CARDS = 48
 _DESCRIPTION_LINES = 2
 # A search has no tags to show, and is no name to search for again.
 _SENSELESS = (Remedy.SEARCH, Remedy.SHOW_TAGS)
@@ -86,37 +89,6 @@ class HitCard(QFrame):
             self._open()
 
 
-class CardGrid(QWidget):
-    """As many columns as there is room for."""
-
-    def __init__(self, width_px: int = _CARD_WIDTH) -> None:
-        super().__init__()
-        self._width_px = width_px
-        self._cards: list[QWidget] = []
-        self._columns = 1
-        self._grid = QGridLayout(self)
-        self._grid.setContentsMargins(0, 0, 0, 0)
-        self._grid.setSpacing(12)
-
-    def show_cards(self, cards: list[QWidget]) -> None:
-        clear_layout(self._grid)
-        self._cards = cards
-        self._place()
-
-    def resizeEvent(self, event: QResizeEvent) -> None:
-        super().resizeEvent(event)
-        columns = max(1, (self.width() + 12) // (self._width_px + 12))
-        if columns != self._columns:
-            self._columns = columns
-            self._place()
-
-    def _place(self) -> None:
-        for number, card in enumerate(self._cards):
-            self._grid.addWidget(card, number // self._columns, number % self._columns)
-        for number in range(max(self._columns, self._grid.columnCount())):
-            self._grid.setColumnStretch(number, 1 if number < self._columns else 0)
-
-
 class SearchResults(QWidget):
     def __init__(self, intents: Intents) -> None:
         super().__init__()
@@ -156,12 +128,12 @@ class SearchResults(QWidget):
         self._exact = frame("card", exact)
 
         self._local_heading = label("On this machine", "heading")
-        self._local = CardGrid(236)
+        self._local = CardGrid(_LOCAL_WIDTH)
         self._glyph = GlyphWidget()
         self._heading = label("In registries", "heading")
         self._status = ElidedLabel("", "muted")
         self._status.setObjectName("search-status")
-        self._grid = CardGrid()
+        self._grid = CardGrid(_CARD_WIDTH)
         self._trouble_stack = column(spacing=8)
         heading = row(self._heading, self._glyph, self._status, spacing=10, margins=(0, 6, 0, 0))
         heading.setStretch(2, 1)
@@ -187,14 +159,14 @@ class SearchResults(QWidget):
         local = local_hits(state.images, search.query)[:_MOST_LOCAL]
         if local != self._shown_local:
             self._shown_local = local
-            self._local.show_cards([self._local_card(image, tag) for image, tag in local])
+            self._local.show_cards([((image, tag), partial(self._local_card, image, tag)) for image, tag in local])
         for widget in (self._local_heading, self._local):
             widget.setVisible(bool(local))
         self._show_exact_name(search)
         hits = search.hits[:_MOST_CARDS]
         if hits != self._shown_hits:
             self._shown_hits = hits
-            self._grid.show_cards([HitCard(hit, self._intents) for hit in hits])
+            self._grid.show_cards([(hit, partial(HitCard, hit, self._intents)) for hit in hits])
         self._show_status(search, bool(local))
         self._show_troubles(search)
 

@@ -26,7 +26,7 @@ from kitepy.gui.models.discover import (
     with_page,
 )
 from kitepy.gui.models.pull import Pull, PullPhase, failed, finished, from_memory, paused, resumed, to_memory
-from kitepy.gui.models.reference import Reference, parse_reference, registry_host, split_query
+from kitepy.gui.models.reference import Reference, clean_query, parse_reference, registry_host, split_query
 from kitepy.gui.models.registry import EngineRegistries, Keeper, Login, Registries, put_together, trouble_with_host
 from kitepy.gui.models.transfer import LayerPhase, Transfer, TransferMessage, advance, foreseen, progress_words
 from kitepy.gui.models.trouble import Cause, Remedy, explain
@@ -81,6 +81,12 @@ def test_a_digest_takes_the_place_of_a_tag() -> None:
 def test_a_registry_is_understood_however_it_is_written(text: str, host: str) -> None:
     assert registry_host(text) == host
     assert bool(trouble_with_host(text, ())) == (not host)
+
+
+def test_a_pasted_command_means_the_image_it_names() -> None:
+    assert clean_query(" sudo docker pull nginx:1.27 ") == "nginx:1.27"
+    assert clean_query("docker run ghcr.io/a/b") == "ghcr.io/a/b"
+    assert clean_query("docker registry") == "docker registry"
 
 
 def test_a_query_with_a_host_asks_that_registry_alone() -> None:
