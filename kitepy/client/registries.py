@@ -82,7 +82,7 @@ class RegistryCalls(Connection):
         try:
             return await self._ask(path, query, authorization)
         except NotFound as error:
-            if str(error).strip() in ("page not found", "404 page not found"):
+            if "page not found" in str(error):
                 raise Unsupported("this engine can't look into registries; Kitepy's own can") from error
             raise
 
