@@ -80,6 +80,7 @@ from kitepy.engine.services.network_index import NetworkIndex
 from kitepy.engine.services.networks import NetworkService, predefined_networks
 from kitepy.engine.services.pulls import Pulls
 from kitepy.engine.services.registries import RegistryAccess
+from kitepy.engine.services.registry_browsing import RegistryBrowsing
 from kitepy.engine.services.remapping import Remapping
 from kitepy.engine.services.seccomp_profiles import SeccompProfiles
 from kitepy.engine.services.security_options import SecurityDefaults
@@ -461,6 +462,9 @@ async def _compose(
         containers=containers,
         observer=observer,
         registries=RegistryAccess(registries),
+        registry_browsing=RegistryBrowsing(
+            registries, has_layer=lambda chain: layers.find(chain) is not None, has_blob=content.__contains__
+        ),
         disk_usage=DiskUsage(index=index, listing=containers.listing, images=images, volumes=volumes, builds=builds),
         execs=execs,
         images=images,

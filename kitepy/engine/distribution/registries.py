@@ -23,6 +23,7 @@ from kitepy.engine.distribution.endpoints import (
     endpoints_of,
     host_name,
 )
+from kitepy.engine.distribution.hub import HUB_API, HubTag, hub_tags
 from kitepy.engine.distribution.proxies import Proxies
 from kitepy.engine.distribution.repository import Repository, pages
 from kitepy.engine.distribution.search import SEARCH_HOST, Found, find_endpoint, search_catalog, search_service
@@ -101,6 +102,14 @@ class Registries:
         async with self._connect(host, "/v2/", credentials, ["registry:catalog:*"], unheard, patience_s=0) as connection:
             async for names in pages(connection, "_catalog?n=1000", "repositories"):
                 yield names
+
+    async def hub_tags(self, path: str, *, words: str, page: int, page_size: int) -> tuple[list[HubTag], bool] | None:
+        """A page of a repository's tags as Docker Hub's own API tells them; None where that doesn't know it."""
+        transport = self._transport(Endpoint(urlsplit(HUB_API).netloc))
+        try:
+            return await hub_tags(transport, path, words=words, page=page, page_size=page_size)
+        finally:
+            await transport.close()
 
     async def search(self, host: str, term: str, limit: int, credentials: Credentials = ANONYMOUS) -> list[Found]:
         """Repositories of a registry, or of Docker Hub when ``host`` is empty; at most ``limit``."""

@@ -30,6 +30,7 @@ from kitepy.engine.services.ports import (
     ImageService,
     NetworkService,
     PullService,
+    RegistryBrowsing,
     RegistryService,
     SystemService,
     VolumeService,
@@ -56,6 +57,7 @@ class Services:
     observer: ContainerObserver | None = None
     disk_usage: DiskUsageService | None = None
     registries: RegistryService | None = None
+    registry_browsing: RegistryBrowsing | None = None
     archives: ContainerArchives | None = None
 
 
@@ -171,6 +173,10 @@ class Call:
     @property
     def registries(self) -> RegistryService:
         return _present(self._services.registries, "registries")
+
+    @property
+    def registry_browsing(self) -> RegistryBrowsing:
+        return _present(self._services.registry_browsing, "registries")
 
     @property
     def execs(self) -> ExecService:

@@ -216,6 +216,19 @@ class PullService(Protocol):
         """Progress messages; a reference without tag and digest means all of a repository's tags."""
 
 
+class RegistryBrowsing(Protocol):
+    """What registries have, for who looks around in them; Kitepy's own."""
+
+    async def repositories(self, registry: str, limit: int | None, last: str, words: str, auth: AuthConfigBody) -> dict[str, Any]:
+        """Repositories and Next."""
+
+    async def tags(self, name: str, limit: int | None, last: str, words: str, auth: AuthConfigBody) -> dict[str, Any]:
+        """Name, Tags and Next."""
+
+    async def preview(self, name: str, platform: str, auth: AuthConfigBody) -> dict[str, Any]:
+        """What a pull would bring, and which of it is here."""
+
+
 class EventStream(Protocol):
     """Everything that happens, for whoever listens."""
 

@@ -1,4 +1,4 @@
-"""Routes about what registries have: search, and the descriptor of an image that is not here."""
+"""Routes about what registries have: search, the descriptor of an image, and Kitepy's own (docs/registries.md)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,38 @@ async def distribution(call: Call) -> web.Response:
     return json_response(await call.registries.distribution(call.argument, registry_auth(call)))
 
 
+async def repositories(call: Call) -> web.Response:
+    """GET /kitepy/registries/repositories."""
+    query = call.query
+    return json_response(
+        await call.registry_browsing.repositories(
+            query.text("registry"), query.integer("n"), query.text("last"), query.text("filter"), registry_auth(call)
+        )
+    )
+
+
+async def tags(call: Call) -> web.Response:
+    """GET /kitepy/registries/tags."""
+    query = call.query
+    return json_response(
+        await call.registry_browsing.tags(
+            query.text("repository"), query.integer("n"), query.text("last"), query.text("filter"), registry_auth(call)
+        )
+    )
+
+
+async def preview(call: Call) -> web.Response:
+    """GET /kitepy/registries/preview."""
+    query = call.query
+    return json_response(
+        await call.registry_browsing.preview(query.text("reference"), query.text("platform"), registry_auth(call))
+    )
+
+
 ROUTES = (
     Route("GET", "/images/search", search, ClientLeft.ENDS),
     Route("GET", "/distribution/{name}/json", distribution, ClientLeft.ENDS),
+    Route("GET", "/kitepy/registries/repositories", repositories, ClientLeft.ENDS),
+    Route("GET", "/kitepy/registries/tags", tags, ClientLeft.ENDS),
+    Route("GET", "/kitepy/registries/preview", preview, ClientLeft.ENDS),
 )
