@@ -229,7 +229,7 @@ def _with_hint(error: EngineError) -> EngineError:
     """The error, with how long the registry wants to be left alone where it said so."""
     if isinstance(error, RegistryError) and error.status == 429 and error.retry_after_s:
         return type(error)(
-            f"{error}, try again in {error.retry_after_s:.0f} s",
+            f"{str(error).rstrip('.')}, try again in {error.retry_after_s:.0f} s",
             status=error.status,
             code=error.code,
             retry_after_s=error.retry_after_s,
