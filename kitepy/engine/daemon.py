@@ -274,6 +274,7 @@ async def _compose(
         workers,
         emit=events.emit,
         in_use=lambda image_id: containers.using_image(image_id),
+        images_in_use=lambda: (record.image_id for record in index),
         apply_changes=apply_changes,
     )
     volume_store = VolumeStore(config.data_root, database, workers)

@@ -168,6 +168,7 @@ class BuilderUnderTest:
             self.workers,
             emit=lambda *_: None,
             in_use=lambda _: (),
+            images_in_use=lambda: (),
             apply_changes=apply_changes,
         )
         self.runner = ChrootRunner()

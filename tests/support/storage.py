@@ -49,6 +49,7 @@ class Storage:
             self.workers,
             emit=self.emit,
             in_use=lambda image_id: self.users.get(image_id, []),
+            images_in_use=lambda: [image_id for image_id, users in self.users.items() for _ in users],
             apply_changes=apply_cmd,
         )
         self.volume_store = VolumeStore(data_root, self.database, self.workers)

@@ -33,15 +33,15 @@ class Filters:
         try:
             document = json.loads(text)
         except (ValueError, RecursionError):
-            raise InvalidParameter("invalid filter: not a JSON object") from None
+            raise InvalidParameter("invalid filter") from None
         if document is None:
             return cls()
         if not isinstance(document, dict):
-            raise InvalidParameter("invalid filter: not a JSON object")
+            raise InvalidParameter("invalid filter")
         forms = {type(given) for given in document.values() if given is not None}
         if len(forms) > 1:
-            raise InvalidParameter("invalid filter: values must all be lists or all be objects")
-        return cls({key: _strings(key, given) for key, given in document.items()})
+            raise InvalidParameter("invalid filter")  # lists and objects side by side
+        return cls({key: _strings(given) for key, given in document.items()})
 
     def require_known(self, accepted: Iterable[str]) -> None:
         """Raise InvalidParameter for the first key that is not in ``accepted``."""
@@ -86,14 +86,16 @@ class Filters:
         return not any(_has_label(labels or {}, unwanted) for unwanted in self.get(key))
 
     def flag(self, key: str, default: bool) -> bool:
-        """The key as a boolean; raises InvalidParameter for another word, or for true and false at once."""
+        """The key as a boolean; raises InvalidParameter unless it says either ``true`` or ``1``, or ``false`` or ``0``."""
         wanted = self.values.get(key)
-        if not wanted:
+        if wanted is None:
             return default
-        truths = {value in TRUE for value in wanted if value in TRUE or value in FALSE}
-        if len(truths) != 1 or any(value not in TRUE and value not in FALSE for value in wanted):
+        if not wanted:
+            raise InvalidParameter(f"invalid filter '{key}'")
+        is_true, is_false = "true" in wanted or "1" in wanted, "false" in wanted or "0" in wanted
+        if is_true is is_false:
             raise InvalidParameter(f"invalid filter '{key}=[{' '.join(wanted)}]'")
-        return truths.pop()
+        return is_true
 
     def single(self, key: str) -> str | None:
         """The key's only value; raises InvalidParameter for several."""
@@ -103,18 +105,18 @@ class Filters:
         return wanted[0] if wanted else None
 
 
-def _strings(key: str, given: Any) -> tuple[str, ...]:
+def _strings(given: Any) -> tuple[str, ...]:
     if isinstance(given, dict):
         if not all(isinstance(chosen, bool | None) for chosen in given.values()):
-            raise InvalidParameter(f"invalid filter '{key}': values must be strings")
+            raise InvalidParameter("invalid filter")
         return tuple(given)
     if isinstance(given, list):
         if not all(isinstance(value, str | None) for value in given):
-            raise InvalidParameter(f"invalid filter '{key}': values must be strings")
+            raise InvalidParameter("invalid filter")
         return tuple(value or "" for value in given)
     if given is None:
         return ()
-    raise InvalidParameter(f"invalid filter '{key}': values must be a list")
+    raise InvalidParameter("invalid filter")
 
 
 def _found(expression: str, candidate: str) -> bool:

@@ -57,7 +57,8 @@ def parse_time(text: str, *, now_ns: int) -> int:
         return _from_date(match, text)
     if len(text) <= _LONGEST_TEXT and _DURATION.fullmatch(text):
         return _bounded(now_ns - parse_duration(text), text)
-    raise InvalidParameter(f"invalid time '{text[:_LONGEST_TEXT]}': expected seconds, an RFC 3339 date or a duration like 10m")
+    shown = text[:_LONGEST_TEXT].replace("\\", "\\\\").replace('"', '\\"')
+    raise InvalidParameter(f'failed to parse value as time or duration: "{shown}"')
 
 
 def parse_duration(text: str) -> int:

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from kitepy.engine.model.timestamps import NEVER
 from kitepy.engine.server.api_version import ApiVersion
 
 ONE_SAMPLE = ApiVersion(1, 41)
@@ -18,6 +19,7 @@ _NAMED_SECURITY_OPTIONS = ApiVersion(1, 25)
 _WITHOUT_KERNEL_MEMORY = ApiVersion(1, 42)
 _FIREWALL = ApiVersion(1, 49)
 _WITHOUT_BRIDGE_RULES = ApiVersion(1, 50)
+_WITHOUT_NONE = ApiVersion(1, 43)
 _WITHOUT_VIRTUAL_SIZE = ApiVersion(1, 44)
 _WITHOUT_ID_AS_ALIAS = ApiVersion(1, 45)
 _WITHOUT_CONTAINER_CONFIG = ApiVersion(1, 45)
@@ -50,14 +52,20 @@ _CONTAINER_CONFIG: dict[str, Any] = {
 
 def image_summary(document: dict[str, Any], version: ApiVersion) -> dict[str, Any]:
     """An entry of the list of images as this version has it."""
-    if version < _WITHOUT_VIRTUAL_SIZE:
-        return {**document, "VirtualSize": document["Size"]}
-    return document
+    if version < _WITHOUT_NONE:
+        tags, digests = document["RepoTags"], document["RepoDigests"]
+        if not tags and not digests:
+            document = {**document, "RepoTags": ["<none>:<none>"], "RepoDigests": ["<none>@<none>"]}
+        else:
+            document = {**document, "RepoTags": tags or None, "RepoDigests": digests or None}
+    return _with_virtual_size(document, version)
 
 
 def image_inspection(document: dict[str, Any], version: ApiVersion) -> dict[str, Any]:
     """An image's details as this version has them."""
-    document = image_summary(document, version)
+    document = _with_virtual_size(document, version)
+    if version < _WITHOUT_VIRTUAL_SIZE and "Created" not in document:
+        document = {**document, "Created": NEVER}
     if version < _WITHOUT_CONTAINER_CONFIG:
         document = {**document, "ContainerConfig": _CONTAINER_CONFIG}
     if version < _WITHOUT_SETTINGS_OF_CONTAINERS:
@@ -96,4 +104,8 @@ def info(document: Mapping[str, Any], version: ApiVersion) -> dict[str, Any]:
 def disk_usage(document: dict[str, Any], version: ApiVersion) -> dict[str, Any]:
     """What is on the disk, as this version has it."""
     images = document["Images"]
-    return {**document, "Images": images and [image_summary(image, version) for image in images]}
+    return {**document, "Images": images and [_with_virtual_size(image, version) for image in images]}
+
+
+def _with_virtual_size(document: dict[str, Any], version: ApiVersion) -> dict[str, Any]:
+    return {**document, "VirtualSize": document["Size"]} if version < _WITHOUT_VIRTUAL_SIZE else document

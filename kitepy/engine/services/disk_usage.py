@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Collection
 from typing import Any
 
@@ -50,9 +49,9 @@ class DiskUsage:
         }
 
     async def _image_records(self) -> list[dict[str, Any]]:
-        users = Counter(record.image_id for record in self._index)
-        listed = await self._images.list(all=False, filters=Filters(), shared_size=True, digests=True)
-        return [{**image, "Containers": users[image["Id"]]} for image in listed]
+        listed = await self._images.list(shared_size=True, containers=True)
+        # Here empty lists are null.
+        return [{**image, **{key: image[key] or None for key in ("RepoTags", "RepoDigests")}} for image in listed]
 
 
 async def _nothing() -> None:

@@ -6,14 +6,17 @@ Shapes: Engine API v1.51, ImageSummary, ImageInspect, HistoryResponseItem. Nothi
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kitepy.engine.model.errors import InvalidParameter
+from kitepy.engine.builder.patterns import compile_pattern
+from kitepy.engine.model.errors import InvalidParameter, SystemFailure
 from kitepy.engine.model.filters import Filters
 from kitepy.engine.model.image import Image
-from kitepy.engine.model.oci import HistoryEntry
+from kitepy.engine.model.oci import HistoryEntry, ImageConfig
 from kitepy.engine.model.reference import Reference
 from kitepy.engine.model.timestamps import NEVER, format_time, parse_time
 from kitepy.engine.storage.images import Listed
@@ -34,19 +37,71 @@ _UNSET: Mapping[str, Any] = {
 PRUNE_FILTERS = ("dangling", "label", "label!", "until")
 
 
-def summary(listed: Listed, tags: Sequence[Reference], shared_size: int) -> dict[str, Any]:
+@dataclass(frozen=True)
+class ListFilters:
+    """The filters of the list of images, read: which images, and which of their references, are shown."""
+
+    filters: Filters
+    dangling: bool | None
+    """None when it wasn't asked for."""
+    before_ns: int | None
+    since_ns: int | None
+    patterns: tuple[re.Pattern[str], ...]
+
+    def references(self, item: Listed, *, is_parent: bool, all: bool) -> tuple[Reference, ...] | None:
+        """The image's references that are shown, tags and digests; None when the image isn't. ``is_parent``: others lie on it."""
+        image = item.image
+        if self.dangling and is_parent:
+            return None
+        dated = bool(image.document.created)
+        if self.before_ns is not None and not (dated and image.created_ns < self.before_ns):
+            return None
+        if self.since_ns is not None and not (dated and image.created_ns > self.since_ns):
+            return None
+        if not self.filters.labels(image.config.labels):
+            return None
+        found = tuple(reference for reference in (*item.tags, *item.digests) if self._matches(reference))
+        if found:
+            return None if self.dangling and any(reference.digest is None for reference in found) else found
+        if (is_parent and not all) or self.dangling is False or "reference" in self.filters:
+            return None
+        return found
+
+    def _matches(self, reference: Reference) -> bool:
+        if "reference" not in self.filters:
+            return True
+        return any(pattern.fullmatch(text) for pattern in self.patterns for text in (reference.familiar, reference.familiar_name))
+
+
+def read_list_filters(filters: Filters, resolve: Callable[[str], Image]) -> ListFilters:
+    """Read and check them; ``resolve`` finds the images of ``before`` and ``since``."""
+    filters.require_known(LIST_FILTERS)
+    dangling = filters.flag("dangling", False) if "dangling" in filters.values else None
+    now = time.time_ns()
+    # Several values are as strict as the strictest.
+    before = [image.created_ns for image in map(resolve, filters.get("before")) if image.document.created]
+    before += [until_ns(value, now) for value in filters.get("until")]
+    since = [image.created_ns for image in map(resolve, filters.get("since")) if image.document.created]
+    try:
+        # Here two stars are no more than one.
+        patterns = tuple(compile_pattern(re.sub(r"\*+", "*", pattern)) for pattern in filters.get("reference"))
+    except ValueError:
+        raise SystemFailure("syntax error in pattern") from None  # 500 on dockerd, too
+    return ListFilters(filters, dangling, min(before, default=None), max(since, default=None), patterns)
+
+
+def summary(image: Image, references: Sequence[Reference], shared_size: int, containers: int) -> dict[str, Any]:
     """One line of the list of images."""
-    image = listed.image
     return {
         "Id": image.id,
         "ParentId": image.parent_id or "",
-        "RepoTags": [tag.familiar for tag in tags],
-        "RepoDigests": [reference.familiar for reference in listed.digests],
+        "RepoTags": [reference.familiar for reference in references if reference.digest is None],
+        "RepoDigests": [reference.familiar for reference in references if reference.digest is not None],
         "Created": image.created_ns // 1_000_000_000,
         "Size": image.size_bytes,
         "SharedSize": shared_size,
         "Labels": dict(image.config.labels) or None,
-        "Containers": -1,
+        "Containers": containers,
     }
 
 
@@ -59,10 +114,9 @@ def inspection(listed: Listed, layers: Sequence[Layer], data_root: Path) -> dict
         "RepoDigests": [reference.familiar for reference in listed.digests],
         "Parent": image.parent_id or "",
         "Comment": document.comment or (document.history[-1].comment if document.history else ""),
-        "Created": document.created or NEVER,
         "DockerVersion": document.docker_version,
         "Author": document.author,
-        "Config": {**_UNSET, **document.config.to_json()},
+        "Config": _config(document.config),
         "Architecture": document.architecture,
         "Os": document.os,
         "Size": image.size_bytes,
@@ -70,6 +124,8 @@ def inspection(listed: Listed, layers: Sequence[Layer], data_root: Path) -> dict
         "RootFS": {"Type": "layers", "Layers": list(document.diff_ids)} if document.diff_ids else {"Type": "layers"},
         "Metadata": {"LastTagTime": format_time(listed.last_tag_ns) if listed.last_tag_ns else NEVER},
     }
+    if document.created:
+        answer["Created"] = _go_time(document.created)
     if document.variant:
         answer["Variant"] = document.variant
     if document.os_version:
@@ -106,32 +162,39 @@ def history(
     return answer
 
 
-def matching_tags(filters: Filters, tags: Sequence[Reference]) -> tuple[Reference, ...] | None:
-    """The tags that the ``reference`` filter lets through; None when it hides the image."""
-    patterns = filters.get("reference")
-    if not patterns:
-        return tuple(tags)
-    compiled = [_glob(pattern) for pattern in patterns]
-    found = tuple(
-        tag for tag in tags if any(regex.fullmatch(text) for regex in compiled for text in (tag.familiar, tag.familiar_name))
-    )
-    return found or None
-
-
-def until_ns(filters: Filters, now_ns: int) -> int | None:
-    """The moment given by the ``until`` filter."""
-    value = filters.single("until")
-    return None if value is None else parse_time(value, now_ns=now_ns)
+def until_ns(value: str, now_ns: int) -> int:
+    """The moment given by an ``until`` filter; bad ones are not the client's fault on dockerd, and so neither here."""
+    try:
+        return parse_time(value, now_ns=now_ns)
+    except InvalidParameter as error:
+        raise SystemFailure(str(error)) from None
 
 
 def _driver_data(layers: Sequence[Layer], data_root: Path) -> dict[str, str] | None:
     if not layers:
         return None
     paths = [str(data_root / layer.directory) for layer in reversed(layers)]
-    data = {"UpperDir": paths[0]}
+    top = str(data_root / "layers" / str(layers[-1].number))
+    data = {"MergedDir": f"{top}/merged", "UpperDir": paths[0], "WorkDir": f"{top}/work"}
     if len(paths) > 1:
         data["LowerDir"] = ":".join(paths[1:])
     return data
+
+
+def _config(config: ImageConfig) -> dict[str, Any]:
+    shown = {**_UNSET, **config.to_json()}
+    # An empty command is as good as none.
+    return shown | {key: shown[key] or None for key in ("Entrypoint", "Cmd")}
+
+
+def _go_time(text: str) -> str:
+    """RFC 3339 as Go writes it: without zeros at the end of the fraction."""
+    whole, point, rest = text.partition(".")
+    digits = rest[: len(rest) - len(rest.lstrip("0123456789"))]
+    if not point:
+        return text
+    kept, zone = digits.rstrip("0"), rest[len(digits) :]
+    return f"{whole}.{kept}{zone}" if kept else whole + zone
 
 
 def _seconds(text: str) -> int:
@@ -139,26 +202,3 @@ def _seconds(text: str) -> int:
         return parse_time(text, now_ns=0) // 1_000_000_000 if text else 0
     except InvalidParameter:
         return 0
-
-
-def _glob(pattern: str) -> re.Pattern[str]:
-    """Shell pattern in which ``*`` and ``?`` don't cross a slash, as Go's path.Match has it."""
-    pieces: list[str] = []
-    position = 0
-    while position < len(pattern):
-        character = pattern[position]
-        if character == "*":
-            pieces.append("[^/]*")
-        elif character == "?":
-            pieces.append("[^/]")
-        elif character == "[" and (end := pattern.find("]", position + 2)) > 0:
-            body = pattern[position + 1 : end].replace("\\", r"\\").replace("[", r"\[")
-            pieces.append(f"[{body}]")
-            position = end
-        else:
-            pieces.append(re.escape(character))
-        position += 1
-    try:
-        return re.compile("".join(pieces))
-    except re.error:
-        raise InvalidParameter(f"invalid filter 'reference={pattern}'") from None

@@ -61,14 +61,16 @@ class ImageStore:
     def resolve(self, text: str) -> Image:
         """The image with this reference, id or unambiguous beginning of an id; names beat ids.
 
-        Raises ``NotFound``, or ``InvalidParameter`` when the text is no reference or fits several ids.
+        Raises ``NotFound``, also when the text fits several ids, or ``InvalidParameter`` when it is no reference.
         """
         bare = text.removeprefix("sha256:")
         reference = self.as_reference(text)
         if reference is not None and (image := self.find(reference)) is not None:
             return image
-        if is_id_prefix(bare):
-            return self._by_prefix(text, bare)
+        if is_id_prefix(bare) and (image := self._by_prefix(bare)) is not None:
+            return image
+        if is_id_prefix(bare) and len(bare) == 64:
+            raise NotFound(f"No such image: sha256:{bare}")
         raise NotFound(f"No such image: {parse_reference(text).with_default_tag().familiar}")
 
     def as_reference(self, text: str) -> Reference | None:
@@ -166,13 +168,14 @@ class ImageStore:
         self._cache.pop(image_id, None)
         return self.get(image_id)
 
-    def set_tag(self, reference: Reference, image_id: Digest) -> Digest | None:
-        """Point a tag at an image; returns the image it pointed at before."""
+    def set_tag(self, reference: Reference, image_id: Digest, *, by_user: bool = False) -> Digest | None:
+        """Point a tag at an image; returns the image it pointed at before. Only what users tag has a time of its last tag."""
         name = str(reference.with_default_tag())
         with self._database.transaction() as connection:
             row = connection.execute("SELECT image_id FROM tags WHERE reference = ?", (name,)).fetchone()
             connection.execute("INSERT OR REPLACE INTO tags VALUES (?, ?)", (name, image_id))
-            connection.execute("UPDATE images SET last_tag_ns = ? WHERE id = ?", (time.time_ns(), image_id))
+            if by_user:
+                connection.execute("UPDATE images SET last_tag_ns = ? WHERE id = ?", (time.time_ns(), image_id))
         return None if row is None else Digest(row["image_id"])
 
     def remove_tag(self, reference: Reference) -> bool:
@@ -242,13 +245,9 @@ class ImageStore:
             connection.execute("DELETE FROM images WHERE id = ?", (image_id,))
         self._cache.pop(image_id, None)
 
-    def _by_prefix(self, shown: str, prefix: str) -> Image:
+    def _by_prefix(self, prefix: str) -> Image | None:
         rows = self._database.query("SELECT id FROM images WHERE id GLOB ? LIMIT 2", (f"sha256:{prefix}*",))
-        if not rows:
-            raise NotFound(f"No such image: {shown}")
-        if len(rows) > 1:
-            raise InvalidParameter(f"multiple images match the id prefix: {prefix}")
-        return self.get(Digest(rows[0]["id"]))
+        return self.get(Digest(rows[0]["id"])) if len(rows) == 1 else None
 
     def _find_by_digest(self, reference: Reference) -> Image | None:
         name = str(_with_digest_only(reference))

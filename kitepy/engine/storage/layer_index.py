@@ -75,6 +75,10 @@ class LayerIndex:
             found = self._lowers[chain] = tuple(layer.directory for layer in reversed(self.stack(chain)))
         return found
 
+    def all(self) -> list[Layer]:
+        """Every layer that is ready."""
+        return [layer_of(row) for row in self._database.query("SELECT * FROM layers WHERE state = 'ready'")]
+
     def total_size(self) -> int:
         """Bytes of files in all layers."""
         row = self._database.query_one("SELECT coalesce(sum(size), 0) AS total FROM layers WHERE state = 'ready'")

@@ -7,7 +7,8 @@ from dataclasses import replace
 from aiohttp import web
 
 from kitepy.engine.model.errors import InvalidParameter, Unsupported
-from kitepy.engine.model.platform import parse_platform
+from kitepy.engine.model.filters import Filters
+from kitepy.engine.model.platform import Platform, parse_platform, parse_platform_document
 from kitepy.engine.model.reference import Reference, check_digest, check_tag, parse_reference
 from kitepy.engine.server import older_versions
 from kitepy.engine.server.api_version import ApiVersion
@@ -17,12 +18,26 @@ from kitepy.engine.server.registry_auth import registry_auth
 from kitepy.engine.server.responses import TAR, empty_response, json_response, stream_bytes, stream_progress
 
 _PLATFORM_SINCE = ApiVersion(1, 32)
+_WITHOUT_FILTER = ApiVersion(1, 41)
+_SHARED_SIZE = ApiVersion(1, 42)
+_PLATFORMS = ApiVersion(1, 48)
+_INSPECTED_BY_PLATFORM = ApiVersion(1, 49)
+_REMOVED_BY_PLATFORM = ApiVersion(1, 50)
+_CONTAINERS_COUNTED = ApiVersion(1, 51)
 
 
 async def list_images(call: Call) -> web.Response:
     """GET /images/json."""
     query = call.query
-    found = await call.images.list(query.flag("all"), query.filters(), query.flag("shared-size"), query.flag("digests"))
+    filters = query.filters()
+    if call.version < _WITHOUT_FILTER and (pattern := query.optional("filter")):
+        filters = Filters({**filters.values, "reference": (*filters.get("reference"), pattern)})
+    found = await call.images.list(
+        all=query.flag("all"),
+        filters=filters,
+        shared_size=query.flag("shared-size") and call.version >= _SHARED_SIZE,
+        containers=call.version >= _CONTAINERS_COUNTED,
+    )
     return json_response([older_versions.image_summary(document, call.version) for document in found])
 
 
@@ -70,18 +85,22 @@ async def save(call: Call) -> web.StreamResponse:
 
 async def inspect(call: Call) -> web.Response:
     """GET /images/{name}/json."""
-    return json_response(older_versions.image_inspection(await call.images.inspect(call.argument), call.version))
+    platform = _platform(call, since=_INSPECTED_BY_PLATFORM)
+    if platform is not None and call.query.flag("manifests"):
+        raise BadRequest("conflicting options: manifests and platform options cannot both be set")
+    return json_response(older_versions.image_inspection(await call.images.inspect(call.argument, platform), call.version))
 
 
 async def history(call: Call) -> web.Response:
     """GET /images/{name}/history."""
-    return json_response(await call.images.history(call.argument))
+    return json_response(await call.images.history(call.argument, _platform(call)))
 
 
 async def tag(call: Call) -> web.Response:
     """POST /images/{name}/tag."""
-    await call.images.tag(call.argument, call.query.text("repo"), call.query.text("tag"))
-    return empty_response(201)
+    repository = call.query.text("repo")
+    await call.images.tag(call.argument, repository, call.query.text("tag"))
+    return empty_response(201 if repository else 200)
 
 
 async def push(call: Call) -> web.Response:
@@ -93,7 +112,14 @@ async def push(call: Call) -> web.Response:
 async def remove(call: Call) -> web.Response:
     """DELETE /images/{name}."""
     query = call.query
-    return json_response(await call.images.remove(call.argument, query.flag("force"), not query.flag("noprune")))
+    given = query.all("platforms") if call.version >= _REMOVED_BY_PLATFORM else ()
+    platforms = [parse_platform_document(text) for text in given]
+    if len(platforms) > 1:
+        raise BadRequest("multiple platforms are not supported")
+    removed = await call.images.remove(
+        call.argument, query.flag("force"), not query.flag("noprune"), platforms[0] if platforms else None
+    )
+    return json_response(removed)
 
 
 async def prune(call: Call) -> web.Response:
@@ -110,6 +136,14 @@ def _pulled_reference(name: str, tag: str) -> Reference:
         return Reference(reference.domain, reference.path, None, check_digest(tag))
     except InvalidParameter:
         return replace(reference, tag=check_tag(tag))
+
+
+def _platform(call: Call, since: ApiVersion = _PLATFORMS) -> Platform | None:
+    """The platform that the client wants of an image, for which older versions have no parameter."""
+    given = [text for text in call.query.all("platform") if text] if call.version >= since else []
+    if len(given) > 1 and since == _PLATFORMS:
+        raise BadRequest("multiple platform parameters not supported")
+    return parse_platform_document(given[0]) if given else None
 
 
 ROUTES = (
