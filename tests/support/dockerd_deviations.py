@@ -30,8 +30,12 @@ STATUSES: dict[Operation, set[int]] = {
     ("POST", "/commit"): {409},
     ("POST", "/exec/{id}/start"): {101, 500},
     ("POST", "/exec/{id}/resize"): {409},
-    ("GET", "/images/{name}/get"): {404},
+    ("GET", "/images/json"): {400, 404},  # filters
+    ("GET", "/images/{name}/get"): {400, 404},
+    ("GET", "/images/{name}/history"): {400},
+    ("GET", "/images/{name}/json"): {400},
     ("GET", "/images/get"): {404},
+    ("POST", "/images/{name}/tag"): {200},  # without a repository it does nothing
     ("POST", "/containers/prune"): {409},  # one at a time
     ("POST", "/images/prune"): {409},
     ("POST", "/volumes/prune"): {409},

@@ -12,12 +12,13 @@ import json
 import os
 import shutil
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kitepy.engine.model.errors import InvalidParameter
+from kitepy.engine.model.errors import InvalidParameter, NotFound, SystemFailure
+from kitepy.engine.model.ids import is_id_prefix
 from kitepy.engine.model.image import Image
 from kitepy.engine.model.oci import (
     OCI_CONFIG,
@@ -32,6 +33,7 @@ from kitepy.engine.model.oci import (
     ImageDocument,
     digest_of,
 )
+from kitepy.engine.model.platform import Platform
 from kitepy.engine.model.reference import Reference, parse_reference
 from kitepy.engine.model.timestamps import format_time
 from kitepy.engine.services.archive_index import ArchivedImage, Member, Members, native_architecture, read_archive
@@ -144,9 +146,12 @@ class ImageArchives:
         self._announce("import", image, None)
         yield {"status": image.id}
 
-    def save(self, names: Sequence[str]) -> AsyncIterator[bytes]:
-        """The archive's bytes. Raises ``NotFound`` here and now when a name is unknown."""
+    def save(self, names: Sequence[str], platform: Platform | None = None) -> AsyncIterator[bytes]:
+        """The archive's bytes. Raises here and now when a name is unknown, or an image for another platform."""
         chosen = self._choose(names)
+        for image_id in chosen:
+            if platform is not None and not platform.is_exactly(self._images.get(image_id).platform):
+                raise SystemFailure(f"no suitable export target found for platform {platform}")
         return self._write(chosen)
 
     async def _write(self, chosen: dict[Digest, tuple[Reference, ...]]) -> AsyncIterator[bytes]:
@@ -168,22 +173,41 @@ class ImageArchives:
     def _choose(self, names: Sequence[str]) -> dict[Digest, tuple[Reference, ...]]:
         chosen: dict[Digest, list[Reference]] = {}
         for name in names:
-            reference = self._images.as_reference(name)
-            if reference is not None and parse_reference(name).is_name_only:
-                # A bare repository stands for all of its tags.
-                tags = self._images.tags_of_repository(reference.name)
-            else:
-                tags = (reference,) if reference is not None and reference.tag is not None else ()
-            if not tags:
-                chosen.setdefault(self._images.resolve(name).id, [])
-            for tag in tags:
-                image = self._images.resolve(str(tag))
-                held = chosen.setdefault(image.id, [])
-                if tag not in held:
+            for image_id, tag in self._named(name):
+                held = chosen.setdefault(image_id, [])
+                if tag is not None and tag not in held:
                     held.append(tag)
-        if not chosen:
-            raise InvalidParameter("no image was named")
         return {image_id: tuple(tags) for image_id, tags in chosen.items()}
+
+    def _named(self, name: str) -> Iterator[tuple[Digest, Reference | None]]:
+        """Images and the tags they are saved with; raises with dockerd's statuses and wording."""
+        bare = name.removeprefix("sha256:")
+        if is_id_prefix(bare) and len(bare) == 64:
+            try:
+                yield self._images.get(Digest(f"sha256:{bare}")).id, None
+            except NotFound:
+                raise NotFound(f"failed to get digest sha256:{bare}: no such file or directory") from None
+            return
+        try:
+            reference = parse_reference(name)
+        except InvalidParameter as error:
+            raise SystemFailure(str(error)) from None
+        # A bare repository stands for all of its tags, or is the beginning of an id.
+        tags = self._images.tags_of_repository(reference.name) if reference.is_name_only else ()
+        for tag in tags:
+            yield self._images.resolve(str(tag)).id, tag
+        if tags:
+            return
+        if reference.is_name_only or reference.familiar_name == "sha256":
+            try:
+                yield self._images.resolve(name).id, None
+            except NotFound:
+                raise NotFound(f"No such image: {name}") from None
+        else:
+            image = self._images.find(reference)
+            if image is None:
+                raise NotFound("reference does not exist")
+            yield image.id, reference if reference.digest is None else None
 
 
 @dataclass

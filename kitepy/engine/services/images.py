@@ -162,9 +162,9 @@ class ImageService:
         """Make an image of a root file system's tar; the last message's status is the id."""
         return self._archives.import_archive(content, repository, tag, message, changes, platform)
 
-    def save(self, names: Sequence[str]) -> AsyncIterator[bytes]:
-        """A docker-archive that is an OCI layout as well; the names are checked before the first piece."""
-        return self._archives.save(names)
+    def save(self, names: Sequence[str], platform: Platform | None = None) -> AsyncIterator[bytes]:
+        """A docker-archive that is an OCI layout as well; names and platform are checked before the first piece."""
+        return self._archives.save(names, platform)
 
     # Inside
 

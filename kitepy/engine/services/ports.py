@@ -256,7 +256,7 @@ class ImageService(Protocol):
     ) -> AsyncIterator[dict[str, Any]]:
         """Make an image of a root file system's tar; gives progress messages, the last with the id."""
 
-    def save(self, names: Sequence[str]) -> AsyncIterator[bytes]:
+    def save(self, names: Sequence[str], platform: Platform | None) -> AsyncIterator[bytes]:
         """An archive of images; the names are checked before the first piece."""
 
 

@@ -36,6 +36,11 @@ class Answer:
     def message(self) -> str:
         return str(self.json["message"])
 
+    @property
+    def lines(self) -> list[Any]:
+        """A stream of progress messages."""
+        return [json.loads(line) for line in self.body.splitlines()]
+
 
 class _UnixConnection(http.client.HTTPConnection):
     def __init__(self, path: Path) -> None:
@@ -54,11 +59,15 @@ class RawApi:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def __call__(self, method: str, target: str, document: Any = None, *, version: str = "1.51") -> Answer:
+    def __call__(
+        self, method: str, target: str, document: Any = None, *, version: str = "1.51", archive: bytes | None = None
+    ) -> Answer:
+        """Sends a JSON document or an archive."""
         connection = _UnixConnection(self.path)
         try:
-            body = None if document is None else json.dumps(document)
-            connection.request(method, f"/v{version}{target}", body, {"Content-Type": "application/json"} if body else {})
+            body = json.dumps(document).encode() if document is not None else archive
+            kind = {"Content-Type": "application/x-tar" if archive is not None else "application/json"}
+            connection.request(method, f"/v{version}{target}", body, kind if body else {})
             response = connection.getresponse()
             return Answer(response.status, response.read(), {name.lower(): value for name, value in response.getheaders()})
         finally:

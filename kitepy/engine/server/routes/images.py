@@ -72,15 +72,13 @@ async def load(call: Call) -> web.StreamResponse:
 
 async def save_several(call: Call) -> web.StreamResponse:
     """GET /images/get."""
-    names = [name for given in call.query.all("names") for name in given.split(",") if name]
-    if not names:
-        raise BadRequest("no image names were given")
-    return await stream_bytes(call, TAR, call.images.save(names), head_first=False)
+    archive = call.images.save(call.query.all("names"), _platform(call))
+    return await stream_bytes(call, TAR, archive, head_first=False)
 
 
 async def save(call: Call) -> web.StreamResponse:
     """GET /images/{name}/get."""
-    return await stream_bytes(call, TAR, call.images.save([call.argument]), head_first=False)
+    return await stream_bytes(call, TAR, call.images.save([call.argument], _platform(call)), head_first=False)
 
 
 async def inspect(call: Call) -> web.Response:

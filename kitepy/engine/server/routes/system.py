@@ -8,6 +8,7 @@ from aiohttp import web
 
 from kitepy.engine.model.registry import AuthConfigBody
 from kitepy.engine.server import older_versions
+from kitepy.engine.server.api_version import ApiVersion
 from kitepy.engine.server.call import Call, ClientLeft, Route
 from kitepy.engine.server.errors import BadRequest
 from kitepy.engine.server.responses import headers, json_response, stream_lines
@@ -18,6 +19,7 @@ _PING_HEADERS = {
     "Cache-Control": "no-cache, no-store, must-revalidate",
     "Pragma": "no-cache",
 }
+_CHOSEN_USAGE = ApiVersion(1, 42)
 _DISK_USAGE_TYPES = ("container", "image", "volume", "build-cache")
 
 
@@ -56,7 +58,8 @@ async def auth(call: Call) -> web.Response:
 
 async def disk_usage(call: Call) -> web.Response:
     """GET /system/df."""
-    wanted = call.query.all("type") or list(_DISK_USAGE_TYPES)
+    chosen = call.query.all("type") if call.version >= _CHOSEN_USAGE else []
+    wanted = chosen or list(_DISK_USAGE_TYPES)
     for kind in wanted:
         if kind not in _DISK_USAGE_TYPES:
             raise BadRequest(f"unknown object type: {kind}")

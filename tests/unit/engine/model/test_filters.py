@@ -75,7 +75,8 @@ def test_flags_have_one_value() -> None:
     assert Filters({"dangling": ("true", "1")}).flag("dangling", False)
     assert not Filters({"dangling": ("0",)}).flag("dangling", True)
     assert Filters().flag("dangling", True)
-    for values in (("maybe",), ("true", "false"), ("true", "x")):
+    assert Filters({"dangling": ("true", "x")}).flag("dangling", False)
+    for values in (("maybe",), ("true", "false"), ("TRUE",), ()):
         with pytest.raises(InvalidParameter, match="dangling"):
             Filters({"dangling": values}).flag("dangling", False)
 
