@@ -27,7 +27,9 @@ APP_PACKAGES="libgl1 libegl1 libglib2.0-0|libglib2.0-0t64 libdbus-1-3 libfontcon
 DEMO_PACKAGES="xvfb xdotool openbox"
 # netbase: nft names protocols by /etc/protocols. gcc: a few system calls have no program that makes them, so a test compiles one.
 # debian-archive-keyring: the clients that the tests drive the engine with come from Debian's packages, also on Ubuntu.
-TEST_PACKAGES="$DEMO_PACKAGES trayer dbus dbus-x11 mmdebstrap nftables netbase gcc libc6-dev debian-archive-keyring"
+# docker-registry, skopeo, buildah: what images are pulled from and pushed to, and who else writes and reads them there.
+TEST_PACKAGES="$DEMO_PACKAGES trayer dbus dbus-x11 mmdebstrap nftables netbase gcc libc6-dev debian-archive-keyring
+    docker-registry skopeo buildah gnome-keyring"
 
 # A machine of its own for what this one may not have: QEMU, and what makes its disk.
 VM_PACKAGES="qemu-system-x86 e2fsprogs"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 import shutil
-import socket
 import ssl
 import subprocess
 import tempfile
@@ -55,11 +55,8 @@ class DockerRegistry:
     _process: subprocess.Popen[bytes] | None = field(default=None, init=False)
 
     def __enter__(self) -> DockerRegistry:
-        program = shutil.which("docker-registry")
-        if program is None:
-            pytest.fail("these tests need Debian's package docker-registry", pytrace=False)
+        program = tool("docker-registry")
         self._home = Path(tempfile.mkdtemp(prefix="kr-"))
-        self.port = free_port()
         (self._home / "config.yml").write_text(json.dumps(self._configuration()))  # JSON is YAML, too
         with (self._home / "log").open("wb") as log:
             self._process = subprocess.Popen([program, "serve", str(self._home / "config.yml")], stdout=log, stderr=log, cwd="/")
@@ -72,7 +69,7 @@ class DockerRegistry:
 
     def __exit__(self, _: type[BaseException] | None, __: BaseException | None, ___: TracebackType | None) -> None:
         if self._process is not None:
-            self._process.terminate()
+            self._process.kill()
             self._process.wait(10)
             self._process = None
         shutil.rmtree(self._home, ignore_errors=True)
@@ -132,6 +129,11 @@ class DockerRegistry:
         assert found.status == 200, found.body
         return found.body
 
+    def tags(self, repository: str) -> list[str]:
+        """All of a repository, sorted; none of one that is not there."""
+        found = self.ask("GET", f"/v2/{repository}/tags/list")
+        return sorted(found.json["tags"] or ()) if found.status == 200 else []
+
     def _connect(self) -> http.client.HTTPConnection:
         if self.certificate is None:
             return http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
@@ -143,16 +145,18 @@ class DockerRegistry:
         return http.client.HTTPSConnection("127.0.0.1", self.port, timeout=30, context=context)
 
     def _configuration(self) -> dict[str, Any]:
-        server: dict[str, Any] = {"addr": f"127.0.0.1:{self.port}", "secret": "of the tests"}
+        server: dict[str, Any] = {"addr": "127.0.0.1:0", "secret": "of the tests"}
         if self.certificate is not None:
             server["tls"] = {"certificate": str(self.certificate), "key": str(self.certificate)}
             if self.clients is not None:
                 server["tls"]["clientcas"] = [str(self.clients)]
         document: dict[str, Any] = {
             "version": 0.1,
-            "log": {"level": "error", "accesslog": {"disabled": True}},
+            "log": {"level": "info", "accesslog": {"disabled": True}},
             "storage": {"inmemory": {}, "delete": {"enabled": True}},
             "http": server,
+            # Else it refuses foreign layers, and there would be none to test with.
+            "validation": {"manifests": {"urls": {"allow": ["^https?://"]}}},
         }
         if self.passwords:
             (self._home / "htpasswd").write_text(f"{USER}:{_HASHED}\n")
@@ -164,20 +168,22 @@ class DockerRegistry:
         return document
 
     def _wait(self) -> None:
+        """Until it listens: it says by itself where."""
         assert self._process is not None
         deadline = time.monotonic() + _START_S
         while True:
-            try:
-                self.ask("GET", "/v2/")
+            found = re.search(r"listening on [0-9.]+:([0-9]+)", self.log)
+            if found is not None:
+                self.port = int(found[1])
                 return
-            except OSError as error:
-                if self._process.poll() is not None or time.monotonic() > deadline:
-                    raise AssertionError(f"docker-registry doesn't serve: {self.log}") from error
-            time.sleep(0.02)
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                raise AssertionError(f"docker-registry doesn't serve: {self.log}")
+            time.sleep(0.01)
 
 
-def free_port() -> int:
-    """A port of the loopback that nobody listens on now."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
+def tool(name: str) -> str:
+    """The path of a program that these tests need. They fail without it: nobody reads what was skipped."""
+    found = shutil.which(name)
+    if found is None:
+        pytest.fail(f'"{name}" is missing, and this test needs it: run packaging/install.sh test', pytrace=False)
+    return found

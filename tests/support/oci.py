@@ -40,6 +40,16 @@ def tar(files: Mapping[str, bytes]) -> bytes:
     return buffer.getvalue()
 
 
+def noise(size: int, seed: str) -> bytes:
+    """Bytes that don't compress, the same each time."""
+    return hashlib.shake_128(seed.encode()).digest(size)
+
+
+def unlike_others(seed: str, layers: int = 2, size: int = 2000, **options: Any) -> Made:
+    """An image that has no layer in common with those of other seeds."""
+    return Made([tar({f"{seed}-{number}": noise(size, f"{seed}-{number}")}) for number in range(layers)], **options)
+
+
 def packed(layer: bytes, compression: str) -> bytes:
     """``gzip``, ``zstd`` or ```` (as it is)."""
     if compression == "gzip":
@@ -83,9 +93,7 @@ class Made:
             "created": created,
             "config": {"Cmd": ["sh"], **self.config},
             "rootfs": {"type": "layers", "diff_ids": [digest(layer) for layer in self.layers]},
-            "history": [
-                {"created": "2020-01-01T00:00:00Z", "created_by": f"layer {number}"} for number in range(len(self.layers))
-            ],
+            "history": [{"created": created, "created_by": f"layer {number}"} for number in range(len(self.layers))],
         }
         return Blob(json.dumps(found).encode(), DOCKER_CONFIG if self.docker else OCI_CONFIG)
 
