@@ -12,6 +12,7 @@ import stat
 import struct
 import subprocess
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -84,6 +85,21 @@ def test_the_diff_id_is_that_of_the_uncompressed_bytes_padding_included(tmp_path
     diff, unplaced = unpack(tmp_path, compress(plain))  # type: ignore[operator]  # a table of functions
     assert unplaced.diff_id == digest_of(plain)
     assert (diff / "f").read_bytes() == b"x"
+
+
+@pytest.mark.parametrize("compress", [bytes, gzip.compress])
+def test_a_stored_digest_is_the_diff_id_of_an_uncompressed_archive_only(
+    tmp_path: Path, compress: Callable[[bytes], bytes]
+) -> None:
+    plain = make_tar((entry("f"), b"x"))
+    archive = tmp_path / "layer"
+    archive.write_bytes(compress(plain))
+    (tmp_path / "root").mkdir()
+
+    async def story(storage: Storage) -> Unplaced:
+        return await storage.layers.unpack(archive, digest=digest_of(archive.read_bytes()))
+
+    assert with_storage(tmp_path / "root", story).diff_id == digest_of(plain)
 
 
 def test_missing_parents_are_made_with_usual_modes(tmp_path: Path) -> None:

@@ -122,6 +122,7 @@ class EdgeProtocol(RequestHandler):
                 assert isinstance(self.transport, asyncio.Transport)
                 self.transport.pause_reading()
                 self.upload = Upload(fd, parts[1], parts[2], self._gate.limits.pause_timeout_s)
+                self.upload.ended = self.finish_upload
                 data = parts[0]
         end = end_of_raw_request(data)
         if end == UNFINISHED:

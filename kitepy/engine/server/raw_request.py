@@ -18,7 +18,9 @@ _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d{1,9})[ \t]*\r\n", re.IGNORE
 _CHUNKED = re.compile(rb"\r\ntransfer-encoding:[ \t]*chunked[ \t]*\r\n", re.IGNORECASE)
 _WAITING = re.compile(rb"\r\nexpect:", re.IGNORECASE)
 _CHUNK_SIZE = re.compile(rb"([0-9a-fA-F]{1,7})[^\r\n]*\r\n")
-_UPLOAD = re.compile(rb"PUT /(?:v[\d.]+/)?containers/[^/ ?]+/archive[? ][^\r\n]*HTTP/1\.1\r\n")
+_UPLOAD = re.compile(
+    rb"(?:PUT /(?:v[\d.]+/)?containers/[^/ ?]+/archive|POST /(?:v[\d.]+/)?images/(?:load|create))[? ][^\r\n]*HTTP/1\.1\r\n"
+)
 _ANY_LENGTH = re.compile(rb"(?<=\r\n)content-length[ \t]*:[ \t]*(\d{1,15})[ \t]*(?=\r\n)", re.IGNORECASE)
 LARGE_BYTES = 1 << 20
 """From here on it pays to keep a body out of the engine's memory."""

@@ -15,7 +15,7 @@ import socket
 import struct
 import termios
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Protocol, runtime_checkable
 
 from kitepy.engine.model.errors import Cancelled
@@ -47,6 +47,8 @@ class Upload(AsyncIterator[bytes]):
         """Bytes that are still to come from the socket."""
         self.rest = early[length:]
         """What follows the body already."""
+        self.ended: Callable[[], Awaitable[None]] | None = None
+        """Called when all of it has gone into a pipe: from then on the connection tells again whether the client is there."""
         self._pause_s = pause_s
 
     async def __anext__(self) -> bytes:
@@ -74,12 +76,14 @@ class Upload(AsyncIterator[bytes]):
                 await _ready(pipe_fd, writing=True)
         if not _movers.acquire(blocking=False):
             await self._move(pipe_fd)
-            return
-        try:
-            # Clients send in small pieces: a thread that sleeps in poll(2) takes a fraction of the time of a loop that is woken.
-            await _in_thread(lambda stop_fd: self._move_blocking(pipe_fd, stop_fd))
-        finally:
-            _movers.release()
+        else:
+            try:
+                # Clients send small pieces: a thread asleep in poll(2) takes a fraction of the time of a loop that is woken.
+                await _in_thread(lambda stop_fd: self._move_blocking(pipe_fd, stop_fd))
+            finally:
+                _movers.release()
+        if self.ended is not None:
+            await self.ended()
 
     async def _move(self, pipe_fd: int) -> None:
         while self.left:

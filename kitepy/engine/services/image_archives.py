@@ -120,8 +120,8 @@ class ImageArchives:
             job = "kitepy.engine.storage.jobs:spool_blob"
             params = {"max_bytes": _MAX_ARCHIVE_BYTES}
             spooled = await feed(content, lambda pipe: self._workers.run(job, params, [pipe, fd], paced=True))
-            unplaced = await self._layers.unpack(ingest)
             digest = Digest(spooled["digest"])
+            unplaced = await self._layers.unpack(ingest, digest=digest)
             self._content.adopt(ingest, digest)
             layer = self._layers.place(None, unplaced, blob_digest=digest)
         finally:
@@ -263,7 +263,8 @@ class _Spool:
         if member.path is not None and member.digest not in self.unpacking and _looks_like_layer(member.path):
             known = self.layers.with_diff(DiffId(member.digest))
             if known is None and member.digest not in self.content:
-                self.unpacking[member.digest] = asyncio.get_running_loop().create_task(self.layers.unpack(member.path))
+                unpacking = self.layers.unpack(member.path, digest=member.digest)
+                self.unpacking[member.digest] = asyncio.get_running_loop().create_task(unpacking)
 
     async def place(self, archived: ArchivedImage, index: int, member: Member) -> Layer:
         """Make one layer of an image ready, unless it is already."""
@@ -278,7 +279,7 @@ class _Spool:
         blob = self.content.path(member.digest)
         source = member.path if member.path.exists() else blob
         task = self.unpacking.pop(member.digest, None)
-        unplaced = await task if task is not None else await self.layers.unpack(source)
+        unplaced = await task if task is not None else await self.layers.unpack(source, digest=member.digest)
         self.warnings += unplaced.warnings
         if unplaced.diff_id != diff_id:
             self.layers.discard(unplaced)

@@ -73,6 +73,8 @@ class ExtractOptions:
     """The pipe that is read, if it is one: then content that need not be seen goes straight to its file."""
     digest: bool = True
     """Hash the stream on the way; without, ``diff_id`` is empty."""
+    stored_digest: str = ""
+    """The digest of the stream as it is stored, where whoever wrote it has hashed it: uncompressed, it needs no second time."""
     ids: IdLimits | None = None
     """Set in a user namespace: not every owner can be, and device nodes can't be made at all."""
 
@@ -100,14 +102,15 @@ def extract(read: Read, options: ExtractOptions | None = None) -> Extracted:
     """
     options = options or ExtractOptions()
     compression, plain = open_stream(read)
-    source = tar.ByteSource(plain, digest=options.digest, limit=2 * options.limits.max_bytes)
+    diff_id = options.stored_digest if compression is Compression.NONE else ""
+    source = tar.ByteSource(plain, digest=options.digest and not diff_id, limit=2 * options.limits.max_bytes)
     if options.pipe_fd is not None and compression is Compression.NONE and not options.digest:
         source.pipe_fd = options.pipe_fd
     extractor = _Extractor(tar.TarReader(source), options)
     extractor.run()
     source.drain()
     return Extracted(
-        diff_id=f"sha256:{source.hexdigest()}" if options.digest else "",
+        diff_id=diff_id or (f"sha256:{source.hexdigest()}" if options.digest else ""),
         compression=compression,
         size_bytes=extractor.size_bytes,
         entries=extractor.entries,

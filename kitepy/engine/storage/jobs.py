@@ -30,7 +30,8 @@ _MAX_MEMBERS = 200_000
 
 
 def unpack_layer(context: JobContext, params: dict[str, Any]) -> dict[str, Any]:
-    """fds: the archive; if it still grows, the pipe that says so. params: ``root``, ``flavour``, optional ``limits``, ``report``.
+    """fds: the archive; if it still grows, the pipe that says so. params: ``root``, ``flavour``, optional ``limits``, ``digest``
+    (of the archive as it is stored), ``report``.
 
     With ``report`` there is progress: ``{"consumed"}``, the bytes read of the archive as it is stored.
     """
@@ -40,6 +41,7 @@ def unpack_layer(context: JobContext, params: dict[str, Any]) -> dict[str, Any]:
         whiteout_files=flavour is OverlayFlavour.FUSE,
         limits=Limits(**params.get("limits", {})),
         ids=own_id_limits(),
+        stored_digest=params.get("digest") or "",
     )
     chroot_into(params["root"])
     gc.disable()  # unpacking makes no cycles, and the tables of a large archive would be walked over and over

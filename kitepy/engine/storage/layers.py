@@ -115,17 +115,23 @@ class LayerStore(LayerIndex):
         if expected is not None and (existing := self.find(chain_id(parent, expected))):
             self.spare(existing)
             return existing
-        unplaced = await self.unpack(blob)
+        unplaced = await self.unpack(blob, digest=blob_digest)
         if expected is not None and unplaced.diff_id != expected:
             self.discard(unplaced)
             raise InvalidParameter(f"layer does not match its diff id: expected {expected}, got {unplaced.diff_id}")
         return self.place(parent, unplaced, blob_digest=blob_digest, media_type=media_type)
 
     async def unpack(
-        self, blob: Path, *, following: Growth | None = None, consumed: Callable[[int], None] | None = None
+        self,
+        blob: Path,
+        *,
+        digest: Digest | None = None,
+        following: Growth | None = None,
+        consumed: Callable[[int], None] | None = None,
     ) -> Unplaced:
         """The first half of ``extract``: several of an image may run at once, since they don't touch each other.
 
+        ``digest`` is the file's where its bytes have been hashed already: no uncompressed archive is then hashed a second time.
         ``following`` says that the file still grows: it is unpacked as far as it is there, and to the end once that is complete;
         raises ``Cancelled`` when the writer gives up. The file is opened before anything is waited for, so it may be renamed,
         even removed, meanwhile. ``consumed`` is told how many of its bytes have been read.
@@ -136,7 +142,12 @@ class LayerStore(LayerIndex):
             fds = [os.open(blob, os.O_RDONLY | os.O_CLOEXEC)]
             if following is not None:
                 fds.append(following.take_reader())
-            params = {"root": str(diff), "flavour": self.flavour.value, "report": consumed is not None}
+            params = {
+                "root": str(diff),
+                "flavour": self.flavour.value,
+                "digest": digest if following is None else None,  # of a growing file nobody knows it yet
+                "report": consumed is not None,
+            }
             result = await self._workers.run(
                 "kitepy.engine.storage.jobs:unpack_layer",
                 params,

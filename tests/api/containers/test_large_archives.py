@@ -127,3 +127,18 @@ def test_a_client_that_leaves_amid_its_download_holds_nothing_up(
     with tarfile.open(fileobj=io.BytesIO(connection.ask("GET", f"/containers/{container.id}/export")[1])) as archive:
         assert archive.getmember("etc/big").size == len(BIG)
     container.remove(force=True)
+
+
+def test_images_come_in_by_the_same_way(connection: Connection) -> None:
+    status, body = connection.ask("POST", "/images/create?fromSrc=-&repo=came-in&tag=1", ARCHIVE)
+    assert status == 200
+    assert b'"status":"sha256:' in body
+    status, saved = connection.ask("GET", "/images/came-in:1/get")
+    assert (status, len(saved) > len(ARCHIVE)) == (200, True)
+    assert connection.ask("DELETE", "/images/came-in:1")[0] == 200
+    damaged = saved[:700_000] + b"\xff" * 600 + saved[700_000:]
+    assert b"Loaded image" not in connection.ask("POST", "/images/load", damaged)[1]
+    assert connection.ask("GET", "/images/came-in:1/json")[0] == 404
+    status, body = connection.ask("POST", "/images/load", saved)
+    assert (status, b"Loaded image: came-in:1" in body) == (200, True)
+    assert connection.ask("DELETE", "/images/came-in:1")[0] == 200

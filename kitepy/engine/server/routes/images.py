@@ -55,7 +55,7 @@ async def create(call: Call) -> web.StreamResponse:
     if source != "-":
         raise Unsupported("importing an image from a URL is not possible yet; send the archive in the request body")
     documents = call.images.import_archive(
-        call.content(),
+        call.protocol.upload or call.content(),
         query.text("repo"),
         query.text("tag"),
         query.text("message"),
@@ -67,7 +67,7 @@ async def create(call: Call) -> web.StreamResponse:
 
 async def load(call: Call) -> web.StreamResponse:
     """POST /images/load."""
-    return await stream_progress(call, call.images.load(call.content(), call.query.flag("quiet")))
+    return await stream_progress(call, call.images.load(call.protocol.upload or call.content(), call.query.flag("quiet")))
 
 
 async def save_several(call: Call) -> web.StreamResponse:

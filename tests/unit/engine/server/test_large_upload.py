@@ -18,6 +18,12 @@ def test_the_head_becomes_one_without_a_body() -> None:
     assert large_upload(data) == (request(b"Host: x", b"content-length: 0", b"X-Other: 5"), b"early", LARGE_BYTES)
 
 
+@pytest.mark.parametrize("target", [b"images/load", b"images/load?quiet=1", b"images/create?fromSrc=-"])
+def test_archives_of_images_go_the_same_way(target: bytes) -> None:
+    data = request(b"Content-Length: %d" % LARGE_BYTES, line=b"POST /v1.51/%s HTTP/1.1\r\n" % target)
+    assert large_upload(data) is not None
+
+
 @pytest.mark.parametrize(
     "data",
     [
@@ -34,6 +40,7 @@ def test_the_head_becomes_one_without_a_body() -> None:
         request(b"Content-Length: %d" % LARGE_BYTES, line=LINE.replace(b"PUT", b"GET")),
         request(b"Content-Length: %d" % LARGE_BYTES, line=LINE.replace(b"archive", b"json")),
         request(b"Content-Length: %d" % LARGE_BYTES, line=LINE.replace(b"1.1\r", b"1.0\r")),
+        request(b"Content-Length: %d" % LARGE_BYTES, line=b"POST /v1.51/images/loads HTTP/1.1\r\n"),
         b"",
     ],
 )
