@@ -67,10 +67,10 @@ class Way:
 class Connection:
     """The ways to a registry and what is behind them; made by ``Registries``. Many tasks may use it at once."""
 
-    def __init__(self, ways: Sequence[Way], base: str, waiting: OnWaiting = unheard, *, patience_s: float = 60.0) -> None:
+    def __init__(self, ways: Sequence[Way], base: str, waiting: OnWaiting = unheard, *, patience_s: float = 45.0) -> None:
         """``base`` is the path that requests are beneath, with a slash at its end.
 
-        A registry that wants to be left alone for longer than ``patience_s`` is not asked again.
+        No request waits for longer than ``patience_s`` in all, be it that the registry wants to be left alone.
         """
         self._ways = list(ways)
         self._base = base
@@ -172,7 +172,7 @@ class Connection:
         spoken: str,
     ) -> aiohttp.ClientResponse:
         repeatable = (data is None or isinstance(data, bytes)) and method in _REPEATABLE and not way.endpoint.mirror
-        attempt = 0
+        attempt, waited_s = 0, 0.0
         while True:
             attempt += 1
             inner = AsyncExitStack()
@@ -182,12 +182,15 @@ class Connection:
                     raise await _refusal(answer)
             except (RegistryError, CutOff) as error:
                 await inner.aclose()
-                pause_s = self._pause_s(error, attempt) if repeatable and attempt < _ATTEMPTS else None
+                pause_s = (
+                    self._pause_s(error, attempt, self._patience_s - waited_s) if repeatable and attempt < _ATTEMPTS else None
+                )
                 if pause_s is None:
                     raise
                 self._waiting(Waiting(way.endpoint.host, pause_s, str(error), isinstance(error, RefusedRateLimited)))
                 logger.info("asking %s again in %.1f s: %s", way.endpoint.host, pause_s, error)
                 await asyncio.sleep(pause_s)
+                waited_s += pause_s
             except BaseException:
                 await inner.aclose()
                 raise
@@ -195,15 +198,16 @@ class Connection:
                 stack.push_async_exit(inner)
                 return answer
 
-    def _pause_s(self, error: RegistryError | CutOff, attempt: int) -> float | None:
+    @staticmethod
+    def _pause_s(error: RegistryError | CutOff, attempt: int, patience_s: float) -> float | None:
         """How long to wait before the next attempt; None when it wouldn't help."""
         backoff_s = _FIRST_PAUSE_S * 2 ** (attempt - 1) * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load, hides nothing
         if isinstance(error, CutOff):
-            return min(backoff_s, self._patience_s) or None
+            return backoff_s if backoff_s <= patience_s else None
         if error.status != 429 and error.status not in _TRANSIENT:
             return None
         pause_s = backoff_s if error.retry_after_s is None else max(error.retry_after_s, backoff_s / 4)
-        return pause_s if pause_s <= self._patience_s else None
+        return pause_s if pause_s <= patience_s else None
 
     @asynccontextmanager
     async def _once(

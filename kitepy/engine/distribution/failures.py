@@ -49,8 +49,12 @@ class RegistryError(errors.EngineError):
 
     def prefixed(self, text: str) -> RegistryError:
         """The same with a text in front."""
+        return self.worded(f"{text}{self}")
+
+    def worded(self, text: str) -> RegistryError:
+        """The same with another text."""
         return type(self)(
-            f"{text}{self}",
+            text,
             status=self.status,
             code=self.code,
             detailed=self.detailed,
@@ -92,11 +96,13 @@ def prefixed(error: errors.EngineError, text: str) -> errors.EngineError:
 
 
 def pull_error(error: errors.EngineError, reference: Reference) -> errors.EngineError:
-    """What a user is told who wanted to read from a repository."""
-    if not isinstance(error, RegistryError) or not error.detailed:
+    """What a user is told who wanted to read from a repository: the first error counts."""
+    if not isinstance(error, RegistryError):
         return error
     name = reference.familiar_name
     first = str(error).removeprefix("errors:\n").partition("\n")[0]
+    if not error.detailed:
+        return error.worded(first)
     match error.code:
         case "DENIED":
             text = f"pull access denied for {name}, repository does not exist or may require 'docker login': {first}"
@@ -105,7 +111,7 @@ def pull_error(error: errors.EngineError, reference: Reference) -> errors.Engine
         case "NAME_UNKNOWN":
             text = f"repository {name} not found: {first}"
         case _:
-            return error
+            return error.worded(first)
     return RefusedNotFound(text, status=error.status, code=error.code)
 
 
@@ -144,6 +150,8 @@ def _reason(url: str, error: Exception) -> str:
         dialled = _DIALLED.search(str(cause))
         address = f" {_joined(dialled[1], dialled[2])}" if dialled else _literal(url)
         return f"{prefix}dial tcp{address}: connect: {_strerror(cause)}"
+    if alert := _ALERT.search(str(error)):
+        return _alerted(alert)  # TLS 1.3 tells of it after the handshake
     if isinstance(error, aiohttp.ServerDisconnectedError):
         return "EOF"
     if isinstance(error, aiohttp.ClientPayloadError):
@@ -199,10 +207,14 @@ def _certificate_reason(url: str, error: Exception) -> str:
     return f"tls: failed to verify certificate: x509: {said}"
 
 
+def _alerted(alert: re.Match[str]) -> str:
+    return f"remote error: tls: {(alert[1] or alert[2]).lower().replace('_', ' ')}"
+
+
 def _tls_reason(url: str, error: ssl.SSLError) -> str:
     reason = error.reason or ""
     if reason in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE") and url.startswith("https:"):
         return "http: server gave HTTP response to HTTPS client"
     if alert := _ALERT.search(reason):
-        return f"remote error: tls: {(alert[1] or alert[2]).lower().replace('_', ' ')}"
+        return _alerted(alert)
     return f"tls: {reason.lower().replace('_', ' ') or error}"

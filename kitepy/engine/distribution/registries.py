@@ -31,7 +31,7 @@ from kitepy.engine.distribution.transport import Lookup, Loopback, Resolver, Tra
 from kitepy.engine.model.errors import SystemFailure
 from kitepy.engine.model.reference import DEFAULT_DOMAIN, Reference
 
-_PATIENCE_S = 60.0
+_PATIENCE_S = 45.0
 
 
 class Registries:

@@ -55,6 +55,16 @@ class FetchedManifest:
     digest: Digest
 
 
+def refuse_schema_1(fetched: FetchedManifest, reference: Reference) -> None:
+    """Raise InvalidParameter for a manifest of the kind that nobody should use any more, worded as dockerd does."""
+    if fetched.media_type in SCHEMA_1_TYPES:
+        raise InvalidParameter(
+            "Docker Image Format v1 and Docker Image manifest version 2, schema 1 support has been removed. "
+            f"Suggest the author of {reference.familiar} to upgrade the image to the OCI Format or Docker Image manifest v2, "
+            "schema 2. More information at https://docs.docker.com/go/deprecated-image-specs/"
+        )
+
+
 class BlobStream:
     """The bytes of a blob as they come; iterating raises CutOff when they stop coming before the end."""
 
@@ -117,7 +127,7 @@ class Repository:
         digest = digest_of(raw)
         if ":" in ref:
             _check_content(raw, ref)
-        return FetchedManifest(raw, _checked_type(raw, media_type, self.reference), digest)
+        return FetchedManifest(raw, _checked_type(raw, media_type), digest)
 
     async def head_manifest(self, ref: str) -> Descriptor | None:
         """What a tag or digest stands for, without fetching it; None when there is no such thing."""
@@ -250,8 +260,8 @@ def _check_content(raw: bytes, wanted: str) -> None:
         raise SystemFailure(f"manifest verification failed for digest {wanted}")
 
 
-def _checked_type(raw: bytes, media_type: str, reference: Reference) -> str:
-    """The type of a manifest; raises SystemFailure for what is none, or one that nobody should use any more."""
+def _checked_type(raw: bytes, media_type: str) -> str:
+    """The type of a manifest; raises SystemFailure for what is none."""
     try:
         document = json.loads(raw)
     except (ValueError, RecursionError):
@@ -261,13 +271,10 @@ def _checked_type(raw: bytes, media_type: str, reference: Reference) -> str:
     if not isinstance(document, dict):
         raise SystemFailure("error unmarshalling content: the manifest is no JSON object")
     own = document.get("mediaType") or ""
-    if media_type in SCHEMA_1_TYPES or own in SCHEMA_1_TYPES or document.get("schemaVersion") == 1:
-        raise InvalidParameter(
-            "[DEPRECATION NOTICE] Docker Image Format v1 and Docker Image manifest version 2, schema 1 support is disabled by "
-            "default and will be removed in an upcoming release. Suggest the author of "
-            f"{reference.familiar} to upgrade the image to the OCI Format or Docker Image manifest v2, schema 2. "
-            "More information at https://docs.docker.com/go/deprecated-image-specs/"
-        )
+    if media_type in SCHEMA_1_TYPES or document.get("schemaVersion") == 1:
+        if not document.get("signatures"):
+            raise SystemFailure("missing signature key")
+        return SCHEMA_1_TYPES[0]
     if media_type in MANIFEST_TYPES:
         if own != media_type and (own or media_type in (DOCKER_MANIFEST, DOCKER_MANIFEST_LIST)):
             raise SystemFailure(f"mediaType in manifest should be '{media_type}' not '{own}'")

@@ -16,7 +16,7 @@ from kitepy.engine.distribution.connection import Waiting
 from kitepy.engine.distribution.credentials import Credentials
 from kitepy.engine.distribution.failures import CutOff, RegistryError, Unreachable, prefixed
 from kitepy.engine.distribution.registries import Registries
-from kitepy.engine.distribution.repository import FetchedManifest, Repository
+from kitepy.engine.distribution.repository import FetchedManifest, Repository, refuse_schema_1
 from kitepy.engine.model.errors import EngineError, Forbidden, InvalidParameter, NotFound, SystemFailure
 from kitepy.engine.model.image import Image
 from kitepy.engine.model.oci import (
@@ -156,6 +156,7 @@ class Pulls:
             _check_docker_config(parse_manifest(found.raw))
         shown = str(reference) if reference.digest is not None else reference.tag
         tell({"status": f"Pulling from {reference.path}", "id": shown})
+        refuse_schema_1(found, reference)
         path = [found]
         while path[-1].media_type in (DOCKER_MANIFEST_LIST, OCI_INDEX):
             if len(path) > _DEEPEST_INDEX:

@@ -11,7 +11,7 @@ from kitepy.engine.distribution.credentials import Credentials
 from kitepy.engine.distribution.endpoints import registry_host
 from kitepy.engine.distribution.failures import RegistryError, Unreachable
 from kitepy.engine.distribution.registries import Registries
-from kitepy.engine.distribution.repository import FetchedManifest, Repository
+from kitepy.engine.distribution.repository import FetchedManifest, Repository, refuse_schema_1
 from kitepy.engine.distribution.search import Found, split_term
 from kitepy.engine.model.errors import InvalidParameter, NotFound, SystemFailure
 from kitepy.engine.model.filters import Filters
@@ -62,6 +62,7 @@ class RegistryAccess:
         reference = parse_reference(name).with_default_tag()
         async with self._registries.repository(reference, Credentials.of(auth), patience_s=2) as repository:
             fetched = await repository.manifest(reference.digest or reference.tag or "", plainly=True)
+            refuse_schema_1(fetched, reference)
             descriptor = Descriptor(fetched.media_type, fetched.digest, len(fetched.raw))
             return {"Descriptor": descriptor.to_json(), "Platforms": await _platforms(repository, fetched)}
 

@@ -13,7 +13,7 @@ from kitepy.engine.distribution.credentials import Credentials
 from kitepy.engine.distribution.endpoints import registry_host
 from kitepy.engine.distribution.failures import RegistryError, Unreachable
 from kitepy.engine.distribution.registries import Registries
-from kitepy.engine.distribution.repository import FetchedManifest, Repository
+from kitepy.engine.distribution.repository import FetchedManifest, Repository, refuse_schema_1
 from kitepy.engine.model.errors import EngineError, InvalidParameter, NotFound
 from kitepy.engine.model.oci import (
     DOCKER_MANIFEST_LIST,
@@ -98,6 +98,7 @@ class RegistryBrowsing:
         try:
             async with self._registries.repository(reference, Credentials.of(auth), patience_s=0) as repository:
                 top = await repository.manifest(reference.digest or reference.tag or "")
+                refuse_schema_1(top, reference)
                 found, platforms = await _image_of(repository, top, reference, wanted)
                 manifest = parse_manifest(found.raw)
                 if manifest.config.media_type not in _CONFIGS:
@@ -228,10 +229,5 @@ def _checked_limit(limit: int | None) -> int:
 def _with_hint(error: EngineError) -> EngineError:
     """The error, with how long the registry wants to be left alone where it said so."""
     if isinstance(error, RegistryError) and error.status == 429 and error.retry_after_s:
-        return type(error)(
-            f"{str(error).rstrip('.')}, try again in {error.retry_after_s:.0f} s",
-            status=error.status,
-            code=error.code,
-            retry_after_s=error.retry_after_s,
-        )
+        return error.worded(f"{str(error).rstrip('.')}, try again in {error.retry_after_s:.0f} s")
     return error
