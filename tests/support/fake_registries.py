@@ -158,7 +158,7 @@ class FakeRegistries:
         keepers = (
             KeeperChoice(Keeper.KEYRING, self.keyring_trouble),
             KeeperChoice(Keeper.SESSION, note="Forgotten when Kitepy ends."),
-            KeeperChoice(Keeper.DOCKER, note="Docker's own commands are logged in, too."),
+            KeeperChoice(Keeper.HELPER, note="Docker's own commands find it there, too.", detail="pass"),
         )
         return LoginsRead(tuple(self.logins_by_host.values()), keepers, self.login_notes)
 

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from kitepy.client import BundledEngine, EngineClient, EngineMode, NotFound
+from kitepy.client.docker_config import server_of
 from kitepy.gui.gateway.failures import told
-from kitepy.gui.gateway.logins import Logins, server_address
+from kitepy.gui.gateway.logins import Logins
 from kitepy.gui.gateway.registry_port import LoginsRead
 from kitepy.gui.models.discover import Hit, ImageConfig, LayerToFetch, LocalImage, PullPreview, Tag, TagsPage
 from kitepy.gui.models.reference import DOCKER_HUB, Reference, parse_reference
@@ -68,11 +69,11 @@ class RegistryCalls:
     async def check_registry(self, host: str) -> None:
         authorization = await self._logins.authorization(host)
         with told():
-            await self._client.check_login(server_address(host), authorization)
+            await self._client.check_login(server_of(host), authorization)
 
     async def log_in(self, login: NewLogin) -> None:
         with told():
-            token = await self._client.log_in(server_address(login.host), login.user, login.password)
+            token = await self._client.log_in(server_of(login.host), login.user, login.password)
         await self._logins.keep(login, token)
 
     async def log_out(self, host: str) -> None:

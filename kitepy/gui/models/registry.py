@@ -46,6 +46,13 @@ class KeeperChoice:
     keeper: Keeper
     why_not: str = ""
     note: str = ""
+    detail: str = ""
+    """The helper's name."""
+
+    @property
+    def title(self) -> str:
+        title = f"{self.keeper.value}, {self.detail}" if self.detail else self.keeper.value
+        return title[0].upper() + title[1:]
 
 
 @dataclass(frozen=True)

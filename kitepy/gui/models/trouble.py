@@ -49,6 +49,11 @@ class Trouble:
     original: str = ""
 
     @property
+    def calm(self) -> bool:
+        """Nothing is broken: it is to be expected, and the rest works."""
+        return self.cause in (Cause.NO_NETWORK, Cause.DENIED, Cause.LIMIT)
+
+    @property
     def sentence(self) -> str:
         return f"{self.title}. {self.text}".strip()
 
@@ -83,6 +88,7 @@ _DISK = re.compile(r"no space left|disk quota|ENOSPC", re.IGNORECASE)
 _DAMAGED = re.compile(
     r"verification failed|digest.*(?:mismatch|does not match)|invalid checksum|unexpected (?:digest|size)", re.IGNORECASE
 )
+_OTHER_ENGINE = re.compile(r"this engine can't look into registries", re.IGNORECASE)
 _WHEN = re.compile(r"(?:in|after) (\d+(?:\.\d+)?) ?s", re.IGNORECASE)
 
 
@@ -104,6 +110,8 @@ def explain(message: str, subject: Reference | str, user: str = "", certificates
     def trouble(cause: Cause, title: str, text: str, *remedies: Remedy, command: str = "") -> Trouble:
         return Trouble(cause, title, text, remedies, command, original)
 
+    if _OTHER_ENGINE.search(message):
+        return trouble(Cause.OTHER, "This engine can't look into registries", "Kitepy's own can. It can pull all the same.")
     if _PLAIN.search(message):
         return trouble(
             Cause.PLAIN_HTTP,

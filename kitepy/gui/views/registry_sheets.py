@@ -43,9 +43,9 @@ class LoginSheet(FormSheet):
         self._keepers = {choice.keeper: choice for choice in keepers}
         for choice in keepers:
             if not choice.why_not:
-                self.keeper.addItem(choice.keeper.value.capitalize(), choice.keeper)
+                self.keeper.addItem(choice.title, choice.keeper)
         if not self.keeper.count():
-            self.keeper.addItem(Keeper.SESSION.value.capitalize(), Keeper.SESSION)
+            self.keeper.addItem(KeeperChoice(Keeper.SESSION).title, Keeper.SESSION)
         self.keeper.currentIndexChanged.connect(self._tell_about_keeper)
         self.rejected.connect(self._give_up)
 

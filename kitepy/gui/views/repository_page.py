@@ -86,7 +86,7 @@ class RepositoryPage(QWidget):
         self.pulls = PullStrip(intents)
         self.filter = SearchField("Filter tags", "tag-filter", intents.filter_tags.emit, width=200)
         model: TableModel[Tag] = TableModel(_COLUMNS, lambda tag: tag.name, self)
-        self.list: Table[Tag] = Table("tags-list", "Tags", model, 3, {0: 132, 1: 72, 2: 104})
+        self.list: Table[Tag] = Table("tags-list", "Tags", model, 3, {0: 126, 1: 72, 2: 118})
         self.list.selection_moved.connect(self._tag_chosen)
         self.preview = PullPreviewCard(intents)
         self.preview.setFixedWidth(_SIDE_WIDTH)

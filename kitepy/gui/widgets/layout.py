@@ -91,6 +91,11 @@ class IconLabel(QLabel):
         self.setFixedSize(size_px, size_px)
         self._draw()
 
+    def retone(self, tone: str) -> None:
+        if tone != self._tone:
+            self._tone = tone
+            self._draw()
+
     def changeEvent(self, event: QEvent) -> None:
         super().changeEvent(event)
         if event.type() == QEvent.Type.PaletteChange:

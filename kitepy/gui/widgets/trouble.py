@@ -36,7 +36,8 @@ class TroubleCard(QFrame):
         self._command_frame = frame("command", command)
         self._buttons = row(spacing=8)
         words = column(self._title, self._text, self._command_frame, self._buttons, spacing=6)
-        layout = row(column(IconLabel("alert", 20, "danger"), 0), words, spacing=12, margins=(14, 12, 14, 12))
+        self._mark = IconLabel("alert", 20, "danger")
+        layout = row(column(self._mark, 0), words, spacing=12, margins=(14, 12, 14, 12))
         layout.setStretch(1, 1)
         self.setLayout(layout)
         self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Maximum)
@@ -55,6 +56,12 @@ class TroubleCard(QFrame):
         self._title.setText(trouble.title)
         self._text.setText(trouble.text)
         self._text.setToolTip(trouble.original)
+        self._mark.retone("warning" if trouble.calm else "danger")
+        role = "card" if trouble.calm else "danger-card"
+        if self.property("role") != role:
+            self.setProperty("role", role)
+            self.style().unpolish(self)
+            self.style().polish(self)
         self._command.setText(trouble.command)
         self._command_frame.setVisible(bool(trouble.command))
         self.setAccessibleName(trouble.sentence)
