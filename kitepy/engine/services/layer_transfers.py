@@ -17,7 +17,7 @@ from typing import TypeVar
 
 from kitepy.engine.distribution.failures import RegistryError, Unreachable
 from kitepy.engine.distribution.repository import Repository
-from kitepy.engine.model.errors import Cancelled, EngineError, InvalidParameter, SystemFailure
+from kitepy.engine.model.errors import Cancelled, EngineError, InvalidParameter, NotFound, SystemFailure
 from kitepy.engine.model.oci import ChainId, Descriptor, DiffId, Digest, chain_id
 from kitepy.engine.services.transfer_progress import Message, Meter, status
 from kitepy.engine.storage.content import ContentStore
@@ -191,17 +191,19 @@ class LayerTransfer:
         """Unpack a blob while it arrives; None when it is received anew."""
         await blob.begun()
         failure: EngineError | None = None
+        beginnings = blob.beginnings
         async with self._owner.unpackers:
             with blob.followed() as growth:
                 try:
                     unplaced = await self._unpacked(blob.path, blob.size, growth)
                 except EngineError as error:
-                    if growth is not None and growth.given_up and not blob.failed:
-                        return None
                     failure = error
         if failure is not None:
-            # What was unpacked may have been the wrong bytes, and then it is the blob that has failed.
-            await blob.done()
+            # What was unpacked may have been the wrong bytes, and then it is the blob that has failed, or is received anew.
+            if blob.beginnings == beginnings:
+                await blob.done()
+            if blob.beginnings != beginnings:
+                return None
             raise failure
         try:
             await blob.done()
@@ -238,6 +240,8 @@ class _BlobTransfer:
         self.path = Path()
         self.members: list[LayerTransfer] = []
         self.failed = False
+        self.beginnings = 0
+        """How often it was received anew, since what had arrived was wrong."""
         self._owner = owner
         self._short_id = blob.digest.partition(":")[2][:12]
         self._growths: set[Growth] = set()
@@ -309,6 +313,8 @@ class _BlobTransfer:
                     self._begin_anew(partial)
                     continue
                 failures = 1 if partial.size > before else failures + 1
+                if isinstance(error, RegistryError) and error.status == 404:
+                    raise NotFound("unknown blob") from error
                 if failures >= self._owner.attempts or not _may_pass(error):
                     raise
                 logger.info("receiving %s again: %s", self.digest, error)
@@ -347,6 +353,7 @@ class _BlobTransfer:
 
     def _begin_anew(self, partial: Partial) -> None:
         logger.warning("%s is received anew: its beginning was of something else", self.digest)
+        self.beginnings += 1
         self._give_up_followers()
         partial.restart()
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
 from kitepy.engine.distribution.connection import Waiting
 from kitepy.engine.distribution.credentials import Credentials
-from kitepy.engine.distribution.failures import CutOff, RegistryError, Unreachable, prefixed
+from kitepy.engine.distribution.failures import CutOff, RegistryError, Unreachable, prefixed, pull_error
 from kitepy.engine.distribution.registries import Registries
 from kitepy.engine.distribution.repository import FetchedManifest, Repository, refuse_schema_1
 from kitepy.engine.model.errors import EngineError, Forbidden, InvalidParameter, NotFound, SystemFailure
@@ -41,6 +42,8 @@ from kitepy.engine.services.transfer_progress import Message, status
 from kitepy.engine.storage.content import ContentStore
 from kitepy.engine.storage.images import ImageStore
 from kitepy.engine.storage.layers import LayerStore, Lease
+
+logger = logging.getLogger(__name__)
 
 _LARGEST_CONFIG = 8 << 20
 _MOST_LAYERS = 1_000
@@ -151,7 +154,7 @@ class Pulls:
 
     async def _pull_one(self, repository: Repository, reference: Reference, platform: Platform | None, tell: Tell) -> bool:
         """One tag or digest; whether it stands for another image now."""
-        found = await repository.manifest(reference.digest or reference.tag or "")
+        found = await _manifest(repository, reference.digest or reference.tag or "")
         if found.media_type == DOCKER_MANIFEST:
             _check_docker_config(parse_manifest(found.raw))
         shown = str(reference) if reference.digest is not None else reference.tag
@@ -161,10 +164,13 @@ class Pulls:
         while path[-1].media_type in (DOCKER_MANIFEST_LIST, OCI_INDEX):
             if len(path) > _DEEPEST_INDEX:
                 raise InvalidParameter("image indexes are nested too deeply")
-            path.append(await repository.manifest(_choose(path[-1].raw, platform or host_platform()).digest))
+            path.append(await _manifest(repository, _choose(path[-1].raw, platform or host_platform()).digest))
         manifest = parse_manifest(path[-1].raw)
         with self._layers.lease() as lease:
-            image = await self._take(repository, manifest, lease, tell)
+            try:
+                image = await self._take(repository, manifest, lease, tell)
+            except EngineError as error:
+                raise pull_error(error, reference) from None
             tell({"status": f"Digest: {found.digest}"})
             return self._name(reference, found.digest, path, manifest, image)
 
@@ -223,10 +229,14 @@ class Pulls:
                     async for piece in stream:
                         pieces.append(piece)
                 break
-            except CutOff:
+            except CutOff as error:
                 failures += 1
                 if failures == _ATTEMPTS:
-                    raise
+                    raise CutOff(f"download failed after attempts={failures}: {error}") from error
+            except RegistryError as error:
+                if error.status == 404:
+                    raise NotFound(f"download failed after attempts={failures + 1}: unknown blob") from error
+                raise
         raw = b"".join(pieces)
         if digest_of(raw) != descriptor.digest:
             raise SystemFailure(f"image config verification failed for digest {descriptor.digest}")
@@ -305,6 +315,15 @@ async def _all_done(transfers: Sequence[LayerTransfer]) -> None:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _manifest(repository: Repository, ref: str) -> FetchedManifest:
+    for _ in range(_ATTEMPTS - 1):
+        try:
+            return await repository.manifest(ref)
+        except CutOff as error:
+            logger.info("asking again for the manifest %s: %s", ref, error)
+    return await repository.manifest(ref)
 
 
 def _choose(raw_index: bytes, platform: Platform) -> Descriptor:
