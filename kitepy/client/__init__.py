@@ -16,11 +16,13 @@ from kitepy.client.errors import (
     ServerFailure,
     Unsupported,
 )
+from kitepy.client.images import ImagesLoaded, looks_like_image_archive
 from kitepy.client.paths import EnginePaths
 from kitepy.client.plans import ContainerPlan, PublishedPort
 from kitepy.client.preferences import EngineMode, prefer, preferred_mode
 from kitepy.client.stream import PumpedStream
-from kitepy.client.volumes import HELPER_LABEL, Transfer
+from kitepy.client.transfers import Transfer
+from kitepy.client.volumes import HELPER_LABEL
 
 __all__ = [
     "HELPER_LABEL",
@@ -45,6 +47,7 @@ __all__ = [
     "Finding",
     "Fix",
     "Forbidden",
+    "ImagesLoaded",
     "Invalid",
     "LogChunk",
     "NotFound",
@@ -54,6 +57,7 @@ __all__ = [
     "Severity",
     "Transfer",
     "Unsupported",
+    "looks_like_image_archive",
     "prefer",
     "preferred_mode",
 ]

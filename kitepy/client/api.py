@@ -18,6 +18,7 @@ from kitepy.client import replacement, starter
 from kitepy.client.build_events import BuildEvent, BuildParser, BuildUpload
 from kitepy.client.connection import chunks, messages, open_response
 from kitepy.client.errors import ClientError, EngineUnreachable, NotFound, ServerFailure
+from kitepy.client.images import ImageCalls
 from kitepy.client.lifeline import Lifeline
 from kitepy.client.networks import NetworkCalls
 from kitepy.client.plans import ContainerPlan
@@ -38,7 +39,7 @@ class LogChunk:
     data: bytes
 
 
-class EngineClient(VolumeCalls, NetworkCalls, RegistryCalls):
+class EngineClient(ImageCalls, VolumeCalls, NetworkCalls, RegistryCalls):
     """One engine behind a unix socket. Methods raise `ClientError`; close it when done.
 
     Streams are asynchronous iterators and context managers; cancelling their reader closes the connection.
@@ -187,26 +188,6 @@ class EngineClient(VolumeCalls, NetworkCalls, RegistryCalls):
         return PumpedStream(produce, name="kitepy-logs")
 
     # --- images ------------------------------------------------------------------------------------------------------
-
-    async def images(self) -> list[dict[str, Any]]:
-        """``GET /images/json``."""
-        return await self._call(lambda api: list(api.images()))
-
-    async def image(self, reference: str) -> dict[str, Any]:
-        """``GET /images/{name}/json``."""
-        return await self._call(lambda api: dict(api.inspect_image(reference)))
-
-    async def history(self, reference: str) -> list[dict[str, Any]]:
-        """``GET /images/{name}/history``."""
-        return await self._call(lambda api: list(api.history(reference)))
-
-    async def tag(self, reference: str, repository: str, tag: str = "latest") -> None:
-        """Give an image another name."""
-        await self._call(lambda api: api.tag(reference, repository, tag))
-
-    async def remove_image(self, reference: str, force: bool = False) -> None:
-        """Remove a name, and the image with its last one."""
-        await self._call(lambda api: api.remove_image(reference, force=force))
 
     async def ensure_starter_image(self) -> str:
         """Make ``kitepy/starter`` from the machine's busybox unless it is there, and give its id."""

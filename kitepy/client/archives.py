@@ -75,17 +75,22 @@ class FileWriter:
 
 
 class ArchiveReader:
-    """A tar archive as the body of a request: says how far it is, and stops when its report says so by an error."""
+    """A tar archive as the body of a request: says how far it is, and stops when its report says so by an error.
 
-    def __init__(self, source: Path, report: Report) -> None:
+    With ``any_compression`` it may be one that only the engine can unpack; then the engine says what is wrong with it.
+    """
+
+    def __init__(self, source: Path, report: Report, *, any_compression: bool = False) -> None:
         self._source = source
+        self._any_compression = any_compression
         self._report = report
         self._sent_bytes = 0
 
     def __enter__(self) -> ArchiveReader:
         try:
-            with tarfile.open(self._source) as archive:
-                archive.next()
+            if not self._any_compression:
+                with tarfile.open(self._source) as archive:
+                    archive.next()
             self._file = self._source.open("rb")
             self._size_bytes = os.fstat(self._file.fileno()).st_size
         except tarfile.TarError as error:

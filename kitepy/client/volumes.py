@@ -9,7 +9,6 @@ from __future__ import annotations
 import tarfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from kitepy.client.connection import Connection, chunks, open_response
 from kitepy.client.errors import Cancelled, ClientError, Invalid, NotFound, Unsupported
 from kitepy.client.lifeline import Lifeline
 from kitepy.client.stream import Emit, PumpedStream
+from kitepy.client.transfers import Transfer, reporter
 
 HELPER_LABEL = "org.kitepy.helper"
 """Containers with it are tools of front ends and not for lists."""
@@ -27,14 +27,6 @@ _MOUNT_POINT = "/volume"
 _TAR = "application/x-tar"
 _AS_IT_IS = {"Accept-Encoding": "identity"}
 """dockerd compresses an archive for whoever takes that, and it is read here without being unpacked."""
-
-
-@dataclass(frozen=True)
-class Transfer:
-    """How far a copy is; ``total_bytes`` is 0 while it isn't known."""
-
-    done_bytes: int
-    total_bytes: int = 0
 
 
 class VolumeCalls(Connection):
@@ -95,7 +87,7 @@ class VolumeCalls(Connection):
 
         def produce(lifeline: Lifeline, emit: Emit[Transfer]) -> None:
             with _opened_file(self._stream_api(lifeline), name, path) as response, FileWriter(target) as writer:
-                report = _reporter(lifeline, emit)
+                report = reporter(lifeline, emit)
                 with _as_tar(response) as archive:
                     member = archive.next()
                     if member is not None and member.isfile():
@@ -126,7 +118,7 @@ class VolumeCalls(Connection):
         whole; in one that was there before, files with the same names are replaced and what was unpacked stays."""
 
         def produce(lifeline: Lifeline, emit: Emit[Transfer]) -> None:
-            with ArchiveReader(source, _reporter(lifeline, emit)) as body:
+            with ArchiveReader(source, reporter(lifeline, emit)) as body:
                 if create:
                     self._api().create_volume(name)
                 try:
@@ -149,7 +141,7 @@ class VolumeCalls(Connection):
         await self._call(ask)
 
     def _save_tar(self, lifeline: Lifeline, emit: Emit[Transfer], ask: Callable[[Any], Any], target: Path) -> None:
-        report = _reporter(lifeline, emit)
+        report = reporter(lifeline, emit)
         with FileWriter(target, compress=target.name.endswith("gz")) as writer, ask(self._stream_api(lifeline)) as response:
             for data in chunks(response):
                 writer.write(data)
@@ -216,19 +208,3 @@ def _as_tar(response: Any) -> Iterator[tarfile.TarFile]:
             yield archive
     except tarfile.TarError as error:
         raise Invalid(f"the engine's archive can't be read: {error}") from error
-
-
-def _reporter(lifeline: Lifeline, emit: Emit[Transfer]) -> Callable[[int, int], None]:
-    """Tells of each megabyte, and ends the copy when nobody wants it any more."""
-    last = -1
-
-    def report(done_bytes: int, total_bytes: int) -> None:
-        nonlocal last
-        if lifeline.cut_off:
-            raise Cancelled("the copy was cancelled")
-        step = done_bytes >> 20
-        if step != last or (total_bytes and done_bytes == total_bytes):
-            last = step
-            emit(Transfer(done_bytes, total_bytes))
-
-    return report

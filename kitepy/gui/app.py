@@ -135,6 +135,8 @@ class Session:
         from kitepy.gui.controllers.containers import ContainersController
         from kitepy.gui.controllers.discover import DiscoverController
         from kitepy.gui.controllers.engine import EngineController
+        from kitepy.gui.controllers.image_contents import ImageContentsController
+        from kitepy.gui.controllers.images import ImagesController
         from kitepy.gui.controllers.networks import NetworksController
         from kitepy.gui.controllers.ports import PortsController
         from kitepy.gui.controllers.pulls import PullsController
@@ -151,6 +153,8 @@ class Session:
         self.engine = EngineController(desk.store, gateway, self.tasks)
         # Kept, because Qt holds only weak references to the methods that signals are connected to.
         self.containers = ContainersController(desk.store, gateway, self.tasks, self.engine, desk.presenter)
+        self.images = ImagesController(desk.store, gateway, self.tasks, self.engine, desk.presenter)
+        self.image_contents = ImageContentsController(desk.store, gateway, self.tasks)
         self.builds = desk.builds = BuildsController(desk.store, gateway, self.tasks, self.engine, desk.presenter)
         self.system = SystemController(desk.store, gateway, self.tasks, self.engine, desk.presenter)
         self.page = ContainerPageController(desk.store, gateway, self.tasks, desk.window.container)
@@ -164,8 +168,17 @@ class Session:
         )
         intents.act.connect(self.containers.act)
         intents.run_image.connect(self.containers.run_image)
-        intents.remove_image.connect(self.containers.remove_image)
-        intents.build_paths.connect(self.builds.add_paths)
+        intents.remove_image.connect(self.images.remove)
+        intents.tag_image.connect(self.images.tag)
+        intents.untag_image.connect(self.images.untag)
+        intents.push_image.connect(self.images.push)
+        intents.save_image.connect(self.images.save)
+        intents.load_images.connect(self.images.load)
+        intents.prune_images.connect(self.images.prune)
+        intents.look_at_layer.connect(self.image_contents.look_at_layer)
+        intents.open_image_folder.connect(self.image_contents.open_folder)
+        intents.more_image_files.connect(self.image_contents.more_files)
+        intents.build_paths.connect(self.take_paths)
         intents.cancel_build.connect(self.builds.cancel)
         intents.repeat_build.connect(self.builds.repeat)
         intents.dismiss_build.connect(self.builds.dismiss)
@@ -178,6 +191,7 @@ class Session:
         intents.preview_file.connect(self.volumes.preview)
         intents.save_file.connect(self.volumes.save)
         intents.cancel_job.connect(self.volumes.cancel)
+        intents.cancel_job.connect(self.images.cancel)
         intents.dismiss_job.connect(self.volumes.dismiss)
         intents.create_network.connect(self.networks.create)
         intents.remove_network.connect(self.networks.remove)
@@ -210,7 +224,7 @@ class Session:
         intents.refresh_preview.connect(self.page.refresh_preview)
         intents.quit.connect(self.quit)
         desk.window.closed.connect(self._window_closed)
-        for follower in (self.page, self.volumes, self.ports):
+        for follower in (self.page, self.volumes, self.ports, self.image_contents):
             desk.window.visibility_changed.connect(follower.set_visible)
         desk.window.looked_at.connect(self.ports.refresh)
 
@@ -222,6 +236,10 @@ class Session:
             self.system.check_at_first_start()
         if self._desk.settings.first_time("starter-image"):
             self.tasks.spawn(self._make_starter_image(), name="starter image")
+
+    def take_paths(self, paths: list[str]) -> None:
+        """What was dropped, chosen or handed over: archives of images are loaded, the rest is built."""
+        self.builds.add_paths(self.images.take_archives(paths))
 
     def quit(self) -> None:
         """Containers and the engine stay; a build in hand would be lost, so that is asked about."""
@@ -252,6 +270,7 @@ class Session:
         self.engine.refresh()
         self.page.refresh_preview()
         self.volumes.refresh()
+        self.image_contents.refresh()
         self.ports.refresh()
         self.registries.refresh()
 
@@ -290,12 +309,12 @@ async def _live(
 
     def take_over(later_paths: list[str]) -> None:
         desk.window.bring_to_front()
-        session.builds.add_paths(later_paths)
+        session.take_paths(later_paths)
 
     instance.handed_over.connect(take_over)
     desk.tray.show()
     session.start()
-    session.builds.add_paths(paths)
+    session.take_paths(paths)
     try:
         return await session.ended
     finally:

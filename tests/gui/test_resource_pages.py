@@ -209,7 +209,7 @@ def test_a_volume_in_use_says_who_has_it_and_prune_takes_what_was_shown(stage) -
         stage.find(QAbstractButton, "volume-prune").click()
         sum_up = await stage.shown(QLabel, "prune-sum")
         assert sum_up.text() == "1 volume, 3.0 MB"
-        stage.find(QCheckBox, "prune-named").setChecked(True)
+        stage.find(QCheckBox, "prune-more").setChecked(True)
         assert sum_up.text() == "2 volumes, 10.0 MB"
         stage.find(QListWidget, "prune-list").item(0).setCheckState(Qt.CheckState.Unchecked)
         assert sum_up.text() == "1 volume, 3.0 MB"

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from support.fake_images import FakeImages
 from support.fake_registries import FakeRegistries
 
 from kitepy.gui.gateway.port import (
@@ -48,7 +49,7 @@ def stamp(offset_s: float = 0.0) -> str:
 
 
 @dataclass
-class FakeGateway(FakeRegistries):
+class FakeGateway(FakeImages, FakeRegistries):
     """Change its fields to say what happens next; `calls` records what was asked of it."""
 
     start_failure: EngineUnavailable | None = None
@@ -60,7 +61,6 @@ class FakeGateway(FakeRegistries):
     operation_failure: str = ""
     page: Preview | None = None
     containers_by_id: dict[str, Container] = field(default_factory=dict)
-    images_by_id: dict[str, Image] = field(default_factory=dict)
     log_lines: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
     closed: bool = False
     volumes_by_name: dict[str, Volume] = field(default_factory=dict)
@@ -94,9 +94,12 @@ class FakeGateway(FakeRegistries):
         self.log_lines.setdefault(container.id, [])
         return container
 
-    def add_image(self, *tags: str, size_bytes: int = 4_300_000, age_s: float = 600, containers: int = 0) -> Image:
+    def add_image(
+        self, *tags: str, size_bytes: int = 4_300_000, age_s: float = 600, containers: int = 0, **more: object
+    ) -> Image:
         digest = hashlib.sha256(str(next(self._numbers)).encode()).hexdigest()
         image = Image(f"sha256:{digest}", tags, size_bytes, time.time() - age_s, containers)
+        image = replace(image, **more)  # type: ignore[arg-type]  # names are checked by replace
         self.images_by_id[image.id] = image
         return image
 
@@ -180,10 +183,6 @@ class FakeGateway(FakeRegistries):
             },
         )
 
-    async def images(self) -> tuple[Image, ...]:
-        await asyncio.sleep(0)
-        return tuple(self.images_by_id.values())
-
     async def start(self, container_id: str) -> None:
         await self._operate("start", container_id)
         if container_id in self.start_failures:
@@ -217,13 +216,6 @@ class FakeGateway(FakeRegistries):
         await self._operate("rename", container_id, name)
         self._change(container_id, name=name)
         self.emit("container", "rename", container_id, name=name)
-
-    async def remove_image(self, reference: str, *, force: bool) -> None:
-        await self._operate("remove_image", reference, "force" if force else "")
-        found = [image for image in self.images_by_id.values() if reference in (image.id, *image.tags)]
-        for image in found:
-            del self.images_by_id[image.id]
-            self.emit("image", "delete", image.id)
 
     async def run_image(self, reference: str, name: str) -> str:
         await self._operate("run_image", reference, name)

@@ -182,8 +182,10 @@ class _Tour:
         desk.store.dispatch(Navigated(DISCOVER))
 
         gateway.add_image("kitepy/starter:latest", size_bytes=2_100_000, age_s=3 * 3600)
-        gateway.add_image("team/reports:1.4", "team/reports:latest", size_bytes=184_000_000, age_s=86400 * 3, containers=1)
-        gateway.add_image("postgres:16", size_bytes=431_000_000, age_s=86400 * 20, containers=1)
+        shared = {"shared_bytes": 78_000_000}
+        gateway.add_image("team/reports:1.4", "team/reports:latest", size_bytes=184_000_000, age_s=86400 * 3, **shared)
+        digest = ("postgres@sha256:" + "7" * 64,)
+        gateway.add_image("postgres:16", size_bytes=431_000_000, age_s=86400 * 20, digests=digest, **shared)
         gateway.add_image(size_bytes=88_000_000, age_s=86400 * 40)
         gateway.add_container("reports-worker", "team/reports:1.4", Status.EXITED, exit_code=1)
         gateway.add_container("database", "postgres:16", Status.RUNNING, ports=())
@@ -194,6 +196,7 @@ class _Tour:
         await self.shot("discover")
         desk.store.dispatch(Navigated(IMAGES))
         await self.shot("images")
+        await self._images(gateway)
         await self._resources(gateway, session)
         await registry_screens.walk(desk, session, gateway, self.shot)
         desk.store.dispatch(Navigated(DISCOVER))
@@ -259,6 +262,69 @@ class _Tour:
         await asyncio.sleep(1.3)
         await self.shot("build-failed")
         await session.close()
+
+    async def _images(self, gateway: FakeGateway) -> None:
+        """One image looked into, and the questions about images."""
+        from PySide6.QtWidgets import QAbstractButton, QLineEdit, QTabBar, QTreeView
+
+        from kitepy.gui.models.state import IMAGES, Navigated, Page, Route
+        from kitepy.gui.models.transfer import TransferMessage
+
+        desk = self.desk
+        press = lambda name: desk.window.findChild(QAbstractButton, name).click()  # noqa: E731 - one line, used often
+        reports = next(image for image in gateway.images_by_id.values() if "team/reports:1.4" in image.tags)
+        desk.store.dispatch(Navigated(Route(Page.IMAGES, reports.id)))
+        await asyncio.sleep(0.3)
+        desk.intents.look_at_layer.emit(2, True)
+        await asyncio.sleep(0.2)
+        tree = desk.window.findChild(QTreeView, "image-files")
+        tree.expand(tree.model().index(0, 0))
+        await asyncio.sleep(0.2)
+        await self.shot("image-layers")
+        desk.intents.look_at_layer.emit(3, False)
+        await asyncio.sleep(0.2)
+        await self.shot("image-layers-all")
+        tabs = desk.window.findChild(QTabBar, "image-tabs")
+        tabs.setCurrentIndex(1)
+        await self.shot("image-waste")
+        tabs.setCurrentIndex(2)
+        await self.shot("image-about")
+        tabs.setCurrentIndex(0)
+        desk.intents.tag_image.emit(reports.id)
+        desk.window.findChild(QLineEdit, "tag-name").setText("postgres:16")
+        await self.shot("image-tag")
+        press("tag-image-no")
+        desk.intents.push_image.emit(reports.id)
+        desk.window.findChild(QLineEdit, "push-name").setText("registry.example.com/team/reports:1.4")
+        await self.shot("image-push")
+        gateway.hold_push = asyncio.Event()
+        gateway.push_messages = [
+            TransferMessage("The push refers to repository [registry.example.com/team/reports]"),
+            *(TransferMessage("Preparing", layer * 12) for layer in "abcd"),
+            TransferMessage("Layer already exists", "a" * 12),
+            TransferMessage("Pushing", "b" * 12, 31_000_000, 92_000_000),
+            TransferMessage("Pushing", "c" * 12, 12_500_000, 14_000_000),
+        ]
+        press("push-image-yes")
+        await asyncio.sleep(0.3)
+        await self.shot("image-pushing")
+        gateway.push_failure = "push access denied for team/reports: denied: requested access to the resource is denied"
+        gateway.hold_push.set()
+        await asyncio.sleep(0.2)
+        desk.store.dispatch(Navigated(IMAGES))
+        await self.shot("image-push-failed")
+        desk.intents.untag_image.emit(reports.id, "team/reports:latest")
+        await asyncio.sleep(0.3)
+        await self.shot("image-untagged")
+        desk.intents.prune_images.emit()
+        await asyncio.sleep(0.3)
+        await self.shot("images-prune")
+        press("prune-images-no")
+        desk.intents.remove_image.emit(reports.id)
+        await self.shot("image-in-use")
+        press("choice-no")
+        for job_id in list(desk.store.state.jobs):
+            desk.intents.dismiss_job.emit(job_id)
 
     async def _resources(self, gateway: FakeGateway, session: Session) -> None:
         """Volumes, networks and ports, with their questions."""

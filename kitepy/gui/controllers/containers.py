@@ -1,4 +1,4 @@
-"""What can be done to containers and images: asks first where something is lost, marks what is under way, reports failures."""
+"""What can be done to containers, and running images. Asks where something is lost, marks what goes on, says what failed."""
 
 from __future__ import annotations
 
@@ -42,26 +42,6 @@ class ContainersController:
     def run_image(self, reference: str) -> None:
         self._tasks.spawn(self._run_image(reference), name=f"run {reference}")
 
-    def remove_image(self, reference: str) -> None:
-        image = next((image for image in self._store.state.images if reference in (image.id, *image.tags)), None)
-        if image is None:
-            return
-        users = [
-            container.name for container in self._store.state.containers.values() if container.image in (*image.tags, image.id)
-        ]
-        loss = "It can be made again only by building it again."
-        if users:
-            loss = f"It is used by {', '.join(users)}; the engine will refuse unless those are removed first. {loss}"
-        self._presenter.confirm(
-            f"Remove the image {image.title}?",
-            loss,
-            "Remove",
-            lambda: self._spawn_image_removal(reference),
-        )
-
-    def _spawn_image_removal(self, reference: str) -> None:
-        self._tasks.spawn(self._remove_image(reference), name=f"remove image {reference}")
-
     def _spawn(self, action: ContainerAction, container: Container, name: str = "") -> None:
         self._tasks.spawn(self._perform(action, container, name), name=f"{action.name.lower()} {container.name}")
 
@@ -100,9 +80,3 @@ class ContainersController:
             self._engine.refresh()
         self._store.dispatch(ContainersListed(await self._gateway.containers()))
         self._store.dispatch(Navigated(Route(Page.CONTAINER, container_id)))
-
-    async def _remove_image(self, reference: str) -> None:
-        try:
-            await self._gateway.remove_image(reference, force=False)
-        finally:
-            self._engine.refresh(Lists.IMAGES)

@@ -8,6 +8,8 @@ from typing import Protocol
 
 from kitepy.gui.models.build import BuildRequest, BuildReview
 from kitepy.gui.models.container import Container
+from kitepy.gui.models.image import Image
+from kitepy.gui.models.image_list import PruneCandidate
 from kitepy.gui.models.network import Network, NetworkPlan
 from kitepy.gui.models.registry import KeeperChoice, NewLogin, Registry
 from kitepy.gui.models.trouble import Trouble
@@ -19,6 +21,10 @@ TryLogin = Callable[[NewLogin, Callable[[Trouble | None], None]], Callable[[], N
 
 class Presenter(Protocol):
     def tell(self, text: str) -> None: ...
+
+    def offer(self, text: str, action: str, go: Callable[[], None]) -> None:
+        """Tells it with one thing that can be done about it, for a while."""
+        ...
 
     def warn(self, text: str) -> None: ...
 
@@ -50,6 +56,22 @@ class Presenter(Protocol):
 
     def ask_restore(self, source: Path, rows: Sequence[VolumeRow], volume: str, go: Callable[[RestorePlan], None]) -> None:
         """Into which volume: `volume`, or when that is empty a new one."""
+        ...
+
+    def ask_tag(self, image: Image, images: Sequence[Image], go: Callable[[str], None]) -> None:
+        """A further name for the image."""
+        ...
+
+    def ask_push(self, image: Image, go: Callable[[str, bool], None]) -> None:
+        """Under which name, and whether all tags of that repository go."""
+        ...
+
+    def ask_import(self, source: Path, images: Sequence[Image], go: Callable[[str], None]) -> None:
+        """What to call the image that is made of a root file system."""
+        ...
+
+    def ask_image_prune(self, candidates: Sequence[PruneCandidate], go: Callable[[Sequence[str]], None]) -> None:
+        """`candidates` are the unused images; gives the ids of those that are to go."""
         ...
 
     def ask_new_network(self, networks: Sequence[Network], go: Callable[[NetworkPlan], None]) -> None: ...

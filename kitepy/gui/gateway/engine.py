@@ -22,6 +22,7 @@ from kitepy.client import (
 from kitepy.client.elevation import WHY
 from kitepy.gui.gateway import translate
 from kitepy.gui.gateway.failures import told
+from kitepy.gui.gateway.images import ImageOperations
 from kitepy.gui.gateway.logins import Logins
 from kitepy.gui.gateway.port import (
     BindResult,
@@ -36,7 +37,6 @@ from kitepy.gui.gateway.registries import RegistryCalls
 from kitepy.gui.gateway.web import fetch_preview
 from kitepy.gui.models.build import BuildEvent, BuildRequest, BuildReview
 from kitepy.gui.models.container import Container, ContainerDetails
-from kitepy.gui.models.image import Image
 from kitepy.gui.models.network import Network, NetworkPlan
 from kitepy.gui.models.ports import Listener
 from kitepy.gui.models.preview import Preview
@@ -45,7 +45,7 @@ from kitepy.gui.models.system_check import SystemCheck
 from kitepy.gui.models.volume import PREVIEW_LIMIT_BYTES, FilePreview, Folder, RestorePlan, Volume, preview_of
 
 
-class EngineGateway(RegistryCalls):
+class EngineGateway(ImageOperations, RegistryCalls):
     def __init__(self, paths: EnginePaths) -> None:
         self._bundled = BundledEngine(paths)
         self._client = EngineClient(paths.socket)
@@ -100,10 +100,6 @@ class EngineGateway(RegistryCalls):
         with told():
             return translate.details_from_inspect(await self._client.container(container_id))
 
-    async def images(self) -> tuple[Image, ...]:
-        with told():
-            return tuple(translate.image_from_list(entry) for entry in await self._client.images())
-
     async def start(self, container_id: str) -> None:
         with told():
             await self._client.start(container_id)
@@ -127,10 +123,6 @@ class EngineGateway(RegistryCalls):
     async def rename(self, container_id: str, name: str) -> None:
         with told():
             await self._client.rename(container_id, name)
-
-    async def remove_image(self, reference: str, *, force: bool) -> None:
-        with told():
-            await self._client.remove_image(reference, force=force)
 
     async def run_image(self, reference: str, name: str) -> str:
         with told():

@@ -13,16 +13,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from kitepy.gui.gateway.image_port import ImageGateway, Progress
 from kitepy.gui.gateway.registry_port import RegistryGateway
 from kitepy.gui.models.build import BuildEvent, BuildRequest, BuildReview
 from kitepy.gui.models.container import Container, ContainerDetails
-from kitepy.gui.models.image import Image
 from kitepy.gui.models.network import Network, NetworkPlan
 from kitepy.gui.models.ports import Listener
 from kitepy.gui.models.preview import Preview
 from kitepy.gui.models.state import EngineEvent
 from kitepy.gui.models.system_check import SystemCheck
 from kitepy.gui.models.volume import FilePreview, Folder, RestorePlan, Volume
+
+__all__ = [
+    "BindResult",
+    "Disconnected",
+    "EngineStarted",
+    "EngineUnavailable",
+    "Gateway",
+    "GatewayError",
+    "LogChunk",
+    "OperationFailed",
+    "Progress",
+]
 
 
 class GatewayError(Exception):
@@ -62,14 +74,6 @@ class LogChunk:
 
 
 @dataclass(frozen=True)
-class Progress:
-    """How far a copy is; `total_bytes` is 0 while it isn't known."""
-
-    done_bytes: int
-    total_bytes: int = 0
-
-
-@dataclass(frozen=True)
 class BindResult:
     """What came of binding a port for a moment."""
 
@@ -77,7 +81,7 @@ class BindResult:
     reason: str = ""
 
 
-class Gateway(RegistryGateway, Protocol):
+class Gateway(ImageGateway, RegistryGateway, Protocol):
     async def start_engine(self) -> EngineStarted:
         """Starts the engine or adopts a running one. Raises EngineUnavailable."""
         ...
@@ -94,8 +98,6 @@ class Gateway(RegistryGateway, Protocol):
 
     async def container(self, container_id: str) -> ContainerDetails: ...
 
-    async def images(self) -> tuple[Image, ...]: ...
-
     async def start(self, container_id: str) -> None: ...
 
     async def stop(self, container_id: str) -> None:
@@ -111,8 +113,6 @@ class Gateway(RegistryGateway, Protocol):
         ...
 
     async def rename(self, container_id: str, name: str) -> None: ...
-
-    async def remove_image(self, reference: str, *, force: bool) -> None: ...
 
     async def run_image(self, reference: str, name: str) -> str:
         """Creates and starts a container with all exposed ports published; gives its id."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -33,6 +34,7 @@ def container_from_list(entry: Json) -> Container:
         labels=_texts(entry.get("Labels")),
         mounts=tuple(_mount(mount) for mount in entry.get("Mounts") or ()),
         networks=_attachments((entry.get("NetworkSettings") or {}).get("Networks") or {}),
+        image_id=str(entry.get("ImageID") or ""),
     )
 
 
@@ -70,8 +72,17 @@ def details_from_inspect(document: Json) -> ContainerDetails:
 def image_from_list(entry: Json) -> Image:
     """One entry of `GET /images/json`."""
     tags = tuple(str(tag) for tag in entry.get("RepoTags") or () if tag != "<none>:<none>")
-    containers = int(entry.get("Containers") or 0)
-    return Image(str(entry["Id"]), tags, int(entry.get("Size") or 0), float(entry.get("Created") or 0), max(0, containers))
+    shared = int(entry.get("SharedSize", -1) or 0)
+    return Image(
+        str(entry["Id"]),
+        tags,
+        int(entry.get("Size") or 0),
+        float(entry.get("Created") or 0),
+        max(0, int(entry.get("Containers") or 0)),
+        shared if shared >= 0 else None,
+        tuple(str(digest) for digest in entry.get("RepoDigests") or () if digest != "<none>@<none>"),
+        _texts(entry.get("Labels")),
+    )
 
 
 def volume_from_list(entry: Json) -> Volume:
@@ -87,7 +98,7 @@ def volume_from_list(entry: Json) -> Volume:
 
 
 def folder_from_listing(document: Json) -> Folder:
-    """`GET /kitepy/volumes/{name}/files`."""
+    """`GET /kitepy/volumes/{name}/files` and `GET /kitepy/images/{name}/files`."""
     return Folder(
         tuple(
             FileEntry(
@@ -99,10 +110,13 @@ def folder_from_listing(document: Json) -> Folder:
                 int(entry.get("Gid") or 0),
                 str(entry.get("ModifiedAt") or ""),
                 str(entry.get("LinkTarget") or ""),
+                str(entry.get("Change") or ""),
+                int(entry.get("Layer") or 0),
             )
             for entry in document.get("Entries") or ()
         ),
         truncated=bool(document.get("Truncated")),
+        following=str(document.get("Next") or ""),
     )
 
 
@@ -182,6 +196,11 @@ def build_event(event: BuildEvent) -> model.BuildEvent:
             return model.BuildFailed(message)
         case BuildDone(image_id):
             return model.BuildSucceeded(image_id)
+
+
+def moment(seconds: float) -> str:
+    """Seconds since the epoch as the engine writes times; empty for 0."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds)) if seconds > 0 else ""
 
 
 def _status(word: str) -> Status:

@@ -89,6 +89,7 @@ class Container:
     labels: Mapping[str, str] = field(default_factory=dict)
     mounts: tuple[Mount, ...] = ()
     networks: tuple[Attachment, ...] = ()
+    image_id: str = ""
 
     @property
     def short_id(self) -> str:

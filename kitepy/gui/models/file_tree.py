@@ -10,9 +10,9 @@ from kitepy.gui.models.image import readable_size
 from kitepy.gui.models.volume import Browsing, FileEntry, Folder
 
 Index = QModelIndex | QPersistentModelIndex
-TITLES = ("Name", "Size", "Modified", "Owner", "Mode")
 # The view asks for every row of an open folder at once: more would be felt.
 _MOST_ROWS = 2_000
+_MORE = "more"
 _REMARK = Qt.ItemFlag.ItemIsEnabled
 _FILE = Qt.ItemFlag.ItemIsEnabled | Qt.ItemFlag.ItemIsSelectable
 
@@ -27,6 +27,7 @@ class _Node:
 
 
 class FileTreeModel(QAbstractItemModel):
+    TITLES: tuple[str, ...] = ("Name", "Size", "Modified", "Owner", "Mode")
     folder_wanted = Signal(str)
     """The path of a folder that was opened and isn't known yet."""
 
@@ -58,6 +59,8 @@ class FileTreeModel(QAbstractItemModel):
         entries = folder.entries
         if folder.error and node is not self._root:
             entries = (FileEntry(folder.error, "note"),)
+        elif folder.following:
+            entries = (*entries, FileEntry("Show more…", _MORE))
         elif folder.truncated or len(entries) > _MOST_ROWS:
             entries = (*entries[:_MOST_ROWS], FileEntry(f"Only the first {min(len(entries), _MOST_ROWS):,} are shown.", "note"))
         if node.folder is not None and node.children and [child.entry for child in node.children] == list(entries):
@@ -76,7 +79,7 @@ class FileTreeModel(QAbstractItemModel):
             self._last_number += len(entries)
             node.children = [_Node(first + row, entry, f"{base}/{entry.name}", node, row) for row, entry in enumerate(entries)]
             self._by_number.update((child.number, child) for child in node.children)
-            self._nodes.update((child.path, child) for child in node.children if child.entry.is_folder)
+            self._nodes.update((child.path, child) for child in node.children if child.entry.can_open)
             self.endInsertRows()
 
     def _forget(self, node: _Node) -> None:
@@ -98,13 +101,18 @@ class FileTreeModel(QAbstractItemModel):
     def entry(self, index: Index) -> FileEntry | None:
         """None for the root and for what isn't a file but a remark."""
         node = self._node(index)
-        return None if node is self._root or node.entry.kind == "note" else node.entry
+        return None if node is self._root or node.entry.kind in ("note", _MORE) else node.entry
+
+    def folder_with_more(self, index: Index) -> str:
+        """The folder's path when the row stands for what else is in it, else an empty text."""
+        node = self._node(index)
+        return node.parent.path if node.entry.kind == _MORE and node.parent is not None else ""
 
     # Qt
 
     def index(self, row: int, column: int, parent: Index = QModelIndex()) -> QModelIndex:  # noqa: B008 - Qt's signature
         node = self._node(parent)
-        if 0 <= row < len(node.children) and 0 <= column < len(TITLES):
+        if 0 <= row < len(node.children) and 0 <= column < len(self.TITLES):
             return self.createIndex(row, column, node.children[row].number)
         return QModelIndex()
 
@@ -116,38 +124,42 @@ class FileTreeModel(QAbstractItemModel):
         return len(self._node(parent).children) if parent.column() <= 0 else 0
 
     def columnCount(self, _parent: Index = QModelIndex()) -> int:  # noqa: B008 - Qt's signature
-        return len(TITLES)
+        return len(self.TITLES)
 
     def hasChildren(self, parent: Index = QModelIndex()) -> bool:  # noqa: B008 - Qt's signature
         node = self._node(parent)
-        return node.entry.is_folder and (node.folder is None or bool(node.children))
+        return node.entry.can_open and (node.folder is None or bool(node.children))
 
     def canFetchMore(self, parent: Index) -> bool:
         node = self._node(parent)
-        return node is not self._root and node.entry.is_folder and node.folder is None
+        return node is not self._root and node.entry.can_open and node.folder is None
 
     def fetchMore(self, parent: Index) -> None:
         self.folder_wanted.emit(self._node(parent).path)
 
     def headerData(self, section: int, orientation: Qt.Orientation, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
         if orientation is Qt.Orientation.Horizontal and role == Qt.ItemDataRole.DisplayRole:
-            return TITLES[section]
+            return self.TITLES[section]
         return None
 
     def data(self, index: Index, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
         node = self._node(index)
         if role in (Qt.ItemDataRole.DisplayRole, Qt.ItemDataRole.AccessibleTextRole, Qt.ItemDataRole.ToolTipRole):
-            return _text(node.entry, index.column())
+            return self.cell(node.entry, index.column())
         if role == Qt.ItemDataRole.TextAlignmentRole and index.column() == 1:
             return Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
         return None
 
+    def cell(self, entry: FileEntry, column: int) -> str:
+        """For subclasses with other columns."""
+        return cell_text(entry, column)
+
     def flags(self, index: Index) -> Qt.ItemFlag:
-        return _REMARK if self.entry(index) is None else _FILE
+        return _REMARK if self.entry(index) is None and not self.folder_with_more(index) else _FILE
 
 
-def _text(entry: FileEntry, column: int) -> str:
-    if entry.kind == "note":
+def cell_text(entry: FileEntry, column: int) -> str:
+    if entry.kind in ("note", _MORE):
         return entry.name if column == 0 else ""
     match column:
         case 0:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -13,6 +14,16 @@ class Image:
     size_bytes: int = 0
     created_s: float = 0.0
     containers: int = 0
+    shared_bytes: int | None = None
+    """What other images have as well; None when the engine doesn't tell."""
+    digests: tuple[str, ...] = ()
+    """`repository@digest`: as what registries know it."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def own_bytes(self) -> int | None:
+        """What goes with it."""
+        return None if self.shared_bytes is None else max(0, self.size_bytes - self.shared_bytes)
 
     @property
     def short_id(self) -> str:
@@ -41,6 +52,25 @@ def container_name(text: str) -> str:
     """The nearest name that the engine accepts: `[a-zA-Z0-9][a-zA-Z0-9_.-]+`."""
     name = re.sub(r"[^a-zA-Z0-9_.-]+", "-", text).strip("-._")
     return name if len(name) > 1 else f"{name}app" if name else "app"
+
+
+_ARCHIVE = re.compile(r"\.(?:tar(?:\.(?:gz|bz2|xz|zst))?|tgz|tbz2?|txz)$", re.IGNORECASE)
+
+
+def looks_like_archive(name: str) -> bool:
+    """Whether a file is a tar archive by its name."""
+    return bool(_ARCHIVE.search(name))
+
+
+def name_from_archive(name: str) -> str:
+    """A repository name for the image that is made of an archive: `rootfs-2026.tar.gz` gives `rootfs-2026`."""
+    return image_name(_ARCHIVE.sub("", name))
+
+
+def archive_name(image: Image) -> str:
+    """What to call the file an image is saved to: `team/reports:1.4` gives `reports-1.4.tar`."""
+    last = image.title.rsplit("/", 1)[-1] if image.tags else image.short_id
+    return re.sub(r"[^a-zA-Z0-9_.-]+", "-", last).strip("-.") + ".tar"
 
 
 def image_name(text: str) -> str:

@@ -10,6 +10,7 @@ from kitepy.gui.models.build import Build
 from kitepy.gui.models.container import Container, Status
 from kitepy.gui.models.discover import Discover
 from kitepy.gui.models.image import Image
+from kitepy.gui.models.image_detail import Looking
 from kitepy.gui.models.network import Network
 from kitepy.gui.models.ports import Listener, PortAnswer
 from kitepy.gui.models.pull import Pull
@@ -50,6 +51,7 @@ class Page(enum.Enum):
     DISCOVER = "discover"
     """With a key, the repository of that name, or the image with that tag or digest."""
     IMAGES = "images"
+    """With a key, the image with that id."""
     CONTAINER = "container"
     BUILD = "build"
     DOCTOR = "doctor"
@@ -84,6 +86,7 @@ class AppState:
     containers_list: Listing = Listing()
     images: tuple[Image, ...] = ()
     images_list: Listing = Listing()
+    looking: Looking = field(default_factory=Looking)
     activities: Mapping[str, str] = field(default_factory=dict)
     """What is being done to a container right now ("Stopping"), by container id."""
     builds: Mapping[str, Build] = field(default_factory=dict)
@@ -132,6 +135,11 @@ class ImagesListed:
 @dataclass(frozen=True)
 class ImagesUnreadable:
     message: str
+
+
+@dataclass(frozen=True)
+class LookingChanged:
+    looking: Looking
 
 
 @dataclass(frozen=True)
@@ -275,6 +283,7 @@ Event = (
     | ContainersUnreadable
     | ImagesListed
     | ImagesUnreadable
+    | LookingChanged
     | EngineEvent
     | ActivityStarted
     | ActivityEnded
@@ -322,9 +331,14 @@ def reduce(state: AppState, event: Event) -> AppState:
         case ContainersUnreadable(message):
             return replace(state, containers_list=replace(state.containers_list, error=message))
         case ImagesListed(images):
+            ids = {image.id for image in images}
+            if state.route.page is Page.IMAGES and state.route.key and state.route.key not in ids:
+                state = _leave_if_known(state, IMAGES, {image.id for image in state.images})
             return replace(state, images=images, images_list=Listing(loaded=True))
         case ImagesUnreadable(message):
             return replace(state, images_list=replace(state.images_list, error=message))
+        case LookingChanged(looking):
+            return replace(state, looking=looking)
         case EngineEvent():
             return _after_engine_event(state, event)
         case ActivityStarted(container_id, word):

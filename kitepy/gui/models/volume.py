@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from kitepy.gui.models.container import Container
+from kitepy.gui.models.transfer import Transfer
 
 _ANONYMOUS = re.compile(r"[0-9a-f]{64}$")
 _ANONYMOUS_LABEL = "com.docker.volume.anonymous"
@@ -137,10 +138,18 @@ class FileEntry:
     gid: int = 0
     modified_at: str = ""
     link_target: str = ""
+    change: str = ""
+    """In an image: what its layer does to it (added, changed, removed or none)."""
+    layer: int = 0
 
     @property
     def is_folder(self) -> bool:
         return self.kind == "directory"
+
+    @property
+    def can_open(self) -> bool:
+        """What a layer has removed isn't there to be looked into."""
+        return self.is_folder and self.change != "removed"
 
 
 @dataclass(frozen=True)
@@ -150,6 +159,8 @@ class Folder:
     entries: tuple[FileEntry, ...] = ()
     truncated: bool = False
     error: str = ""
+    following: str = ""
+    """By what the engine gives the next ones, where it gives them by the page."""
 
 
 PREVIEW_LIMIT_BYTES = 128 * 1024
@@ -196,6 +207,13 @@ def with_folder(browsing: Browsing, path: str, folder: Folder) -> Browsing:
 # Copies
 
 
+class JobTopic(enum.Enum):
+    """On which page a job is shown."""
+
+    VOLUME = "volume"
+    IMAGE = "image"
+
+
 class JobPhase(enum.Enum):
     RUNNING = "running"
     DONE = "done"
@@ -205,21 +223,27 @@ class JobPhase(enum.Enum):
 
 @dataclass(frozen=True)
 class Job:
-    """A backup, a restore or a download. `total_bytes` is 0 while it isn't known."""
+    """A copy: a backup, an image that is saved or pushed. `total_bytes` is 0 while it isn't known."""
 
     id: str
     title: str
-    volume: str
+    subject: str
+    """The volume's name or the image's id; may be empty."""
     phase: JobPhase = JobPhase.RUNNING
     done_bytes: int = 0
     total_bytes: int = 0
     note: str = ""
+    topic: JobTopic = JobTopic.VOLUME
+    transfer: Transfer | None = None
+    """Of a push: its layers."""
 
     @property
     def percent(self) -> int | None:
         """None when it can't be told; never 100 before the end, since a total may be an estimate."""
         if self.phase is JobPhase.DONE:
             return 100
+        if self.transfer is not None:
+            return self.transfer.percent
         return min(99, self.done_bytes * 100 // self.total_bytes) if self.total_bytes > 0 else None
 
 

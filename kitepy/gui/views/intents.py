@@ -19,6 +19,20 @@ class Intents(QObject):
     dismiss_build = Signal(str)
     run_image = Signal(str)
     remove_image = Signal(str)
+    """Image id, or a name of it."""
+    tag_image = Signal(str)
+    """Image id; the name is asked for."""
+    untag_image = Signal(str, str)
+    """Image id, name."""
+    push_image = Signal(str)
+    save_image = Signal(str)
+    load_images = Signal()
+    prune_images = Signal()
+    look_at_layer = Signal(int, bool)
+    """Of the image in sight: which, and whether only what it has itself."""
+    open_image_folder = Signal(str)
+    more_image_files = Signal(str)
+    """Path of the folder."""
     create_volume = Signal()
     remove_volume = Signal(str)
     prune_volumes = Signal()

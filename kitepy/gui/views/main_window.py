@@ -20,6 +20,7 @@ from PySide6.QtWidgets import QFileDialog, QMenu, QStackedWidget, QWidget
 from kitepy.gui.actions import Actions
 from kitepy.gui.models.actions import ContainerAction, available
 from kitepy.gui.models.build import BuildReview
+from kitepy.gui.models.image import looks_like_archive
 from kitepy.gui.models.log import LogStore
 from kitepy.gui.models.state import AppState, EnginePhase, Page, Route
 from kitepy.gui.views.build_page import BuildPage
@@ -200,7 +201,8 @@ class MainWindow(QWidget):
         paths = local_paths(event.mimeData())
         if paths and not self.sheet_is_open():
             names = ", ".join(path.rstrip("/").rsplit("/", 1)[-1] for path in paths[:3])
-            self.overlay.cover(names + (" …" if len(paths) > 3 else ""))
+            title = "Drop to load the image" if all(map(looks_like_archive, paths)) else "Drop to build and run"
+            self.overlay.cover(names + (" …" if len(paths) > 3 else ""), title)
             event.setDropAction(Qt.DropAction.CopyAction)
             event.accept()
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from kitepy.gui.models.build import BuildRequest, BuildReview
 from kitepy.gui.models.container import Container
+from kitepy.gui.models.image import Image
+from kitepy.gui.models.image_list import PruneCandidate
 from kitepy.gui.models.network import Network, NetworkPlan
 from kitepy.gui.models.registry import KeeperChoice, Registry
 from kitepy.gui.models.volume import RestorePlan, VolumeRow
+from kitepy.gui.views.image_sheets import ImagePruneSheet, ImportSheet, PushSheet, TagSheet
 from kitepy.gui.views.main_window import MainWindow
 from kitepy.gui.views.network_sheets import ConnectSheet, NewNetworkSheet
 from kitepy.gui.views.registry_sheets import KnownLoginSheet, NewRegistrySheet, TryLogin
@@ -23,6 +27,9 @@ class WindowPresenter:
 
     def tell(self, text: str) -> None:
         self._window.notices.tell(text)
+
+    def offer(self, text: str, action: str, go: Callable[[], None]) -> None:
+        self._window.notices.offer(text, action, go)
 
     def warn(self, text: str) -> None:
         self._window.notices.warn(text)
@@ -66,6 +73,27 @@ class WindowPresenter:
 
     def ask_restore(self, source: Path, rows: Sequence[VolumeRow], volume: str, go: Callable[[RestorePlan], None]) -> None:
         sheet = RestoreSheet(self._window, source, rows, volume)
+        sheet.confirmed.connect(go)
+        sheet.ask()
+
+    def ask_tag(self, image: Image, images: Sequence[Image], go: Callable[[str], None]) -> None:
+        sheet = TagSheet(self._window, image, images)
+        sheet.confirmed.connect(go)
+        sheet.ask()
+
+    def ask_push(self, image: Image, go: Callable[[str, bool], None]) -> None:
+        sheet = PushSheet(self._window, image)
+        sheet.confirmed.connect(go)
+        sheet.ask()
+
+    def ask_import(self, source: Path, images: Sequence[Image], go: Callable[[str], None]) -> None:
+        self._window.bring_to_front()
+        sheet = ImportSheet(self._window, source, images)
+        sheet.confirmed.connect(go)
+        sheet.ask()
+
+    def ask_image_prune(self, candidates: Sequence[PruneCandidate], go: Callable[[Sequence[str]], None]) -> None:
+        sheet = ImagePruneSheet(self._window, candidates, time.time())
         sheet.confirmed.connect(go)
         sheet.ask()
 

@@ -20,7 +20,7 @@ from kitepy.gui.models.image import readable_size
 from kitepy.gui.models.log import local_time
 from kitepy.gui.models.sidebar import Glyph, state_word
 from kitepy.gui.models.state import VOLUMES, AppState, Page, Route
-from kitepy.gui.models.volume import Browsing, FilePreview, VolumeRow, VolumeUser
+from kitepy.gui.models.volume import Browsing, FilePreview, JobTopic, VolumeRow, VolumeUser
 from kitepy.gui.theme import monospace_font
 from kitepy.gui.views.intents import Intents
 from kitepy.gui.widgets.buttons import IconButton, TextButton, back_button
@@ -77,7 +77,7 @@ class VolumeDetail(QWidget):
     def show_state(self, state: AppState, item: VolumeRow | None) -> None:
         """The row is None while it isn't listed yet."""
         self._row = item
-        self.jobs.show_jobs(job for job in state.jobs.values() if job.volume == state.route.key)
+        self.jobs.show_jobs(job for job in state.jobs.values() if job.subject == state.route.key and job.topic is JobTopic.VOLUME)
         self._pill.setVisible(item is not None)
         for button in (self._back_up, self._restore, self._remove):
             button.setEnabled(item is not None)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from PySide6.QtCore import Qt, Signal
-from PySide6.QtWidgets import QCheckBox, QLineEdit, QListWidget, QListWidgetItem, QPlainTextEdit, QWidget
+from PySide6.QtCore import Signal
+from PySide6.QtWidgets import QLineEdit, QPlainTextEdit, QWidget
 
 from kitepy.gui.models.container import free_name
 from kitepy.gui.models.image import readable_size
@@ -21,6 +21,7 @@ from kitepy.gui.models.volume import (
 from kitepy.gui.widgets.buttons import Choice
 from kitepy.gui.widgets.form import FormSheet
 from kitepy.gui.widgets.labels import label
+from kitepy.gui.widgets.pick_sheet import Line, PickSheet
 
 
 class NewVolumeSheet(FormSheet):
@@ -50,63 +51,31 @@ class NewVolumeSheet(FormSheet):
         return trouble_with_name(self._name.text().strip(), self._taken)
 
 
-class PruneSheet(FormSheet):
-    confirmed = Signal(object)
-    """Names of the volumes that go."""
-
+class PruneSheet(PickSheet):
     def __init__(self, parent: QWidget, rows: Sequence[VolumeRow]) -> None:
-        super().__init__(parent, "prune-volumes", "Remove unused volumes", width=520)
+        super().__init__(
+            parent,
+            "prune-volumes",
+            "prune",
+            "Remove unused volumes",
+            "No container uses these volumes. Their files are deleted and can't be brought back.",
+            "Also those with a name",
+        )
         self._rows = rows
-        self._named = QCheckBox("Also those with a name")
-        self._named.toggled.connect(self._show)
-        self._list = QListWidget()
-        self._list.setAccessibleName("What would be removed")
-        self._list.setProperty("role", "well")
-        self._list.setFixedHeight(190)
-        self._list.itemChanged.connect(lambda _item: self._sum_up())
-        self._sum = label("", "strong", wrap=True)
-        self._sum.setObjectName("prune-sum")
-        self.add("", self._named, "prune-named")
-        self.add("", self._list, "prune-list")
-        self.add("", self._sum, "prune-sum")
-        self._fields.pop()
-        text = "No container uses these volumes. Their files are deleted and can't be brought back."
-        self.build("Remove", label(text, "muted", wrap=True), danger=True)
-        self._named.setChecked(not unused(rows, named=False))
-        self._show()
-        self.accepted.connect(lambda: self.confirmed.emit(self._chosen()))
+        self.build_for(more=not unused(rows, named=False))
 
-    def _show(self) -> None:
-        self._list.blockSignals(True)
-        self._list.clear()
-        for item in unused(self._rows, named=self._named.isChecked()):
-            size = "not measured yet" if item.size_bytes is None else readable_size(item.size_bytes)
-            line = QListWidgetItem(f"{item.volume.title}  ·  {size}", self._list)
-            line.setData(Qt.ItemDataRole.UserRole, item.volume.name)
-            line.setToolTip(item.volume.name)
-            line.setFlags(Qt.ItemFlag.ItemIsEnabled | Qt.ItemFlag.ItemIsSelectable | Qt.ItemFlag.ItemIsUserCheckable)
-            line.setCheckState(Qt.CheckState.Checked)
-        self._list.blockSignals(False)
-        self._sum_up()
+    def lines(self, *, more: bool) -> Sequence[Line]:
+        return [self._line(item) for item in unused(self._rows, named=more)]
 
-    def _chosen(self) -> list[str]:
-        lines = [self._list.item(number) for number in range(self._list.count())]
-        return [line.data(Qt.ItemDataRole.UserRole) for line in lines if line.checkState() is Qt.CheckState.Checked]
+    def _line(self, item: VolumeRow) -> Line:
+        size = "not measured yet" if item.size_bytes is None else readable_size(item.size_bytes)
+        return item.volume.name, f"{item.volume.title}  ·  {size}", item.volume.name
 
-    def _sum_up(self) -> None:
-        names = set(self._chosen())
-        chosen = [item for item in self._rows if item.volume.name in names]
-        size = sum(item.size_bytes or 0 for item in chosen)
+    def sum_of(self, keys: Sequence[str]) -> str:
+        chosen = [item for item in self._rows if item.volume.name in set(keys)]
         unknown = any(item.size_bytes is None for item in chosen)
-        word = "volume" if len(chosen) == 1 else "volumes"
-        self._sum.setText(f"{len(chosen)} {word}, {'at least ' if unknown else ''}{readable_size(size)}")
-        self.check()
-
-    def trouble(self) -> str:
-        return "" if self._chosen() else "Nothing is chosen."
-
-    def unfinished(self) -> bool:
-        return not self._chosen()
+        size = readable_size(sum(item.size_bytes or 0 for item in chosen))
+        return f"{len(chosen)} {'volume' if len(chosen) == 1 else 'volumes'}, {'at least ' if unknown else ''}{size}"
 
 
 class RestoreSheet(FormSheet):

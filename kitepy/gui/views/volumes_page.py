@@ -11,7 +11,7 @@ from kitepy.gui.models.image import readable_size
 from kitepy.gui.models.log import local_time
 from kitepy.gui.models.state import AppState, Page, Route
 from kitepy.gui.models.table import Column, TableModel
-from kitepy.gui.models.volume import VolumeRow, volume_rows
+from kitepy.gui.models.volume import JobTopic, VolumeRow, volume_rows
 from kitepy.gui.views.intents import Intents
 from kitepy.gui.views.volume_detail import VolumeDetail
 from kitepy.gui.widgets.buttons import TextButton
@@ -104,7 +104,7 @@ class VolumesPage(QWidget):
             self._pages.setCurrentIndex(1)
             return
         self._pages.setCurrentIndex(0)
-        self.jobs.show_jobs(state.jobs.values())
+        self.jobs.show_jobs(job for job in state.jobs.values() if job.topic is JobTopic.VOLUME)
         self._show_list()
 
     def _show_list(self) -> None:

@@ -15,13 +15,14 @@ class DropOverlay(QWidget):
         super().__init__(parent)
         self.setObjectName("drop-overlay")
         self.setAttribute(Qt.WidgetAttribute.WA_TransparentForMouseEvents)
-        self.setAccessibleName("Drop to build")
+        self._title = ""
         self._names = ""
         self.hide()
 
-    def cover(self, names: str) -> None:
-        """Shows itself over the whole parent; `names` are what is being dragged."""
-        self._names = names
+    def cover(self, names: str, title: str = "Drop to build and run") -> None:
+        """Shows itself over the whole parent; `names` are what is being dragged, `title` what will become of it."""
+        self._title, self._names = title, names
+        self.setAccessibleName(title)
         parent = self.parentWidget()
         if parent is not None:
             self.setGeometry(parent.rect())
@@ -51,7 +52,7 @@ class DropOverlay(QWidget):
         painter.setFont(font)
         painter.setPen(QColor(look.text))
         centred = Qt.AlignmentFlag.AlignHCenter | Qt.AlignmentFlag.AlignTop
-        painter.drawText(QRectF(box.left(), centre.y(), box.width(), 40), centred, "Drop to build and run")
+        painter.drawText(QRectF(box.left(), centre.y(), box.width(), 40), centred, self._title)
         painter.setFont(self.font())
         painter.setPen(QColor(look.muted))
         painter.drawText(QRectF(box.left(), centre.y() + 44, box.width(), 30), centred, self._names)

@@ -11,6 +11,7 @@ from kitepy.gui.widgets.buttons import IconButton
 from kitepy.gui.widgets.labels import ElidedLabel, label
 from kitepy.gui.widgets.layout import clear_layout
 
+_LONGEST_WORD = 40
 Fact = tuple[str, str, bool]
 """Title, text, and whether it is worth a button that copies it. One without a text isn't shown; one without a title gets the
 whole width for one line, cut if need be."""
@@ -37,7 +38,10 @@ class Facts(QWidget):
             if not title:
                 self._grid.addWidget(ElidedLabel(text, "", Qt.TextElideMode.ElideMiddle), number, 0, 1, 3)
                 continue
-            name, value = label(title, "muted"), label(text, wrap=True, selectable=True)
+            name = label(title, "muted")
+            # A digest can't be broken into lines, and would make the whole page as wide as it is.
+            unbroken = max(map(len, text.split()), default=0) > _LONGEST_WORD
+            value = ElidedLabel(text, "", Qt.TextElideMode.ElideMiddle) if unbroken else label(text, wrap=True, selectable=True)
             for words in (name, value):
                 # As high as the button beside some of them, so that all rows stand on one line.
                 words.setContentsMargins(0, 4, 0, 4)

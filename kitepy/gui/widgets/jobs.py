@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 
-from PySide6.QtWidgets import QFrame, QProgressBar, QVBoxLayout, QWidget
+from PySide6.QtCore import Qt
+from PySide6.QtWidgets import QFrame, QProgressBar, QSizePolicy, QVBoxLayout, QWidget
 
 from kitepy.gui.models.image import readable_size
 from kitepy.gui.models.sidebar import Glyph
+from kitepy.gui.models.transfer import Transfer, progress_words
 from kitepy.gui.models.volume import Job, JobPhase
 from kitepy.gui.views.intents import Intents
 from kitepy.gui.widgets.buttons import IconButton, TextButton
 from kitepy.gui.widgets.glyph import GlyphWidget
 from kitepy.gui.widgets.labels import ElidedLabel, label
-from kitepy.gui.widgets.layout import row
+from kitepy.gui.widgets.layout import column, row
+from kitepy.gui.widgets.transfer import LayerList
 
+_MOST_LAYERS_SEEN = 5
+_LONGEST_BESIDE = 60
 _GLYPHS = {
     JobPhase.RUNNING: Glyph.BUSY,
     JobPhase.DONE: Glyph.DONE,
@@ -54,7 +60,8 @@ class _JobLine(QFrame):
         super().__init__()
         self.setProperty("role", "card")
         self._glyph = GlyphWidget()
-        self._title = ElidedLabel(job.title, "strong")
+        self._title = ElidedLabel(job.title, "strong", Qt.TextElideMode.ElideMiddle)
+        self._title.setMaximumWidth(360)
         self._detail = ElidedLabel("", "muted")
         self._detail.setObjectName("job-detail")
         self._bar = QProgressBar(textVisible=False)
@@ -69,12 +76,23 @@ class _JobLine(QFrame):
         self._close = IconButton("close", "Put this away")
         self._close.setObjectName("job-dismiss")
         self._close.clicked.connect(lambda: intents.dismiss_job.emit(job.id))
-        layout = row(
-            self._glyph, self._title, self._detail, self._bar, self._number, self._cancel, self._close, spacing=10,
+        self._more = IconButton("layers", "Show each layer", checkable=True)
+        self._more.setObjectName("job-layers-shown")
+        self._more.setChecked(True)
+        self._more.toggled.connect(lambda _on: self._show_layers())
+        self._layers: LayerList | None = None
+        self._transfer: Transfer | None = None
+        line = row(
+            self._glyph, self._title, self._detail, self._bar, self._number, self._more, self._cancel, self._close, spacing=10,
             margins=(12, 8, 10, 8),
         )  # fmt: skip
-        layout.setStretch(2, 1)
-        self.setLayout(layout)
+        line.setStretch(2, 1)
+        self._note = label("", "muted", wrap=True, selectable=True)
+        self._note.setObjectName("job-note")
+        self._note.setContentsMargins(36, 0, 12, 10)
+        self._stack = column(line, self._note, spacing=0)
+        self.setLayout(self._stack)
+        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Maximum)
 
     def show_job(self, job: Job) -> None:
         running = job.phase is JobPhase.RUNNING
@@ -88,5 +106,30 @@ class _JobLine(QFrame):
         self._bar.setRange(0, 0 if percent is None else 100)
         if percent is not None:
             self._bar.setValue(percent)
-        self._number.setText(readable_size(job.done_bytes))
-        self._detail.set_text("" if running else job.note)
+        self._transfer = job.transfer
+        moving = running and job.transfer is not None
+        self._number.setText("" if moving else readable_size(job.done_bytes))
+        words = progress_words(job.transfer, time.monotonic()) if moving and job.transfer is not None else ""
+        # What went wrong is read whole, what went well fits beside its title.
+        below = not running and len(job.note) > _LONGEST_BESIDE
+        self._note.setText(job.note if below else "")
+        self._note.setVisible(below)
+        self._detail.set_text(words if running else "" if below else job.note)
+        self._more.setVisible(running and job.transfer is not None and bool(job.transfer.layers))
+        self._show_layers()
+
+    def _show_layers(self) -> None:
+        transfer = self._transfer
+        wanted = transfer is not None and bool(transfer.layers) and self._more.isChecked() and not self._more.isHidden()
+        if not wanted or transfer is None:
+            if self._layers is not None:
+                self._layers.hide()
+            return
+        if self._layers is None:
+            self._layers = LayerList("job-layers")
+            self._layers.setProperty("role", "well")
+            self._stack.addLayout(row(self._layers, margins=(12, 0, 12, 10)))
+        self._layers.show_transfer(transfer)
+        height = self._layers.sizeHintForRow(0) * min(len(transfer.layers), _MOST_LAYERS_SEEN)
+        self._layers.setFixedHeight(height + 2 * self._layers.frameWidth() + 10)
+        self._layers.show()

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from PySide6.QtCore import QEvent, QObject, Qt, QTimer
 from PySide6.QtGui import QAccessible, QAccessibleAnnouncementEvent
 from PySide6.QtWidgets import QFrame, QVBoxLayout, QWidget
 
-from kitepy.gui.widgets.buttons import IconButton
+from kitepy.gui.widgets.buttons import IconButton, TextButton
 from kitepy.gui.widgets.labels import label
 from kitepy.gui.widgets.layout import IconLabel, row
 
 _SHOWN_MS = 5000
+_OFFERED_MS = 15000
 _MOST = 3
 
 
@@ -30,6 +33,20 @@ class Notices(QWidget):
         notice = self._add(text, "info", "accent")
         QTimer.singleShot(_SHOWN_MS, notice, lambda: self._drop(notice))
 
+    def offer(self, text: str, action: str, go: Callable[[], None]) -> None:
+        """With a button for one thing that can be done about it."""
+        button = TextButton(action, "flat")
+        button.setObjectName("notice-action")
+        button.setAccessibleName(f"{action}: {text}")
+        notice = self._add(text, "info", "accent", button)
+
+        def take() -> None:
+            self._drop(notice)
+            go()
+
+        button.clicked.connect(take)
+        QTimer.singleShot(_OFFERED_MS, notice, lambda: self._drop(notice))
+
     def warn(self, text: str) -> None:
         self._add(text, "alert", "danger")
 
@@ -43,16 +60,16 @@ class Notices(QWidget):
             if not widget.isHidden()
         ]
 
-    def _add(self, text: str, icon_name: str, tone: str) -> QFrame:
+    def _add(self, text: str, icon_name: str, tone: str, *more: QWidget) -> QFrame:
         for old in self._notices()[: -(_MOST - 1) or None]:
             self._drop(old)
         words = label(text, wrap=True, selectable=True)
-        words.setFixedWidth(320)
+        words.setFixedWidth(320 - sum(widget.sizeHint().width() for widget in more))
         close = IconButton("close", "Close this message")
         notice = QFrame(self)
         notice.setProperty("role", "toast")
         notice.setAccessibleName(text)
-        notice.setLayout(row(IconLabel(icon_name, 20, tone), words, close, spacing=12, margins=(14, 10, 8, 10)))
+        notice.setLayout(row(IconLabel(icon_name, 20, tone), words, *more, close, spacing=12, margins=(14, 10, 8, 10)))
         close.clicked.connect(lambda: self._drop(notice))
         self._stack.addWidget(notice)
         self.show()

@@ -14,7 +14,7 @@ from kitepy.gui.theme import tokens
 Value = TypeVar("Value")
 
 
-class _ToneDelegate(QStyledItemDelegate):
+class ToneDelegate(QStyledItemDelegate):
     def initStyleOption(self, option: QStyleOptionViewItem, index: QModelIndex | QPersistentModelIndex) -> None:
         super().initStyleOption(option, index)
         if tone := index.data(TONE_ROLE):
@@ -37,7 +37,7 @@ class Table(QTreeView, Generic[Value]):
         self.setAccessibleName(title)
         self.setProperty("role", "table")
         self.setModel(model)
-        self.setItemDelegate(_ToneDelegate(self))
+        self.setItemDelegate(ToneDelegate(self))
         self.setRootIsDecorated(False)
         self.setUniformRowHeights(True)
         self.setAllColumnsShowFocus(True)
