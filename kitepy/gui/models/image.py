@@ -18,7 +18,7 @@ class Image:
     """What other images have as well; None when the engine doesn't tell."""
     digests: tuple[str, ...] = ()
     """`repository@digest`: as what registries know it."""
-    labels: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     @property
     def own_bytes(self) -> int | None:
