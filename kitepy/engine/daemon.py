@@ -399,6 +399,7 @@ async def _compose(
         workers,
         database,
         Steps(runtime=runtime, launcher=container_launcher, pid_of=runs.pid_of, default_ulimits=default_ulimits),
+        puller=pulls,
         emit=events.emit,
     )
     stack.push_async_callback(builds.close)

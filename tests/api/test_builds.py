@@ -81,7 +81,7 @@ def test_a_mistake_in_the_dockerfile_is_a_bad_request(client: docker.DockerClien
     assert caught.value.status_code == 400
 
 
-@pytest.mark.parametrize("option", [{"pull": True}, {"outputs": '[{"Type":"local"}]'}])
+@pytest.mark.parametrize("option", [{"version": "2"}, {"outputs": '[{"Type":"local"}]'}])
 def test_what_the_builder_cannot_do_is_refused_instead_of_ignored(client: docker.DockerClient, option: dict[str, object]) -> None:
     answer = client.api._post(client.api._url("/build"), params=option, data=b"FROM scratch\n")
     assert answer.status_code == 501

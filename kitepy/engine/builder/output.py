@@ -44,6 +44,10 @@ class BuildOutput:
         """Some text for the user."""
         await self._message({"stream": text})
 
+    async def fetching(self, message: dict[str, Any]) -> None:
+        """How an image is fetched that the current step needs: a message of a pull."""
+        await self._message(message)
+
     async def note(self, text: str) -> None:
         """A line that belongs to the current step."""
         await self.stream(f" ---> {text}\n")

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from kitepy.engine.builder.cache import BuildCache
 from kitepy.engine.builder.steps import StepLimits, StepRunner
 from kitepy.engine.model.image import Image
+from kitepy.engine.model.platform import Platform
 from kitepy.engine.storage.layers import LayerStore
 from kitepy.engine.storage.overlay import OverlayStore
 from kitepy.engine.storage.worker import WorkerPool
+
+Say = Callable[[dict[str, Any]], Awaitable[None]]
+"""Hands a message to whoever watches the build."""
 
 
 @dataclass(frozen=True)
@@ -45,10 +49,13 @@ class Context:
 
 
 class ImageLookup(Protocol):
-    """Finds base images."""
+    """Finds base images, or fetches them."""
 
-    def __call__(self, name: str) -> Image:
-        """The image of a reference or id; raises ``NotFound``."""
+    async def __call__(self, name: str, platform: Platform | None, say: Say, /) -> Image:
+        """The image of a reference or id, for a platform if one was asked for; ``say`` is told how it is fetched.
+
+        Raises an ``EngineError`` that says why there is none.
+        """
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from kitepy.engine.builder.reading import read_line
 from kitepy.engine.builder.request import BuildRequest, Context, Tools
 from kitepy.engine.builder.stages import SCRATCH, Dockerfile, Stage
 from kitepy.engine.builder.state import StageState, from_image, from_scratch
-from kitepy.engine.model.errors import EngineError, InvalidParameter, NotFound
+from kitepy.engine.model.errors import EngineError, InvalidParameter
 from kitepy.engine.model.launch import OverlayRoot
 from kitepy.engine.model.oci import ChainId, DiffId
 from kitepy.engine.model.platform import Platform, host_platform, parse_platform
@@ -163,9 +163,9 @@ class Solver:
         if found is not None:
             return (await self._finished(found)).top, f"stage {found.label}"
         try:
-            image = self.tools.find_image(name)
-        except NotFound as error:
-            raise InstructionError(_missing_image(name, error), instruction.line) from None
+            image = await self.tools.find_image(name, None, self.output.fetching)
+        except EngineError as error:
+            raise InstructionError(f"invalid from flag value {name}: {error}", 0) from error
         self._held.enter_context(self.tools.layers.hold(image.top_layer))
         return image.top_layer, f"image {name}"
 
@@ -214,7 +214,7 @@ class Solver:
         try:
             number = await self.output.step(stage.origin.source)
             started = time.monotonic()
-            state, triggers = self._origin(stage, base, inherited)
+            state, triggers = await self._origin(stage, base, inherited)
             if base == SCRATCH and inherited is None:
                 await self.output.stream(" ---> \n")
             else:
@@ -239,19 +239,16 @@ class Solver:
             if source is not None:
                 await self._finished(source)
 
-    def _origin(self, stage: Stage, base: str, inherited: StageState | None) -> tuple[StageState, Sequence[str]]:
+    async def _origin(self, stage: Stage, base: str, inherited: StageState | None) -> tuple[StageState, Sequence[str]]:
         if inherited is not None:
             return replace(inherited, command_is_own=False), ()
         wanted = self.plan.stage_platform(stage)
         if base == SCRATCH:
             return from_scratch(wanted), ()
-        try:
-            image = self.tools.find_image(base)
-        except NotFound as error:
-            raise InstructionError(_missing_image(base, error), stage.origin.line) from None
+        asked = stage.origin.platform or self.request.platform
+        image = await self.tools.find_image(base, wanted if asked else None, self.output.fetching)
         self._held.enter_context(self.tools.layers.hold(image.top_layer))
         state, triggers = from_image(image)
-        asked = stage.origin.platform or self.request.platform
         if asked and (wanted.os, wanted.architecture) != (image.os, image.architecture or wanted.architecture):
             raise InstructionError(
                 f"image with reference {base} was found but does not match the specified platform: "
@@ -325,7 +322,3 @@ class Solver:
             self._held.enter_context(tools.layers.hold(record.layer))
             placed = record.layer, tools.layers.get(record.layer).diff_id
         return state.with_step(created_by, record.created, placed), cached
-
-
-def _missing_image(name: str, error: NotFound) -> str:
-    return f"{error}; {name} is not on this machine: load, import or build it first"

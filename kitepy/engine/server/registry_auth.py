@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import binascii
 import json
-from base64 import urlsafe_b64decode
+from base64 import urlsafe_b64decode, urlsafe_b64encode
 
 import msgspec
 
@@ -12,6 +12,7 @@ from kitepy.engine.model.registry import AuthConfigBody
 from kitepy.engine.server.call import Call
 
 _HEADER = "X-Registry-Auth"
+_CONFIG_HEADER = "X-Registry-Config"
 
 
 def registry_auth(call: Call) -> AuthConfigBody:
@@ -28,3 +29,17 @@ def read_registry_auth(text: str) -> AuthConfigBody:
         return msgspec.convert(folded, AuthConfigBody, strict=True)
     except (binascii.Error, ValueError, AttributeError, RecursionError, msgspec.ValidationError):
         return AuthConfigBody()
+
+
+def registry_auths(call: Call) -> dict[str, AuthConfigBody]:
+    """``X-Registry-Config``: who the user is to several registries; nobody where it can't be read."""
+    text = call.request.headers.get(_CONFIG_HEADER, "")
+    try:
+        document = json.loads(urlsafe_b64decode(text.encode("ascii")))
+        return {str(host): read_registry_auth(_encoded(auth)) for host, auth in document.items() if isinstance(auth, dict)}
+    except (binascii.Error, ValueError, AttributeError, RecursionError):
+        return {}
+
+
+def _encoded(document: dict[str, object]) -> str:
+    return urlsafe_b64encode(json.dumps(document).encode()).decode()

@@ -9,6 +9,7 @@ import os
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -26,6 +27,7 @@ from kitepy.engine.model.image import Image
 from kitepy.engine.model.oci import ChainId, Digest
 from kitepy.engine.model.reference import Reference, parse_reference
 from kitepy.engine.model.timestamps import format_time, parse_time
+from kitepy.engine.services.base_images import BaseImages, Puller
 from kitepy.engine.services.ports import BuildOptions
 from kitepy.engine.storage.database import Database
 from kitepy.engine.storage.layers import LayerStore
@@ -66,19 +68,21 @@ class BuildService:
         database: Database,
         runner: StepRunner,
         *,
+        puller: Puller | None = None,
         clock: Callable[[], int] = time.time_ns,
         emit: Callable[[str, str, str, dict[str, str]], None] = lambda *_: None,
     ) -> None:
         self._root = data_root
         self._emit = emit
         self._images = images
+        self._puller = puller
         self._layers = layers
         self._workers = workers
         self._clock = clock
         self._cache = BuildCache(database, lambda chain: layers.find(chain) is not None, clock)
         layers.add_holder(self._cache.layers)
         self._tools = Tools(
-            find_image=images.resolve,
+            find_image=BaseImages(images, puller),
             layers=layers,
             overlays=overlays,
             workers=workers,
@@ -192,7 +196,9 @@ class BuildService:
             request = _request(options)
             plan = await asyncio.to_thread(lambda: Plan(read_dockerfile(text), request))
             output = BuildOutput(messages.put, plan.steps, quiet=options.quiet)
-            solver = Solver(plan, request, Context(directory / "context", directory / "work"), self._tools, output)
+            bases = BaseImages(self._images, self._puller, always_pull=options.pull, auths=options.registry_auths)
+            tools = replace(self._tools, find_image=bases)
+            solver = Solver(plan, request, Context(directory / "context", directory / "work"), tools, output)
             try:
                 image = self._record(await solver.solve())
                 for argument in plan.unused_arguments():

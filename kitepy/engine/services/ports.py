@@ -287,6 +287,10 @@ class BuildOptions:
     cache_from: tuple[str, ...] = ()
     squash: bool = False
     remote: str = ""
+    pull: bool = False
+    """Whether to ask registries for images that are here already."""
+    registry_auths: Mapping[str, AuthConfigBody] = field(default_factory=dict)
+    """Who the user is to registries, by their names."""
     ulimits: tuple[Mapping[str, Any], ...] = ()
     security_opt: tuple[str, ...] = ()
 

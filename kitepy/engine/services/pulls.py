@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -94,7 +94,7 @@ class Pulls:
 
     async def pull(
         self, reference: Reference, platform: Platform | None = None, auth: AuthConfigBody = NOBODY
-    ) -> AsyncIterator[Message]:
+    ) -> AsyncGenerator[Message, None]:
         """Messages of a pull, in dockerd's words; a reference that is only a name stands for all of its tags.
 
         What fails before the registry knows the name is raised before the first message. Closing the iterator ends the pull.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import msgspec
@@ -13,6 +14,7 @@ from kitepy.engine.model.errors import Unsupported
 from kitepy.engine.server.call import Call, ClientLeft, Route
 from kitepy.engine.server.errors import BadRequest
 from kitepy.engine.server.query import Query
+from kitepy.engine.server.registry_auth import registry_auths
 from kitepy.engine.server.responses import json_response, stream_progress
 from kitepy.engine.services.ports import BuildOptions
 
@@ -25,9 +27,8 @@ async def build(call: Call) -> web.StreamResponse:
         raise Unsupported("building with BuildKit's protocol is not possible; set DOCKER_BUILDKIT=0 to use the classic one")
     if call.query.text("outputs") not in ("", "[]", "null"):
         raise Unsupported("build outputs other than an image are not supported by the classic builder: leave --output out")
-    if call.query.flag("pull"):
-        raise Unsupported("base images can't be pulled yet: load or import them, and build without --pull")
-    return await stream_progress(call, call.builds.build(call.content(), read_options(call.query)))
+    options = replace(read_options(call.query), registry_auths=registry_auths(call))
+    return await stream_progress(call, call.builds.build(call.content(), options))
 
 
 def read_options(query: Query) -> BuildOptions:
@@ -56,6 +57,7 @@ def read_options(query: Query) -> BuildOptions:
         cache_from=tuple(_json(query, "cachefrom", list[str], [])),
         squash=query.flag("squash"),
         remote=query.text("remote"),
+        pull=query.flag("pull"),
         ulimits=tuple(_ulimit(limit) for limit in _json(query, "ulimits", list[Ulimit], [])),
         security_opt=tuple(_json(query, "securityopt", list[str], [])),
     )
