@@ -443,8 +443,15 @@ class LayerStore(LayerIndex):
             log.warning("cannot remove layers: %s", error)
 
     async def _remove_directories(self, names: list[str]) -> None:
-        job = "kitepy.engine.storage.jobs:remove_trees"
-        await self._workers.run(job, {"base": str(self._root / "layers"), "names": names})
+        job, base = "kitepy.engine.storage.jobs:remove_trees", str(self._root / "layers")
+        # Two processors remove twice as fast, since each file costs the kernel more than us.
+        shares = [share for share in (names[::2], names[1::2]) if share]
+        done = await asyncio.gather(
+            *(self._workers.run(job, {"base": base, "names": share}) for share in shares), return_exceptions=True
+        )
+        for outcome in done:
+            if isinstance(outcome, BaseException):
+                raise outcome
 
     def _inherit_root(self, number: int, below: Layer | None) -> None:
         mode, uid, gid = self._root_of(below)
