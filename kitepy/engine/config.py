@@ -100,6 +100,7 @@ class EngineConfig:
     https_proxy: str = ""
     no_proxy: str = ""
     max_concurrent_downloads: int = 3
+    max_concurrent_uploads: int = 5
     """Of blobs from registries; 0 is as many as there are."""
     max_download_attempts: int = 5
     """How often a blob is asked for that doesn't come."""
@@ -304,6 +305,7 @@ _OPTIONS = (
     _Option("https-proxy", "https_proxy", registries.proxy, "proxy for addresses with https"),
     _Option("no-proxy", "no_proxy", registries.proxy, "hosts and networks that are reached without a proxy"),
     _Option("max-concurrent-downloads", "max_concurrent_downloads", _between(0, 1_000), "how many layers are received at once"),
+    _Option("max-concurrent-uploads", "max_concurrent_uploads", _between(0, 1_000), "how many layers are sent at once"),
     _Option("max-download-attempts", "max_download_attempts", _between(1, 1_000), "how often a layer is asked for"),
     _Option(
         "default-ulimit", "default_ulimits", _ulimit, "resource limit for containers", key="default-ulimits", repeatable=True

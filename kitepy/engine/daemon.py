@@ -74,11 +74,14 @@ from kitepy.engine.services.host_network import HostNetwork
 from kitepy.engine.services.image_contents import ImageContents
 from kitepy.engine.services.images import ImageService
 from kitepy.engine.services.layer_transfers import LayerTransfers
+from kitepy.engine.services.layer_uploads import LayerUploads
 from kitepy.engine.services.limit_support import find_limit_support
 from kitepy.engine.services.network_connections import NetworkConnections
 from kitepy.engine.services.network_index import NetworkIndex
 from kitepy.engine.services.networks import NetworkService, predefined_networks
 from kitepy.engine.services.pulls import Pulls
+from kitepy.engine.services.push_plan import PushPlanner
+from kitepy.engine.services.pushes import Pushes
 from kitepy.engine.services.registries import RegistryAccess
 from kitepy.engine.services.registry_browsing import RegistryBrowsing
 from kitepy.engine.services.remapping import Remapping
@@ -391,6 +394,20 @@ async def _compose(
         ),
         emit=events.emit,
     )
+    pushes = Pushes(
+        registries,
+        image_store,
+        layers,
+        PushPlanner(image_store, layers, content),
+        LayerUploads(
+            content,
+            image_store,
+            workers,
+            empty=config.data_root / "layers" / "empty",
+            uploads=config.max_concurrent_uploads or _UNLIMITED,
+        ),
+        emit=events.emit,
+    )
     builds = BuildService(
         config.data_root,
         images,
@@ -471,6 +488,7 @@ async def _compose(
         execs=execs,
         images=images,
         pulls=pulls,
+        pushes=pushes,
         image_contents=ImageContents(config.data_root, image_store, layers, workers),
         builds=builds,
         volumes=volumes,

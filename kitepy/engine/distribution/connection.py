@@ -96,6 +96,18 @@ class Connection:
         async with AsyncExitStack() as stack:
             yield await self._ask(stack, method, path, dict(headers or {}), data, scopes, spoken or method)
 
+    async def reach(self) -> None:
+        """Find a way; raises Unreachable when there is none."""
+        failure: EngineError | None = None
+        for way in self._ways:
+            try:
+                await self._find(way)
+                return
+            except EngineError as error:
+                failure = error
+        assert failure is not None
+        raise failure
+
     async def log_in(self) -> str:
         """Show the credentials and nothing else; gives the identity token that is got for them."""
         failure: EngineError | None = None

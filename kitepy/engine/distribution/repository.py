@@ -112,6 +112,10 @@ class Repository:
         assert self._connection is not None, "the repository is used outside of its context"
         return self._connection
 
+    async def reach(self) -> None:
+        """Find the way to the registry, which is otherwise left to the first request; raises Unreachable."""
+        await self._open.reach()
+
     # manifests
 
     async def manifest(self, ref: str, accept: Sequence[str] = MANIFEST_TYPES, *, plainly: bool = False) -> FetchedManifest:

@@ -30,6 +30,7 @@ from kitepy.engine.services.ports import (
     ImageService,
     NetworkService,
     PullService,
+    PushService,
     RegistryBrowsing,
     RegistryService,
     SystemService,
@@ -50,6 +51,7 @@ class Services:
     execs: ExecService | None = None
     images: ImageService | None = None
     pulls: PullService | None = None
+    pushes: PushService | None = None
     image_contents: ImageContents | None = None
     builds: BuildService | None = None
     volumes: VolumeService | None = None
@@ -189,6 +191,10 @@ class Call:
     @property
     def image_contents(self) -> ImageContents:
         return _present(self._services.image_contents, "a view into images")
+
+    @property
+    def pushes(self) -> PushService:
+        return _present(self._services.pushes, "registries")
 
     @property
     def pulls(self) -> PullService:

@@ -216,6 +216,13 @@ class PullService(Protocol):
         """Progress messages; a reference without tag and digest means all of a repository's tags."""
 
 
+class PushService(Protocol):
+    """Images to registries."""
+
+    def push(self, reference: Reference, platform: Platform | None, auth: AuthConfigBody) -> AsyncIterator[dict[str, Any]]:
+        """Progress messages; a reference without a tag means all of a repository's. Raises NotFound for another platform."""
+
+
 class RegistryBrowsing(Protocol):
     """What registries have, for who looks around in them; Kitepy's own."""
 

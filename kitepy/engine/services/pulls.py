@@ -38,6 +38,7 @@ from kitepy.engine.model.platform import Platform, host_platform
 from kitepy.engine.model.reference import Reference
 from kitepy.engine.model.registry import AuthConfigBody
 from kitepy.engine.services.layer_transfers import MISMATCH, LayerTransfer, LayerTransfers, Tell, WantedLayer, silent
+from kitepy.engine.services.message_queue import MessageQueue
 from kitepy.engine.services.transfer_progress import Message, status
 from kitepy.engine.storage.content import ContentStore
 from kitepy.engine.storage.images import ImageStore
@@ -50,7 +51,6 @@ _MOST_LAYERS = 1_000
 _DEEPEST_INDEX = 4
 _ATTEMPTS = 5
 _SHORTEST_TOLD_PAUSE_S = 2.0
-_MESSAGES_AHEAD = 256
 _IMAGE_TYPES = (
     "application/vnd.oci.image",
     "application/vnd.docker",
@@ -99,7 +99,7 @@ class Pulls:
 
         What fails before the registry knows the name is raised before the first message. Closing the iterator ends the pull.
         """
-        messages = _Messages()
+        messages = MessageQueue()
         credentials = Credentials(auth.username, auth.password, auth.identitytoken, auth.registrytoken)
         task = asyncio.create_task(self._pull(reference, platform, credentials, messages.tell), name=f"pull {reference}")
         task.add_done_callback(lambda _: messages.end())
@@ -285,24 +285,6 @@ class Pulls:
 class _Joined:
     transfer: LayerTransfer
     tell: Tell
-
-
-class _Messages:
-    """What is told, for one reader, who may be slow: how far something is matters only while it is news."""
-
-    def __init__(self) -> None:
-        self._queue: asyncio.Queue[Message | None] = asyncio.Queue()
-
-    def tell(self, message: Message) -> None:
-        if self._queue.qsize() < _MESSAGES_AHEAD or not message.get("progressDetail"):
-            self._queue.put_nowait(message)
-
-    def end(self) -> None:
-        self._queue.put_nowait(None)
-
-    async def __aiter__(self) -> AsyncIterator[Message]:
-        while (message := await self._queue.get()) is not None:
-            yield message
 
 
 async def _all_done(transfers: Sequence[LayerTransfer]) -> None:

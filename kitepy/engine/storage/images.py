@@ -123,6 +123,11 @@ class ImageStore:
         rows = self._database.query("SELECT reference FROM tags WHERE reference GLOB ? ORDER BY reference", (f"{name}:*",))
         return tuple(parse_reference(row["reference"]) for row in rows)
 
+    def has_digests_of(self, name: str) -> bool:
+        """Whether some image is known to be in the repository ``domain/path``."""
+        query = "SELECT 1 FROM repository_digests WHERE reference GLOB ? LIMIT 1"
+        return self._database.query_one(query, (f"{name}@*",)) is not None
+
     def children(self, image_id: Digest) -> list[Digest]:
         """Images that were built from this one."""
         return [Digest(row["id"]) for row in self._database.query("SELECT id FROM images WHERE parent_id = ?", (image_id,))]
@@ -238,6 +243,16 @@ class ImageStore:
         """The repository turned out not to have the blob."""
         with self._database.transaction() as connection:
             connection.execute("DELETE FROM layer_sources WHERE digest = ? AND repository = ?", (digest, repository))
+
+    def add_compressed_layer(self, blob: Digest, digest: Digest, size: int) -> None:
+        """Remember what a layer's blob became when it was compressed for a registry."""
+        with self._database.transaction() as connection:
+            connection.execute("INSERT OR REPLACE INTO compressed_layers VALUES (?, ?, ?)", (blob, digest, size))
+
+    def compressed_layer(self, blob: Digest) -> tuple[Digest, int] | None:
+        """Digest and size of what ``add_compressed_layer`` was told of, or None."""
+        row = self._database.query_one("SELECT digest, size FROM compressed_layers WHERE blob = ?", (blob,))
+        return None if row is None else (Digest(row["digest"]), row["size"])
 
     def delete(self, image_id: Digest) -> None:
         """Forget an image and its tags; its layers stay until the layer store collects them."""

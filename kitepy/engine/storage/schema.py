@@ -96,4 +96,12 @@ MIGRATIONS: tuple[str, ...] = (
         PRIMARY KEY (digest, repository)
     ) WITHOUT ROWID;
     """,
+    # What plain layers became when they were compressed for a registry.
+    """
+    CREATE TABLE compressed_layers (
+        blob TEXT PRIMARY KEY,
+        digest TEXT NOT NULL,
+        size INTEGER NOT NULL
+    ) WITHOUT ROWID;
+    """,
 )

@@ -20,6 +20,7 @@ from kitepy.engine.server.responses import TAR, empty_response, json_response, s
 _PLATFORM_SINCE = ApiVersion(1, 32)
 _WITHOUT_FILTER = ApiVersion(1, 41)
 _SHARED_SIZE = ApiVersion(1, 42)
+_PUSHED_BY_PLATFORM = ApiVersion(1, 46)
 _PLATFORMS = ApiVersion(1, 48)
 _INSPECTED_BY_PLATFORM = ApiVersion(1, 49)
 _REMOVED_BY_PLATFORM = ApiVersion(1, 50)
@@ -101,10 +102,14 @@ async def tag(call: Call) -> web.Response:
     return empty_response(201 if repository else 200)
 
 
-async def push(call: Call) -> web.Response:
+async def push(call: Call) -> web.StreamResponse:
     """POST /images/{name}/push."""
-    parse_reference(call.argument)
-    raise Unsupported(f"pushing {call.argument} is not possible yet: this engine can't reach image registries")
+    reference = parse_reference(call.argument)
+    if tag := call.query.text("tag"):
+        reference = replace(reference, tag=check_tag(tag), digest=None)
+    platform = call.query.optional("platform") if call.version >= _PUSHED_BY_PLATFORM else None
+    wanted = parse_platform_document(platform) if platform else None
+    return await stream_progress(call, call.pushes.push(reference, wanted, registry_auth(call)))
 
 
 async def remove(call: Call) -> web.Response:
@@ -154,6 +159,6 @@ ROUTES = (
     Route("GET", "/images/{name}/history", history),
     Route("GET", "/images/{name}/get", save, ClientLeft.ENDS),
     Route("POST", "/images/{name}/tag", tag),
-    Route("POST", "/images/{name}/push", push),
+    Route("POST", "/images/{name}/push", push, ClientLeft.ENDS),
     Route("DELETE", "/images/{name}", remove),
 )
