@@ -61,7 +61,6 @@ KITEPY_STATUSES: dict[Operation, set[int]] = {
     ("POST", "/containers/{id}/unpause"): {501},
     ("POST", "/build"): {501},
     ("POST", "/images/create"): {501},
-    ("POST", "/images/{name}/push"): {501},
     ("GET", "/containers/{id}/top"): {400, 501},  # options that ps refuses are a mistake of the client; there may be no ps
     ("POST", "/networks/create"): {501},
     ("POST", "/networks/{id}/connect"): {501},

@@ -26,12 +26,15 @@ from kitepy.engine.model.oci import (
     Digest,
     Manifest,
     digest_of,
+    parse_index,
     parse_manifest,
 )
 from kitepy.engine.storage.compression import Compression, detect
 from kitepy.engine.storage.content import ContentStore
 from kitepy.engine.storage.images import ImageStore
 from kitepy.engine.storage.layer_index import Layer, LayerIndex
+
+_INDEX_TYPES = (OCI_INDEX, DOCKER_MANIFEST_LIST)
 
 
 @dataclass(frozen=True)
@@ -117,7 +120,7 @@ class PushPlanner:
     def indexes(self, image: Image, name: str) -> list[tuple[str, bytes]]:
         """Media type and bytes of the indexes that list an image, those first that the repository ``name`` has."""
         known = {str(reference.digest) for reference in self._images.digests(image.id) if reference.name == name}
-        found = [kept for kept in self._images.manifests(image.id) if kept.media_type in (OCI_INDEX, DOCKER_MANIFEST_LIST)]
+        found = [kept for kept in self._images.manifests(image.id) if kept.media_type in _INDEX_TYPES]
         return [(kept.media_type, kept.raw) for kept in sorted(found, key=lambda kept: kept.digest not in known)]
 
     def behind(self, digest: Digest) -> Image | None:
@@ -132,9 +135,8 @@ class PushPlanner:
     def _manifests(self, image: Image) -> list[Manifest]:
         """Those of an image whose blobs are all here, the one it came with first."""
         raws = [self._images.describe(image).manifest]
-        raws += [
-            kept.raw for kept in self._images.manifests(image.id) if kept.media_type not in (OCI_INDEX, DOCKER_MANIFEST_LIST)
-        ]
+        raws += [kept.raw for kept in self._images.manifests(image.id) if kept.media_type not in _INDEX_TYPES]
+        published = self._published(image)
         found = []
         for raw in raws:
             if raw is None:
@@ -143,8 +145,16 @@ class PushPlanner:
                 manifest = parse_manifest(raw)
             except EngineError:
                 continue
-            if self._is_whole(manifest, image) and (self._images.digests(image.id) or self._is_compressed(manifest)):
+            if self._is_whole(manifest, image) and (digest_of(raw) in published or self._is_compressed(manifest)):
                 found.append(manifest)
+        return found
+
+    def _published(self, image: Image) -> set[Digest]:
+        """Digests of manifests that registries have an image as, on its own or in an index."""
+        found = {Digest(str(reference.digest)) for reference in self._images.digests(image.id)}
+        for kept in self._images.manifests(image.id):
+            if kept.digest in found and kept.media_type in _INDEX_TYPES:
+                found.update(part.digest for part in parse_index(kept.raw).manifests)
         return found
 
     def _is_whole(self, manifest: Manifest, image: Image) -> bool:

@@ -106,7 +106,7 @@ WELL: dict[str, Ask] = {
     "POST /images/create": Ask("/images/create?fromSrc=-&repo=kitepy-contract&tag=imported", 200, content=_root, headers=TAR),
     "GET /images/{name}/json": Ask("/images/busybox:latest/json", 200),
     "GET /images/{name}/history": Ask("/images/busybox:latest/history", 200),
-    "POST /images/{name}/push": Ask("/images/localhost:1/nothing/push?tag=x", 501, refusal=NO_REGISTRY, docker_status=200),
+    "POST /images/{name}/push": Ask("/images/localhost:1/nothing/push?tag=x", 200),
     "POST /images/{name}/tag": Ask("/images/busybox:latest/tag?repo=kitepy-contract&tag=tagged", 201),
     "DELETE /images/{name}": Ask("/images/kitepy-contract:removable", 200),
     "GET /images/search": Ask("/images/search?term=localhost:1/x", 400, refusal=NO_REGISTRY),
