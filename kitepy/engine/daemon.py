@@ -481,9 +481,7 @@ async def _compose(
         containers=containers,
         observer=observer,
         registries=RegistryAccess(registries),
-        registry_browsing=RegistryBrowsing(
-            registries, has_layer=lambda chain: layers.find(chain) is not None, has_blob=content.__contains__
-        ),
+        registry_browsing=RegistryBrowsing(registries, image_store, layers, content),
         disk_usage=DiskUsage(index=index, listing=containers.listing, images=images, volumes=volumes, builds=builds),
         execs=execs,
         images=images,

@@ -132,6 +132,7 @@ NULLS: frozenset[str] = frozenset(
         "POST /images/prune 200.ImagesDeleted",
         "POST /networks/prune 200.NetworksDeleted",
         "RegistryServiceConfig.Mirrors",
+        "DistributionInspect.Platforms",
         "SystemInfo.Warnings",
         "Volume.Labels",
         "Volume.Options",

@@ -109,7 +109,7 @@ def json_problem(body: bytes) -> str:
         json.loads(text)
     except (ValueError, RecursionError) as error:
         position = getattr(error, "pos", len(text))
-        if position >= len(text) or not text:
+        if position >= len(text) or not text or getattr(error, "msg", "").startswith("Unterminated"):
             return "unexpected end of JSON input"
         if getattr(error, "msg", "") == "Extra data":
             return f"invalid character {_go_rune(text[position])} after top-level value"

@@ -10,6 +10,7 @@ import asyncio
 import random
 import re
 from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
 
 import aiohttp
 from yarl import URL
@@ -88,7 +89,6 @@ class Upload:
         """Send the next piece; False when it was the last one."""
         start = self._arrived
         position = start
-        pieces = _told(self._source(start), self._sent, start)
         headers = {"Content-Type": _OCTETS}
         limit = self._chunk_bytes
         if self._size is not None:
@@ -99,13 +99,15 @@ class Upload:
 
         async def body() -> AsyncIterator[bytes]:
             nonlocal position, ended
-            async for piece in pieces:
-                taken = piece if limit is None else piece[: start + limit - position]
-                position += len(taken)
-                yield taken
-                if limit is not None and position >= start + limit:
-                    ended = False
-                    return
+            async with aclosing(self._source(start)) as pieces:  # type: ignore[type-var]  # a generator, or as good
+                async for piece in pieces:
+                    taken = piece if limit is None else piece[: start + limit - position]
+                    yield taken
+                    position += len(taken)
+                    self._sent(position)
+                    if limit is not None and position >= start + limit:
+                        ended = False
+                        return
 
         assert self._place is not None
         async with self._connection.request("PATCH", str(self._place), headers=headers, data=body()) as answer:

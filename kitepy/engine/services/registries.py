@@ -15,7 +15,15 @@ from kitepy.engine.distribution.repository import FetchedManifest, Repository, r
 from kitepy.engine.distribution.search import Found, split_term
 from kitepy.engine.model.errors import InvalidParameter, NotFound, SystemFailure
 from kitepy.engine.model.filters import Filters
-from kitepy.engine.model.oci import DOCKER_MANIFEST_LIST, OCI_INDEX, Descriptor, digest_of, parse_index, parse_manifest
+from kitepy.engine.model.oci import (
+    DOCKER_MANIFEST,
+    DOCKER_MANIFEST_LIST,
+    OCI_INDEX,
+    Descriptor,
+    digest_of,
+    parse_index,
+    parse_manifest,
+)
 from kitepy.engine.model.reference import parse_reference
 from kitepy.engine.model.registry import AuthConfigBody
 
@@ -71,11 +79,12 @@ async def fetch_config(repository: Repository, descriptor: Descriptor) -> bytes:
     """The bytes of an image's configuration, verified; raises SystemFailure for what is none."""
     if not 0 <= descriptor.size <= LARGEST_CONFIG:
         raise SystemFailure(f"the image's configuration has {descriptor.size} bytes: at most {LARGEST_CONFIG} are read")
-    pieces = []
+    raw = b""
     async with repository.open_blob(descriptor.digest, descriptor.size) as blob:
         async for piece in blob:
-            pieces.append(piece)
-    raw = b"".join(pieces)
+            raw += piece
+            if len(raw) > LARGEST_CONFIG:
+                break  # and its digest will not be right
     if digest_of(raw) != descriptor.digest:
         raise SystemFailure(f"image config verification failed for digest {descriptor.digest}")
     return raw
@@ -86,6 +95,8 @@ async def _platforms(repository: Repository, fetched: FetchedManifest) -> list[M
         entries = json.loads(fetched.raw).get("manifests") or []
         parse_index(fetched.raw)
         return [_platform(entry.get("platform") or {}) for entry in entries] or None
+    if fetched.media_type != DOCKER_MANIFEST:
+        return None  # dockerd looks no further, either
     try:
         document = json.loads(await fetch_config(repository, parse_manifest(fetched.raw).config))
     except (ValueError, RecursionError, RegistryError, Unreachable, SystemFailure, NotFound):

@@ -5,7 +5,6 @@ Kitepy's own (docs/registries.md); nothing here waits for a registry that wants 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import aclosing
 from typing import Any
 
@@ -18,7 +17,6 @@ from kitepy.engine.model.errors import EngineError, InvalidParameter, NotFound
 from kitepy.engine.model.oci import (
     DOCKER_MANIFEST_LIST,
     OCI_INDEX,
-    ChainId,
     Descriptor,
     Digest,
     Index,
@@ -32,6 +30,9 @@ from kitepy.engine.model.platform import Platform, host_platform, parse_platform
 from kitepy.engine.model.reference import DEFAULT_DOMAIN, Reference, parse_reference
 from kitepy.engine.model.registry import AuthConfigBody
 from kitepy.engine.services.registries import fetch_config
+from kitepy.engine.storage.content import ContentStore
+from kitepy.engine.storage.images import ImageStore
+from kitepy.engine.storage.layers import LayerStore
 
 _MOST_ON_A_PAGE = 1000
 _USUAL_PAGE = 100
@@ -42,12 +43,11 @@ _PAGE_OF_REGISTRY = 1000
 class RegistryBrowsing:
     """Satisfies ``ports.RegistryBrowsing``."""
 
-    def __init__(
-        self, registries: Registries, *, has_layer: Callable[[ChainId], bool], has_blob: Callable[[Digest], bool]
-    ) -> None:
+    def __init__(self, registries: Registries, images: ImageStore, layers: LayerStore, content: ContentStore) -> None:
         self._registries = registries
-        self._has_layer = has_layer
-        self._has_blob = has_blob
+        self._images = images
+        self._layers = layers
+        self._content = content
 
     async def repositories(self, registry: str, limit: int | None, last: str, words: str, auth: AuthConfigBody) -> dict[str, Any]:
         """A page of the names of a registry's repositories: those that contain ``words``, after ``last``."""
@@ -124,7 +124,7 @@ class RegistryBrowsing:
                 "Digest": layer.digest,
                 "Size": layer.size,
                 "DiffID": diff_id,
-                "Here": self._has_layer(chain) or self._has_blob(layer.digest),
+                "Here": self._layers.find(chain) is not None or layer.digest in self._content,
             }
             for layer, diff_id, chain in zip(manifest.layers, document.diff_ids, chains, strict=True)
         ]
@@ -140,9 +140,16 @@ class RegistryBrowsing:
             "Platforms": platforms or [own],
             "Layers": layers,
             "Size": sum(layer.size for layer in manifest.layers) + manifest.config.size,
-            "Fetch": missing + (0 if self._has_blob(manifest.config.digest) else manifest.config.size),
+            "Fetch": missing + (0 if self._has_image(manifest.config.digest) else manifest.config.size),
             "Config": document.config.to_json(),
         }
+
+    def _has_image(self, image_id: Digest) -> bool:
+        try:
+            self._images.get(image_id)
+        except NotFound:
+            return False
+        return True
 
 
 _CONFIGS = (

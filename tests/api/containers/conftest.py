@@ -7,7 +7,7 @@ import http.client
 import json
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -60,14 +60,21 @@ class RawApi:
         self.path = path
 
     def __call__(
-        self, method: str, target: str, document: Any = None, *, version: str = "1.51", archive: bytes | None = None
+        self,
+        method: str,
+        target: str,
+        document: Any = None,
+        *,
+        version: str = "1.51",
+        archive: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> Answer:
         """Sends a JSON document or an archive."""
         connection = _UnixConnection(self.path)
         try:
             body = json.dumps(document).encode() if document is not None else archive
             kind = {"Content-Type": "application/x-tar" if archive is not None else "application/json"}
-            connection.request(method, f"/v{version}{target}", body, kind if body else {})
+            connection.request(method, f"/v{version}{target}", body, {**(kind if body else {}), **(headers or {})})
             response = connection.getresponse()
             return Answer(response.status, response.read(), {name.lower(): value for name, value in response.getheaders()})
         finally:
