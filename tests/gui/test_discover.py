@@ -183,7 +183,7 @@ def test_a_pull_is_paused_goes_on_and_can_be_given_up(stage) -> None:
         stage.find(QAbstractButton, "pull-page-pause").click()
         await stage.until(lambda: pulls(stage) == {"localhost:5000/web:1": PullPhase.PAUSED})
         assert asked(stage, "pull_cancelled") == [("pull_cancelled", "localhost:5000/web:1")]
-        assert stage.find(QLabel, "pull-words").text() == "Paused: 37.5 MB of at least 49.6 MB is kept"
+        assert stage.find(QLabel, "pull-words").text() == "Paused: 37.5 MB of 49.6 MB is kept"
         stage.store.dispatch(Navigated(DISCOVER))
         resume = await stage.shown(QAbstractButton, "pull-resume")
         assert resume.accessibleName() == "Resume: localhost:5000/web:1"
@@ -239,7 +239,7 @@ def test_pulls_that_the_app_s_end_has_interrupted_are_offered_again(stage) -> No
         stage.window.show()
         again.start()
         detail = await stage.shown(QLabel, "pull-detail")
-        assert detail.accessibleName() == "Interrupted when Kitepy ended: 37.5 MB of at least 49.6 MB is kept"
+        assert detail.accessibleName() == "Interrupted: 37.5 MB of 49.6 MB is kept"
         assert len(asked(stage, "pull")) == 1  # going on is the user's choice
         (await stage.shown(QAbstractButton, "pull-resume")).click()
         await stage.until(

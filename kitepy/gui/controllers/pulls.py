@@ -16,9 +16,9 @@ from kitepy.gui.gateway.port import Disconnected, Gateway, GatewayError
 from kitepy.gui.models.container import free_name
 from kitepy.gui.models.image import name_from_reference
 from kitepy.gui.models.pull import Pull, PullPhase, failed, finished, from_memory, paused, resumed, same_pull, to_memory
-from kitepy.gui.models.reference import parse_reference
+from kitepy.gui.models.reference import DOCKER_HUB, parse_reference
 from kitepy.gui.models.state import ContainersListed, Navigated, Page, PullChanged, PullForgotten, Route, Store
-from kitepy.gui.models.transfer import Transfer, advance, foreseen
+from kitepy.gui.models.transfer import Transfer, advance, foreseen, with_sizes
 from kitepy.gui.models.trouble import Cause, Remedy, Trouble
 from kitepy.gui.tasks import Tasks
 
@@ -107,8 +107,11 @@ class PullsController:
 
     async def _run(self, pull: Pull) -> None:
         feed = _Feed(self, pull)
+        foreseeing: asyncio.Task[None] | None = None
         try:
             await self._engine.ready()
+            if not pull.transfer.layers:
+                foreseeing = self._tasks.spawn(self._foresee(feed), name=f"sizes of {pull.reference}")
             async for message in self._gateway.pull(pull.reference, pull.platform):
                 feed.take(advance(feed.pull.transfer, message, self._clock()))
         except GatewayError as error:
@@ -117,6 +120,8 @@ class PullsController:
             return
         finally:
             feed.close()
+            if foreseeing is not None:
+                foreseeing.cancel()
             self._engine.refresh()
         if pull.run:
             self._show(replace(feed.pull, phase=PullPhase.STARTING))
@@ -154,6 +159,18 @@ class PullsController:
         if preview is None or preview.reference != reference or (platform and preview.platform != platform):
             return Transfer()
         return foreseen(tuple((layer.digest, layer.size_bytes, layer.here) for layer in preview.layers))
+
+    async def _foresee(self, feed: _Feed) -> None:
+        """Asks beside the pull how much there is to come, so that the rest can be told."""
+        reference = parse_reference(feed.pull.reference)
+        if reference is None or reference.registry == DOCKER_HUB:
+            return  # Docker Hub counts each manifest that is asked for against the user's pulls.
+        try:
+            preview = await self._gateway.preview_pull(reference, feed.pull.platform)
+        except GatewayError:
+            return  # The pull itself says what is wrong.
+        expected = foreseen(tuple((layer.digest, layer.size_bytes, layer.here) for layer in preview.layers))
+        feed.take(with_sizes(feed.pull.transfer, expected))
 
     def _settle(self, pull_id: str) -> None:
         """After its task, however that ended: one that was cancelled is paused, or gone."""

@@ -14,7 +14,7 @@ from kitepy.gui.gateway.port import Gateway, GatewayError
 from kitepy.gui.models.reference import DOCKER_HUB
 from kitepy.gui.models.registry import EngineRegistries, Keeper, NewLogin, Registries, Registry, put_together, with_registry
 from kitepy.gui.models.state import AppState, EnginePhase, Page, RegistriesChanged, Store
-from kitepy.gui.models.trouble import Cause, Trouble
+from kitepy.gui.models.trouble import Cause, Trouble, refused_login
 from kitepy.gui.tasks import Tasks
 
 
@@ -113,7 +113,7 @@ class RegistriesController:
             await self._engine.ready()
             await self._gateway.log_in(login)
         except GatewayError as error:
-            answer(self._store.state.registries.explain(str(error), login.host))
+            answer(refused_login(str(error), login.host, login.user, self._store.state.registries.certificates))
             return
         answer(None)
         if login.host != DOCKER_HUB and login.host not in self._memory.registries:

@@ -45,9 +45,7 @@ class Logins:
         order = list(_KEEPERS)
         entries = sorted(known.entries, key=lambda entry: (entry.host, order.index(entry.place)))
         logins = tuple(Login(entry.host, entry.username, _KEEPERS[entry.place], entry.helper) for entry in entries)
-        keepers = tuple(
-            KeeperChoice(_KEEPERS[each.place], each.why_not, _NOTES.get(_KEEPERS[each.place], ""), each.helper) for each in places
-        )
+        keepers = tuple(_choice(each) for each in places)
         notes = dict.fromkeys((*known.notes, *(note for about in self._notes.values() for note in about)))
         return LoginsRead(logins, keepers, tuple(note.rstrip(".") + "." for note in notes))
 
@@ -65,3 +63,9 @@ class Logins:
             notes = await asyncio.to_thread(self._store.erase, host)
         if notes:
             raise OperationFailed(f"The login at {host} may still be kept: {'; '.join(notes)}.")
+
+
+def _choice(choice: store.Choice) -> KeeperChoice:
+    keeper = _KEEPERS[choice.place]
+    # What a library says behind the first colon helps nobody who only wants to log in.
+    return KeeperChoice(keeper, choice.why_not.partition(": ")[0], _NOTES.get(keeper, ""), choice.helper)

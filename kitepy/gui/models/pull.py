@@ -103,9 +103,11 @@ def to_memory(pulls: Iterable[Pull]) -> str:
                 "platform": pull.platform,
                 "run": pull.run,
                 "interrupted": pull.phase.active or pull.interrupted,
+                # What was here before the pull is no part of its total.
                 "layers": [
-                    [layer.id, layer.total_bytes, layer.done_bytes, layer.phase.ended or layer.share >= 1.0]
+                    [layer.id, layer.total_bytes, layer.done_bytes, layer.share >= 1.0]
                     for layer in pull.transfer.layers
+                    if layer.phase is not LayerPhase.EXISTS
                 ],
             }
             for pull in pulls

@@ -74,7 +74,7 @@ def pull_row(pull: Pull) -> Row:
         case PullPhase.PAUSED:
             glyph, detail = Glyph.PAUSED, f"Pull {'interrupted' if pull.interrupted else 'paused'}"
         case PullPhase.FAILED:
-            glyph, detail = Glyph.FAILED, "Pull failed"
+            glyph, detail = Glyph.FAILED, "Doesn't start" if pull.transfer.percent == 100 else "Pull failed"
         case PullPhase.DONE:
             glyph, detail = Glyph.DONE, "Pulled"
     return Row(Route(Page.PULL, pull.id), pull.name, detail, glyph)

@@ -187,6 +187,17 @@ def foreseen(layers: tuple[tuple[str, int, bool], ...]) -> Transfer:
     return Transfer(tuple({layer.id: layer for layer in known}.values()))
 
 
+def with_sizes(transfer: Transfer, expected: Transfer) -> Transfer:
+    """One that is under way, with the sizes of what was `foreseen`, as soon as that is known."""
+    sizes = {layer.id: layer.total_bytes for layer in expected.layers}
+    layers = tuple(
+        replace(layer, total_bytes=sizes[layer.id]) if not layer.total_bytes and layer.id in sizes else layer
+        for layer in transfer.layers
+    )
+    known = {layer.id for layer in layers}
+    return replace(transfer, layers=(*layers, *(layer for layer in expected.layers if layer.id not in known)))
+
+
 def _is_layer(transfer: Transfer, layer_id: str) -> bool:
     return any(layer.id == layer_id for layer in transfer.layers)
 

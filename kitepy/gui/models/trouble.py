@@ -196,6 +196,12 @@ def explain(message: str, subject: Reference | str, user: str = "", certificates
     return trouble(Cause.OTHER, f"{place} and the engine couldn't agree", message, Remedy.RETRY)
 
 
+def refused_login(message: str, host: str, user: str, certificates: str = CERTIFICATES) -> Trouble:
+    """Of a login that was tried: that somebody has to log in is no news then."""
+    found = explain(message, host, user, certificates)
+    return explain("incorrect username or password", host, user) if found.cause is Cause.DENIED else found
+
+
 def _denied_words(named: str, place: str, user: str, is_image: bool) -> tuple[str, str]:
     if not is_image:
         return (

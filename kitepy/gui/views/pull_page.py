@@ -54,6 +54,7 @@ class PullPage(QWidget):
         self.layers = LayerList("pull-layers")
         self._sum = label("", "small")
         self._layers_card = card("Layers", self.layers, corner=self._sum)
+        self._room = QWidget()
         total = row(self._percent, self._words, 0, spacing=12)
         whole = column(
             row(back, self._title, self._pill, 0, self._cancel, self._pause, self._resume, self._run, spacing=10),
@@ -63,10 +64,12 @@ class PullPage(QWidget):
             4,
             self._trouble,
             self._layers_card,
+            self._room,
             spacing=10,
             margins=(24, 22, 32, 24),
         )
         whole.setStretchFactor(self._layers_card, 1)
+        whole.setStretchFactor(self._room, 1)
         self.setLayout(whole)
         self._ticker = QTimer(self, interval=_TICK_MS)
         self._ticker.timeout.connect(self._tick)
@@ -87,6 +90,8 @@ class PullPage(QWidget):
         self._trouble.show_trouble(pull.trouble, (Remedy.RETRY,))
         self.layers.show_transfer(pull.transfer)
         layers = pull.transfer.layers
+        self._layers_card.setVisible(bool(layers) or pull.phase.active)
+        self._room.setVisible(not layers and not pull.phase.active)
         here = sum(layer.phase is LayerPhase.EXISTS for layer in layers)
         self._sum.setText(f"{len(layers)}, {here} of them were here already" if here else f"{len(layers)}" if layers else "")
         self._tick()

@@ -188,7 +188,8 @@ def fetch_words(preview: PullPreview) -> str:
     if preview.is_here:
         return f"This very image is here already: nothing to fetch of {readable_size(preview.size_bytes)}."
     here = sum(layer.here for layer in preview.layers)
-    shared = f"; {here} of {len(preview.layers)} layers are here" if here else ""
+    some = "all layers are here" if here == len(preview.layers) else f"{here} of {len(preview.layers)} layers are here"
+    shared = f"; {some}" if here else ""
     of = f" of {readable_size(preview.size_bytes)}" if preview.fetch_bytes < preview.size_bytes else ""
     return f"{readable_size(preview.fetch_bytes)} to fetch{of}{shared}."
 

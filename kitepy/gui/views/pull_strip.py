@@ -9,6 +9,7 @@ from PySide6.QtCore import Qt, QTimer
 from PySide6.QtGui import QHideEvent, QShowEvent
 from PySide6.QtWidgets import QFrame, QVBoxLayout, QWidget
 
+from kitepy.gui.models.image import readable_size
 from kitepy.gui.models.pull import Pull, PullPhase
 from kitepy.gui.models.sidebar import pull_row
 from kitepy.gui.models.state import Page, Route
@@ -32,9 +33,9 @@ def pull_words(pull: Pull, now_s: float) -> str:
         case PullPhase.STARTING:
             return "Pulled, starting a container"
         case PullPhase.PAUSED:
-            so_far = progress_words(transfer, now_s) if transfer.total_bytes else ""
-            why = "Interrupted when Kitepy ended" if pull.interrupted else "Paused"
-            return f"{why}: {so_far} is kept" if so_far else why
+            why = "Interrupted" if pull.interrupted else "Paused"
+            kept, total = readable_size(transfer.done_bytes), readable_size(transfer.total_bytes)
+            return f"{why}: {kept} of {total} is kept" if transfer.total_bytes else why
         case PullPhase.FAILED:
             return pull.trouble.title if pull.trouble else "Failed"
         case PullPhase.DONE:

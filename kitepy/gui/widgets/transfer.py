@@ -21,7 +21,7 @@ _LAYER_GLYPHS = {
     LayerPhase.RETRYING: Glyph.PAUSED,
     LayerPhase.STOPPED: Glyph.PAUSED,
     LayerPhase.VERIFYING: Glyph.BUSY,
-    LayerPhase.MOVED: Glyph.PAUSED,
+    LayerPhase.MOVED: Glyph.BUSY,
     LayerPhase.UNPACKING: Glyph.BUSY,
     LayerPhase.DONE: Glyph.DONE,
     LayerPhase.EXISTS: Glyph.DONE,

@@ -28,8 +28,8 @@ from kitepy.gui.models.discover import (
 from kitepy.gui.models.pull import Pull, PullPhase, failed, finished, from_memory, paused, resumed, to_memory
 from kitepy.gui.models.reference import Reference, clean_query, parse_reference, registry_host, split_query
 from kitepy.gui.models.registry import EngineRegistries, Keeper, Login, Registries, put_together, trouble_with_host
-from kitepy.gui.models.transfer import LayerPhase, Transfer, TransferMessage, advance, foreseen, progress_words
-from kitepy.gui.models.trouble import Cause, Remedy, explain
+from kitepy.gui.models.transfer import LayerPhase, Transfer, TransferMessage, advance, foreseen, progress_words, with_sizes
+from kitepy.gui.models.trouble import Cause, Remedy, explain, refused_login
 
 
 @pytest.mark.parametrize(
@@ -160,6 +160,20 @@ def test_what_was_foreseen_makes_the_total_stand_from_the_start() -> None:
     # Nothing has come for a while: the rate falls, and nobody is promised an end.
     assert moved.rate_bytes_s(5.0) == pytest.approx(40)
     assert moved.remaining_s(60.0) is None
+
+
+def test_sizes_that_become_known_later_complete_the_total() -> None:
+    begun = follow(("Pulling fs layer", "a" * 12, 0, 0), ("Downloading", "b" * 12, 5, 10), ("Waiting", "d" * 12, 0, 0))
+    assert not begun.total_is_certain
+    expected = foreseen((("a" * 64, 100, False), ("b" * 64, 999, False), ("c" * 64, 7, True), ("d" * 64, 50, False)))
+    known = with_sizes(begun, expected)
+    assert (known.done_bytes, known.total_bytes, known.total_is_certain) == (5, 160, True)
+    assert [layer.id[0] for layer in known.layers] == ["a", "b", "d", "c"]
+
+
+def test_a_login_that_was_tried_is_not_told_to_log_in() -> None:
+    assert refused_login("unauthorized: authentication required", "r.example", "ada").cause is Cause.BAD_LOGIN
+    assert refused_login("connection refused", "r.example", "ada").cause is Cause.UNREACHABLE
 
 
 def test_a_layer_that_begins_anew_makes_no_negative_rate() -> None:
