@@ -31,6 +31,14 @@ class CutOff(Unreachable):
     """A connection ended, or stood still, amid an answer: what came so far is good, the rest may be asked for."""
 
 
+class RedirectRefused(Unreachable):
+    """A registry leads to where nobody goes for it; asking again won't help."""
+
+
+class WrongManifest(errors.SystemFailure):
+    """A registry gave other bytes for a manifest's digest."""
+
+
 class RegistryError(errors.EngineError):
     """A registry answered that it won't. Its subclasses are each of the kind that the answer stands for."""
 

@@ -10,7 +10,7 @@ from urllib.parse import urljoin, urlsplit
 import aiohttp
 from yarl import URL
 
-from kitepy.engine.distribution.failures import Unreachable, connection_failure, shown
+from kitepy.engine.distribution.failures import RedirectRefused, Unreachable, connection_failure, shown
 from kitepy.engine.distribution.transport import Transport
 
 _MOST = 10
@@ -48,12 +48,12 @@ async def followed(
             if scheme not in ("https", "http") or not host:
                 raise Unreachable(f'{spoken.title()} "{named}": unsupported protocol scheme "{scheme}"')
             if urlsplit(url).scheme == "https" and scheme != "https" and transport.secure:
-                raise Unreachable(f'{spoken.title()} "{shown(url)}": it redirects from TLS to {shown(target)}')
+                raise RedirectRefused(f'{spoken.title()} "{shown(url)}": it redirects from TLS to {shown(target)}')
             if origin(target) != begun:
                 headers = {name: value for name, value in headers.items() if name.lower() not in _SECRETS}
             await answer.release()
             url = target
-        raise Unreachable(f'{spoken.title()} "{named}": stopped after {_MOST} redirects')
+        raise RedirectRefused(f'{spoken.title()} "{named}": stopped after {_MOST} redirects')
 
 
 async def read_short(answer: aiohttp.ClientResponse, limit_bytes: int) -> bytes:

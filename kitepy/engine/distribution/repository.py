@@ -19,7 +19,7 @@ from yarl import URL
 
 from kitepy.engine.distribution.answers import json_problem
 from kitepy.engine.distribution.connection import Connection
-from kitepy.engine.distribution.failures import CutOff, RegistryError, connection_failure, pull_error, shown
+from kitepy.engine.distribution.failures import CutOff, RegistryError, WrongManifest, connection_failure, pull_error, shown
 from kitepy.engine.distribution.redirects import read_short
 from kitepy.engine.distribution.uploads import Sent, Source, Upload, place_of
 from kitepy.engine.model.errors import EngineError, InvalidParameter, SystemFailure
@@ -261,7 +261,7 @@ def _check_content(raw: bytes, wanted: str) -> None:
     """Raises SystemFailure when bytes are not what a digest stands for."""
     algorithm, _, encoded = check_digest(wanted).partition(":")
     if hashlib.new(algorithm, raw).hexdigest() != encoded:
-        raise SystemFailure(f"manifest verification failed for digest {wanted}")
+        raise WrongManifest(f"manifest verification failed for digest {wanted}")
 
 
 def _checked_type(raw: bytes, media_type: str) -> str:

@@ -125,6 +125,8 @@ def parse_platform(text: str) -> Platform:
             raise InvalidParameter(f"{_quoted(text)}: unknown operating system or architecture: invalid argument")
         return Platform("linux", architecture, "" if (architecture, variant) == ("arm", "v7") else variant)
     found = Platform(system, parts[1], parts[2] if len(parts) == 3 else "", version).normalized
+    if len(parts) == 3 and (found.architecture, found.variant) == ("arm64", ""):
+        return Platform(found.os, "arm64", "v8", version)
     if len(parts) == 2 and (found.architecture, found.variant) == ("arm", "v7"):
         return Platform(found.os, "arm", "", version)
     return found

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from kitepy.engine.distribution.failures import RegistryError, Unreachable
+from kitepy.engine.distribution.failures import RedirectRefused, RegistryError, Unreachable
 from kitepy.engine.distribution.repository import Repository
 from kitepy.engine.model.errors import Cancelled, EngineError, InvalidParameter, NotFound, SystemFailure
 from kitepy.engine.model.oci import ChainId, Descriptor, DiffId, Digest, chain_id
@@ -27,6 +27,8 @@ from kitepy.engine.storage.partials import Partial
 
 logger = logging.getLogger(__name__)
 
+_PROGRESS_BYTES = 64 << 10
+"""So much before a cut is worth going on at once."""
 MISMATCH = "layers from manifest don't match image configuration"
 
 Tell = Callable[[Message], None]
@@ -312,13 +314,13 @@ class _BlobTransfer:
                 if isinstance(error, RegistryError) and error.status == 416 and partial.size:
                     self._begin_anew(partial)
                     continue
-                failures = 1 if partial.size > before else failures + 1
+                failures = 0 if partial.size - before >= _PROGRESS_BYTES else failures + 1
                 if isinstance(error, RegistryError) and error.status == 404:
                     raise NotFound("unknown blob") from error
                 if failures >= self._owner.attempts or not _may_pass(error):
                     raise
                 logger.info("receiving %s again: %s", self.digest, error)
-                if repository in self._repositories():
+                if failures and repository in self._repositories():
                     await self._pause(failures)
                 continue
             self._tell(status(self._short_id, "Verifying Checksum"))
@@ -381,7 +383,9 @@ class _BlobTransfer:
 
 def _may_pass(error: EngineError) -> bool:
     """Whether asking again can help: not where the registry says that it won't."""
-    return not isinstance(error, RegistryError) or error.status >= 500 or error.status in (408, 416, 429)
+    if isinstance(error, RegistryError):
+        return error.status >= 500 or error.status in (408, 429)
+    return not isinstance(error, RedirectRefused)
 
 
 async def _outcome(task: asyncio.Task[None]) -> None:

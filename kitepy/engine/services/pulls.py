@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from kitepy.engine.distribution.connection import Waiting
 from kitepy.engine.distribution.credentials import Credentials
-from kitepy.engine.distribution.failures import CutOff, RegistryError, Unreachable, prefixed, pull_error
+from kitepy.engine.distribution.failures import CutOff, RegistryError, Unreachable, WrongManifest, prefixed, pull_error
 from kitepy.engine.distribution.registries import Registries
 from kitepy.engine.distribution.repository import FetchedManifest, Repository, refuse_schema_1
 from kitepy.engine.model.errors import EngineError, Forbidden, InvalidParameter, NotFound, SystemFailure
@@ -154,17 +154,22 @@ class Pulls:
 
     async def _pull_one(self, repository: Repository, reference: Reference, platform: Platform | None, tell: Tell) -> bool:
         """One tag or digest; whether it stands for another image now."""
-        found = await _manifest(repository, reference.digest or reference.tag or "")
+        shown = str(reference) if reference.digest is not None else reference.tag
+        begun = {"status": f"Pulling from {reference.path}", "id": shown}
+        try:
+            found = await _manifest(repository, reference.digest or reference.tag or "")
+        except WrongManifest:
+            tell(begun)
+            raise
         if found.media_type == DOCKER_MANIFEST:
             _check_docker_config(parse_manifest(found.raw))
-        shown = str(reference) if reference.digest is not None else reference.tag
-        tell({"status": f"Pulling from {reference.path}", "id": shown})
+        tell(begun)
         refuse_schema_1(found, reference)
         path = [found]
         while path[-1].media_type in (DOCKER_MANIFEST_LIST, OCI_INDEX):
             if len(path) > _DEEPEST_INDEX:
                 raise InvalidParameter("image indexes are nested too deeply")
-            path.append(await _manifest(repository, _choose(path[-1].raw, platform or host_platform()).digest))
+            path.append(await _manifest(repository, choose_manifest(path[-1].raw, platform or host_platform()).digest))
         manifest = parse_manifest(path[-1].raw)
         with self._layers.lease() as lease:
             try:
@@ -308,7 +313,7 @@ async def _manifest(repository: Repository, ref: str) -> FetchedManifest:
     return await repository.manifest(ref)
 
 
-def _choose(raw_index: bytes, platform: Platform) -> Descriptor:
+def choose_manifest(raw_index: bytes, platform: Platform) -> Descriptor:
     """The manifest of an index that suits a platform best; raises NotFound. One without a platform suits all, but worst."""
     best: tuple[int, Descriptor] | None = None
     for descriptor in parse_index(raw_index).manifests:
@@ -317,7 +322,7 @@ def _choose(raw_index: bytes, platform: Platform) -> Descriptor:
         if rank is not None and (best is None or rank < best[0]):
             best = rank, descriptor
     if best is None:
-        raise NotFound(f"no matching manifest for {platform.normalized} in the manifest list entries")
+        raise NotFound(f"no matching manifest for {platform} in the manifest list entries")
     return best[1]
 
 

@@ -11,7 +11,8 @@ from kitepy.engine.model.platform import Platform, host_platform, parse_platform
 @pytest.mark.parametrize(
     ("text", "shown"),
     [
-        ("linux/arm64/v8", "linux/arm64"),
+        ("linux/arm64/v8", "linux/arm64/v8"),
+        ("linux/aarch64/8", "linux/arm64/v8"),
         ("linux/arm/v7", "linux/arm/v7"),
         ("linux/arm", "linux/arm"),
         ("linux/arm/6", "linux/arm/v6"),
