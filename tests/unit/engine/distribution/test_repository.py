@@ -21,6 +21,7 @@ from kitepy.engine.distribution.connection import Waiting
 from kitepy.engine.distribution.credentials import ANONYMOUS, Credentials
 from kitepy.engine.distribution.endpoints import InsecureRegistries
 from kitepy.engine.distribution.failures import CutOff, RefusedRateLimited, RegistryError, Unreachable
+from kitepy.engine.distribution.proxies import Proxies
 from kitepy.engine.distribution.registries import Registries
 from kitepy.engine.distribution.repository import Repository
 from kitepy.engine.model.errors import NotFound, SystemFailure
@@ -323,3 +324,15 @@ def test_tags_come_in_pages(proxy: FaultProxy) -> None:
         return [page async for page in repository.tags(page_size=2)]
 
     assert _use(proxy.host, work) == [["a", "b"], ["c"]]
+
+
+def test_a_proxy_stands_between(proxy: FaultProxy) -> None:
+    way = f"http://{proxy.host}"
+    known = Registries(
+        user_agent="test", insecure=InsecureRegistries(["r.invalid:5000"]), proxies=Proxies(way, way, no_proxy="other.invalid")
+    )
+    found = _use("r.invalid:5000", lambda repository: repository.manifest("1"), registries=known)
+    assert found.digest == IMAGE.manifest.digest
+    assert proxy.asked("GET", "^http://r.invalid:5000/v2/me/app/manifests/1$")
+    with pytest.raises(Unreachable, match="proxyconnect tcp: "):
+        _use("secure.invalid", lambda repository: repository.manifest("1"), registries=known)  # no tunnels through this one
