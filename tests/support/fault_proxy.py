@@ -19,7 +19,7 @@ from typing import Any
 
 _HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "te", "upgrade", "proxy-connection", "expect"}
 _PIECE = 64 * 1024
-_HOLD_TIMEOUT_S = 30.0
+_HOLD_TIMEOUT_S = 8.0
 
 
 @dataclass

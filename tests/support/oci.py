@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import io
 import json
+import secrets
 import tarfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +23,9 @@ DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 DOCKER_INDEX = "application/vnd.docker.distribution.manifest.list.v2+json"
 DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
 DOCKER_LAYER = "application/vnd.docker.image.rootfs.diff.tar"
+
+
+_RUN = secrets.token_hex(8)
 
 
 def digest(content: bytes) -> str:
@@ -46,8 +50,8 @@ def noise(size: int, seed: str) -> bytes:
 
 
 def unlike_others(seed: str, layers: int = 2, size: int = 2000, **options: Any) -> Made:
-    """An image that has no layer in common with those of other seeds."""
-    return Made([tar({f"{seed}-{number}": noise(size, f"{seed}-{number}")}) for number in range(layers)], **options)
+    """An image that has no layer in common with those of other seeds, nor with what an earlier run left on an engine."""
+    return Made([tar({f"{seed}-{number}": noise(size, f"{seed}-{number}-{_RUN}")}) for number in range(layers)], **options)
 
 
 def packed(layer: bytes, compression: str) -> bytes:

@@ -90,12 +90,18 @@ class BlobStream:
 
 
 class Repository:
-    """Use it as an asynchronous context manager; many tasks may use it at once."""
+    """Use it as an asynchronous context manager; many tasks may use it at once.
+
+    A blob that is being read when the context is left may be read to its end: somebody else may want it, too.
+    """
 
     def __init__(self, reference: Reference, connect: Callable[[], AbstractAsyncContextManager[Connection]]) -> None:
         self.reference = reference
         self._connecting = connect()
         self._connection: Connection | None = None
+        self._streams = 0
+        """Blobs that are being read."""
+        self._left = False
         self._uploads: dict[Digest, URL] = {}
         """Uploads that the registry began where a blob couldn't be mounted."""
 
@@ -104,8 +110,13 @@ class Repository:
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._left = True
+        if not self._streams:
+            await self._close()
+
+    async def _close(self) -> None:
         self._connection = None
-        await self._connecting.__aexit__(kind, error, trace)
+        await self._connecting.__aexit__(None, None, None)
 
     @property
     def _open(self) -> Connection:
@@ -165,19 +176,25 @@ class Repository:
 
     @asynccontextmanager
     async def _open_blob(self, digest: Digest, size: int, offset: int) -> AsyncIterator[BlobStream]:
-        headers = {"Accept-Encoding": "identity"}
-        if offset:
-            headers["Range"] = f"bytes={offset}-"
-        async with self._open.request("GET", f"blobs/{digest}", headers=headers) as answer:
-            begin = 0
-            if answer.status == 206:
-                found = _CONTENT_RANGE.match(answer.headers.get("Content-Range", ""))
-                begin = int(found[1]) if found else offset
-                if begin > offset:
-                    raise SystemFailure(f"the registry sends bytes from {begin} on instead of from {offset}")
-            # What the registry says counts for more than what a manifest does: there are wrong ones, and the digest decides.
-            length = answer.content_length
-            yield BlobStream(answer, begin, size if length is None else begin + length)
+        self._streams += 1
+        try:
+            headers = {"Accept-Encoding": "identity"}
+            if offset:
+                headers["Range"] = f"bytes={offset}-"
+            async with self._open.request("GET", f"blobs/{digest}", headers=headers) as answer:
+                begin = 0
+                if answer.status == 206:
+                    found = _CONTENT_RANGE.match(answer.headers.get("Content-Range", ""))
+                    begin = int(found[1]) if found else offset
+                    if begin > offset:
+                        raise SystemFailure(f"the registry sends bytes from {begin} on instead of from {offset}")
+                # What the registry says counts for more than what a manifest does: there are wrong ones, and the digest decides.
+                length = answer.content_length
+                yield BlobStream(answer, begin, size if length is None else begin + length)
+        finally:
+            self._streams -= 1
+            if self._left and not self._streams:
+                await self._close()
 
     async def head_blob(self, digest: Digest) -> int | None:
         """The size of a blob; None when it is not there."""

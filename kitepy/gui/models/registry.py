@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from kitepy.gui.models.reference import DOCKER_HUB, Reference, registry_host
-from kitepy.gui.models.trouble import HERE, EnginePlaces, Trouble, explain
+from kitepy.gui.models.trouble import CERTIFICATES, Trouble, explain
 
 
 class Keeper(enum.Enum):
@@ -61,7 +61,8 @@ class EngineRegistries:
 
     insecure: tuple[str, ...] = ()
     mirrors: tuple[str, ...] = ()
-    places: EnginePlaces = HERE
+    certificates: str = CERTIFICATES
+    """The folder with a folder a registry, where it looks for authorities and for our certificates."""
 
 
 @dataclass(frozen=True)
@@ -116,12 +117,12 @@ class Registries:
     known: tuple[Registry, ...] = (Registry(DOCKER_HUB),)
     keepers: tuple[KeeperChoice, ...] = ()
     notes: tuple[str, ...] = ()
-    places: EnginePlaces = HERE
+    certificates: str = CERTIFICATES
 
     def explain(self, message: str, subject: Reference | str) -> Trouble:
         """A failure in the user's terms, knowing who is logged in there."""
         host = subject if isinstance(subject, str) else subject.registry
-        return explain(message, subject, self.user_of(host), self.places)
+        return explain(message, subject, self.user_of(host), self.certificates)
 
     def find(self, host: str) -> Registry | None:
         return next((registry for registry in self.known if registry.host == host), None)
@@ -152,7 +153,7 @@ def put_together(before: Registries, added: Iterable[str], logins: Iterable[Logi
         if old is not None and old.login == registry.login:
             registry = replace(registry, trouble=old.trouble, checked=old.checked, checking=old.checking)
         known.append(registry)
-    return replace(before, loaded=True, error="", known=tuple(known), places=engine.places)
+    return replace(before, loaded=True, error="", known=tuple(known), certificates=engine.certificates)
 
 
 def with_registry(registries: Registries, changed: Registry) -> Registries:

@@ -5,7 +5,9 @@ from collections.abc import Iterator
 import pytest
 from api.containers.conftest import _api, _events, _output, _run, _until
 from support.docker_registry import DockerRegistry
+from support.engine import EngineUnderTest
 from support.fault_proxy import FaultProxy
+from support.transfers import Transfers
 
 __all__ = ["_api", "_events", "_output", "_run", "_until"]
 
@@ -22,3 +24,9 @@ def _proxy(registry: DockerRegistry) -> Iterator[FaultProxy]:
     """The worker's registry at an address of its own, where requests are counted and can go wrong."""
     with FaultProxy(registry.port) as proxy:
         yield proxy
+
+
+@pytest.fixture(name="transfers")
+def _transfers(engine: EngineUnderTest) -> Transfers:
+    """Pulls and pushes by the worker's engine."""
+    return Transfers(engine.socket)
