@@ -278,6 +278,7 @@ async def _compose(
         emit=events.emit,
         in_use=lambda image_id: containers.using_image(image_id),
         images_in_use=lambda: (record.image_id for record in index),
+        open_web_file=registries.web_file,
         apply_changes=apply_changes,
     )
     volume_store = VolumeStore(config.data_root, database, workers)

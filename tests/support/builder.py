@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from support.images import busybox_archive
+from support.storage import no_web
 
 from kitepy.engine.builder.changes import apply_changes
 from kitepy.engine.builder.ownership import resolve_owner
@@ -170,6 +171,7 @@ class BuilderUnderTest:
             in_use=lambda _: (),
             images_in_use=lambda: (),
             apply_changes=apply_changes,
+            open_web_file=no_web,
         )
         self.runner = ChrootRunner()
         self.service = BuildService(self.root, self.images, self.layers, self.overlays, self.workers, self.database, self.runner)

@@ -7,6 +7,7 @@ import io
 import json
 import tarfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -51,6 +52,7 @@ class Storage:
             in_use=lambda image_id: self.users.get(image_id, []),
             images_in_use=lambda: [image_id for image_id, users in self.users.items() for _ in users],
             apply_changes=apply_cmd,
+            open_web_file=no_web,
         )
         self.volume_store = VolumeStore(data_root, self.database, self.workers)
         self.volumes = VolumeService(
@@ -149,3 +151,8 @@ async def pieces(data: bytes, size: int = 60_000) -> AsyncIterator[bytes]:
 async def load(storage: Storage, archive: bytes) -> list[str]:
     """Load an archive; gives the stream messages without line ends."""
     return [message["stream"].strip() async for message in storage.images.load(pieces(archive)) if "stream" in message]
+
+
+def no_web(url: str) -> AbstractAsyncContextManager[Any]:
+    """The web of tests without network."""
+    raise AssertionError(f"nobody should ask for {url}")

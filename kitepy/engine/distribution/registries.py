@@ -28,6 +28,7 @@ from kitepy.engine.distribution.proxies import Proxies
 from kitepy.engine.distribution.repository import Repository, pages
 from kitepy.engine.distribution.search import SEARCH_HOST, Found, find_endpoint, search_catalog, search_service
 from kitepy.engine.distribution.transport import Lookup, Loopback, Resolver, Transport
+from kitepy.engine.distribution.web_files import WebFile, check_address, open_web_file
 from kitepy.engine.model.errors import SystemFailure
 from kitepy.engine.model.reference import DEFAULT_DOMAIN, Reference
 
@@ -126,6 +127,19 @@ class Registries:
         if found is None:
             raise SystemFailure("Unexpected status code 404")
         return found
+
+    @asynccontextmanager
+    async def web_file(self, address: str) -> AsyncIterator[WebFile]:
+        """A file of the web, by the proxies and certificates of registries; see ``web_files``."""
+        url = check_address(address)
+        host = urlsplit(url).netloc.rpartition("@")[2]
+        endpoint = Endpoint(host, urlsplit(url).scheme, local=_any_loopback(await self._addresses(host)))
+        transport = self._transport(endpoint)
+        try:
+            async with open_web_file(transport, url) as file:
+                yield file
+        finally:
+            await transport.close()
 
     @asynccontextmanager
     async def _connect(

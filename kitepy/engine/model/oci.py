@@ -215,6 +215,8 @@ class ImageDocument:
     variant: str = ""
     os_version: str = ""
     docker_version: str = ""
+    has_rootfs: bool = True
+    """Whether the document says of which layers the image is made, be it of none."""
 
     def encode(self) -> bytes:
         """Bytes of a new document with these values (not those it was parsed from)."""
@@ -259,6 +261,7 @@ def parse_image_document(raw: bytes) -> ImageDocument:
         variant=reader.text("variant"),
         os_version=reader.text("os.version"),
         docker_version=reader.text("docker_version"),
+        has_rootfs=reader.get("rootfs") is not None,
     )
 
 

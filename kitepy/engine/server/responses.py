@@ -159,12 +159,17 @@ async def stream_bytes(
     return response
 
 
-async def stream_progress(call: Call, documents: AsyncIterator[Any]) -> web.StreamResponse:
-    """Progress messages, one a line: what is raised before the first becomes the status, later the last message."""
+async def stream_progress(call: Call, documents: AsyncIterator[Any], *, head_first: bool = False) -> web.StreamResponse:
+    """Progress messages, one a line: what is raised before the first becomes the status, later the last message.
+
+    With ``head_first`` all errors are messages.
+    """
     response: web.StreamResponse | None = None
     try:
+        if head_first:
+            response = await begin_stream(call, JSON)
         first = await anext(documents, None)
-        response = await begin_stream(call, JSON)
+        response = response or await begin_stream(call, JSON)
         if first is not None:
             await response.write(msgspec.json.encode(first) + b"\r\n")
         async for document in documents:

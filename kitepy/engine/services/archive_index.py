@@ -8,25 +8,29 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from kitepy.engine.model.errors import InvalidParameter
 from kitepy.engine.model.oci import (
+    DOCKER_MANIFEST,
     DOCKER_MANIFEST_LIST,
     OCI_INDEX,
+    OCI_MANIFEST,
     ChainId,
     Descriptor,
     Digest,
     ImageDocument,
+    Index,
     Manifest,
     chain_ids,
     parse_image_document,
     parse_index,
     parse_manifest,
 )
+from kitepy.engine.model.platform import Platform, host_platform
 from kitepy.engine.model.reference import Reference, parse_reference
 
 _MAX_DOCUMENT_BYTES = 8 << 20
@@ -36,7 +40,6 @@ _MAX_INDEX_DEPTH = 4
 _NAME_ANNOTATION = "io.containerd.image.name"
 _REF_ANNOTATION = "org.opencontainers.image.ref.name"
 _KIND_ANNOTATION = "vnd.docker.reference.type"
-_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
 
 
 @dataclass(frozen=True)
@@ -56,112 +59,175 @@ Members = dict[str, Member]
 
 
 @dataclass(frozen=True)
+class LayerName:
+    """Where a layer is in its archive."""
+
+    name: str
+    digest: Digest | None = None
+    """What it has to be, if the archive says so."""
+
+
+@dataclass(frozen=True)
 class ArchivedImage:
-    """One image of an archive, ready to be placed."""
+    """One image of an archive. Its layers are looked for only when they are needed: an archive may leave out known ones."""
 
     raw_config: bytes
     document: ImageDocument
-    layers: tuple[Member, ...]
+    layers: tuple[LayerName, ...]
     """Bottom first, as many as there are diff ids."""
-    references: tuple[Reference, ...]
-    manifest: bytes | None
+    tags: tuple[str, ...]
+    """As the archive has them, unchecked."""
+    manifest: Manifest | None
     """The OCI or Docker manifest the image came with, if it did."""
+    indexes: tuple[Index, ...] = ()
+    """Those that led to the manifest, without the archive's own."""
+    parent: Digest | None = None
 
     @property
     def chain(self) -> tuple[ChainId, ...]:
         return chain_ids(self.document.diff_ids)
 
+    @property
+    def platform(self) -> Platform:
+        return Platform(self.document.os, self.document.architecture, self.document.variant)
 
-def native_architecture() -> str:
-    """This machine's processor in OCI's words (Go's GOARCH)."""
-    return _ARCHITECTURES.get(platform.machine(), platform.machine())
+
+@dataclass(frozen=True)
+class _Listed:
+    """A manifest of an OCI layout, with what the indexes above say of it."""
+
+    labels: dict[str, str]
+    manifest: Manifest
+    indexes: tuple[Index, ...]
 
 
-def read_archive(members: Members) -> list[ArchivedImage]:
-    """All images of an archive; raises ``InvalidParameter`` when it holds none or contradicts itself."""
+def read_archive(members: Members, platform: Platform | None = None) -> Iterator[ArchivedImage]:
+    """The images of an archive, one by one: those before a broken one are good. Raises ``InvalidParameter``.
+
+    With ``platform`` only images for it.
+    """
     if "manifest.json" in members:
-        return list(_docker_images(members))
-    if "index.json" in members:
-        return list(_oci_images(members))
-    raise InvalidParameter("unrecognized image format: the archive has neither manifest.json nor index.json")
+        images = _docker_images(members)
+    elif "index.json" in members:
+        images = _oci_images(members, platform)
+    else:
+        raise InvalidParameter("open repositories: no such file or directory: nor has the archive manifest.json or index.json")
+    return (image for image in images if platform is None or platform.is_exactly(image.platform))
+
+
+def find_layer(members: Members, layer: LayerName) -> Member:
+    """The file of a layer; raises ``InvalidParameter`` when it is missing or another."""
+    member = _find(members, layer.name)
+    if layer.digest is not None and member.digest != layer.digest:
+        raise InvalidParameter(f"content does not match its digest: expected {layer.digest}, got {member.digest}")
+    _check_blob_name(layer.name, member)
+    return member
 
 
 def _docker_images(members: Members) -> Iterator[ArchivedImage]:
-    try:
-        listed = json.loads(_read(members, "manifest.json"))
-    except ValueError as error:
-        raise InvalidParameter(f"manifest.json is not valid JSON: {error}") from error
-    if not isinstance(listed, list) or not all(isinstance(item, dict) for item in listed):
-        raise InvalidParameter("manifest.json is not a list of images")
     manifests = _manifests_by_config(members)
-    for item in listed:
-        config_name = str(item.get("Config") or "")
-        names = item.get("Layers") or []
-        if not isinstance(names, list):
-            raise InvalidParameter("manifest.json: Layers is not a list")
+    for item in _docker_manifest(_read(members, "manifest.json")):
+        config_name = str(item.get("config") or "")
+        names, tags = item.get("layers") or [], item.get("repotags") or []
+        if not isinstance(names, list) or not isinstance(tags, list):
+            raise InvalidParameter("manifest.json: Layers or RepoTags is not a list")
         config = _find(members, config_name)
-        layers = tuple(_find(members, str(name)) for name in names)
-        references = tuple(parse_reference(str(tag)).with_default_tag() for tag in item.get("RepoTags") or [])
-        for name, member in ((config_name, config), *zip((str(name) for name in names), layers, strict=True)):
-            _check_blob_name(name, member)
-        manifest = manifests.get(config.digest)
-        if manifest is not None and [layer.digest for layer in manifest.layers] != [member.digest for member in layers]:
-            manifest = None
-        yield _image(_content(config, config_name), layers, references, manifest)
+        _check_blob_name(config_name, config)
+        listed = manifests.get(config.digest)
+        if listed is not None and [layer.digest for layer in listed.manifest.layers] != _digests(members, names):
+            listed = None
+        parent = item.get("parent")
+        yield _image(
+            _content(config, config_name),
+            tuple(LayerName(str(name)) for name in names),
+            tuple(str(tag) for tag in tags),
+            listed,
+            Digest(parent) if isinstance(parent, str) and parent else None,
+        )
 
 
-def _manifests_by_config(members: Members) -> dict[str, Manifest]:
+def _docker_manifest(raw: bytes) -> list[dict[str, Any]]:
+    """Its items, keys in lower case, as Go's decoder doesn't care for case."""
+    if not raw.strip():
+        raise InvalidParameter("EOF")
+    try:
+        # What follows the first document doesn't count.
+        listed, _ = json.JSONDecoder().raw_decode(raw.decode("utf-8", "surrogateescape").lstrip())
+    except (ValueError, RecursionError) as error:
+        raise InvalidParameter(f"manifest.json is not valid JSON: {error}") from error
+    if listed is None:
+        raise InvalidParameter("invalid manifest, manifest cannot be null (but can be [])")
+    if not isinstance(listed, list):
+        kind = {str: "string", dict: "object", bool: "bool"}.get(type(listed), "number")
+        raise InvalidParameter(f"json: cannot unmarshal {kind} into Go value of type []tarexport.manifestItem")
+    if not all(isinstance(item, dict) for item in listed):
+        raise InvalidParameter("manifest.json is not a list of images")
+    return [{key.lower(): value for key, value in item.items()} for item in listed]
+
+
+def _digests(members: Members, names: Sequence[Any]) -> list[Digest]:
+    try:
+        return [_find(members, str(name)).digest for name in names]
+    except InvalidParameter:
+        return []
+
+
+def _manifests_by_config(members: Members) -> dict[Digest, _Listed]:
     """The OCI manifests beside a docker manifest: recent dockers write both, and only these have a registry's digest."""
     if "index.json" not in members:
         return {}
-    found: dict[str, Manifest] = {}
-    for _, manifest in _manifests(members, _read(members, "index.json"), {}, 0):
-        found.setdefault(manifest.config.digest, manifest)
+    found: dict[Digest, _Listed] = {}
+    for listed in _manifests(members, parse_index(_read(members, "index.json")), {}, (), None):
+        found.setdefault(listed.manifest.config.digest, listed)
     return found
 
 
-def _oci_images(members: Members) -> Iterator[ArchivedImage]:
-    references: dict[Digest, list[Reference]] = {}
-    manifests: dict[Digest, Manifest] = {}
-    for labels, manifest in _manifests(members, _read(members, "index.json"), {}, 0):
-        digest = manifest.descriptor.digest
-        manifests.setdefault(digest, manifest)
-        reference = _annotated_reference(labels)
-        named = references.setdefault(digest, [])
-        if reference is not None and reference not in named:
-            named.append(reference)
-    if not manifests:
+def _oci_images(members: Members, platform: Platform | None) -> Iterator[ArchivedImage]:
+    tags: dict[Digest, list[str]] = {}
+    found: dict[Digest, _Listed] = {}
+    for listed in _manifests(members, parse_index(_read(members, "index.json")), {}, (), platform):
+        digest = listed.manifest.descriptor.digest
+        found.setdefault(digest, listed)
+        reference = _annotated_reference(listed.labels)
+        named = tags.setdefault(digest, [])
+        if reference is not None and str(reference) not in named:
+            named.append(str(reference))
+    if not found and platform is None:
         raise InvalidParameter("the archive has no image for this platform")
-    for digest, manifest in manifests.items():
-        config = _blob(members, manifest.config)
-        layers = tuple(_blob(members, layer) for layer in manifest.layers)
-        yield _image(_content(config, manifest.config.digest), layers, tuple(references[digest]), manifest)
+    for digest, listed in found.items():
+        config = _blob(members, listed.manifest.config)
+        layers = tuple(LayerName(_blob_key(layer.digest), layer.digest) for layer in listed.manifest.layers)
+        yield _image(_content(config, listed.manifest.config.digest), layers, tuple(tags[digest]), listed, None)
 
 
 def _manifests(
-    members: Members, raw_index: bytes, inherited: dict[str, str], depth: int
-) -> Iterator[tuple[dict[str, str], Manifest]]:
-    if depth > _MAX_INDEX_DEPTH:
+    members: Members, index: Index, inherited: dict[str, str], above: tuple[Index, ...], platform: Platform | None
+) -> Iterator[_Listed]:
+    if len(above) > _MAX_INDEX_DEPTH:
         raise InvalidParameter("image indexes in the archive are nested too deeply")
-    entries = [entry for entry in parse_index(raw_index).manifests if _KIND_ANNOTATION not in entry.annotations]
-    for entry in entries if depth == 0 else _suitable(entries):
+    entries = [entry for entry in index.manifests if _KIND_ANNOTATION not in entry.annotations]
+    for entry in entries if not above else _suitable(members, entries, platform or host_platform()):
         labels = {**inherited, **entry.annotations}
         if _blob_key(entry.digest) not in members:
             continue  # an index may list platforms that were not saved
         raw = _content(_blob(members, entry), entry.digest)
         if entry.media_type in (OCI_INDEX, DOCKER_MANIFEST_LIST):
-            yield from _manifests(members, raw, labels, depth + 1)
+            inner = parse_index(raw)
+            yield from _manifests(members, inner, labels, (*above, inner), platform)
+        elif entry.media_type in ("", OCI_MANIFEST, DOCKER_MANIFEST):
+            yield _Listed(labels, parse_manifest(raw), above)
         else:
-            yield labels, parse_manifest(raw)
+            raise InvalidParameter(f"the archive has a manifest of an unsupported type: {entry.media_type}")
 
 
-def _suitable(entries: Sequence[Descriptor]) -> Sequence[Descriptor]:
-    """Of one image's platforms this machine's; all when none says what it is for."""
+def _suitable(members: Members, entries: Sequence[Descriptor], wanted: Platform) -> Sequence[Descriptor]:
+    """Of one image's platforms the best that is in the archive; all when none says what it is for."""
     if not any(entry.platform for entry in entries):
         return entries
-    native = native_architecture()
-    fitting = [e for e in entries if e.platform.get("os") == "linux" and e.platform.get("architecture") == native]
-    return fitting[:1] or entries[:1]
+    here = [entry for entry in entries if _blob_key(entry.digest) in members]
+    ranked = [(rank, entry) for entry in here if (rank := wanted.rank(Platform.of(entry.platform))) is not None]
+    # Whoever saved only another machine's image means that one.
+    return [min(ranked, key=lambda pair: pair[0])[1]] if ranked else here[:1]
 
 
 def _annotated_reference(labels: dict[str, str]) -> Reference | None:
@@ -174,14 +240,19 @@ def _annotated_reference(labels: dict[str, str]) -> Reference | None:
 
 
 def _image(
-    raw_config: bytes, layers: tuple[Member, ...], references: tuple[Reference, ...], manifest: Manifest | None
+    raw_config: bytes, layers: tuple[LayerName, ...], tags: tuple[str, ...], listed: _Listed | None, parent: Digest | None
 ) -> ArchivedImage:
     document = parse_image_document(raw_config)
-    if document.os != "linux":
+    if not document.has_rootfs:
+        raise InvalidParameter("invalid image JSON, no RootFS key")
+    if document.os.lower() != "linux":
         raise InvalidParameter(f"cannot load {document.os} image on linux")
     if len(layers) != len(document.diff_ids):
-        raise InvalidParameter(f"invalid manifest, layers length mismatch: expected {len(document.diff_ids)}, got {len(layers)}")
-    return ArchivedImage(raw_config, document, layers, references, manifest.raw if manifest is not None else None)
+        raise InvalidParameter(f"invalid manifest, layers length mismatch: expected {len(layers)}, got {len(document.diff_ids)}")
+    if sum(not entry.empty_layer for entry in document.history) > len(document.diff_ids):
+        raise InvalidParameter("too many non-empty layers in History section")
+    manifest, indexes = (listed.manifest, listed.indexes) if listed is not None else (None, ())
+    return ArchivedImage(raw_config, document, layers, tags, manifest, indexes, parent)
 
 
 def _find(members: Members, name: str) -> Member:
@@ -195,7 +266,7 @@ def _find(members: Members, name: str) -> Member:
             return member
         start = os.path.dirname(key) if member.target_is_relative else ""
         key = os.path.normpath(os.path.join(start, member.target)).lstrip("/")
-    raise InvalidParameter(f"the archive has no file '{name}'")
+    raise InvalidParameter(f"open {name}: no such file or directory: the archive doesn't have it")
 
 
 def _blob(members: Members, descriptor: Descriptor) -> Member:

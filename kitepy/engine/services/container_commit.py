@@ -24,9 +24,9 @@ from kitepy.engine.model.oci import (
     ImageConfig,
     ImageDocument,
 )
+from kitepy.engine.model.platform import host_platform
 from kitepy.engine.model.reference import Reference, parse_reference
 from kitepy.engine.model.timestamps import format_time
-from kitepy.engine.services.archive_index import native_architecture
 from kitepy.engine.services.container_index import ContainerIndex
 from kitepy.engine.services.container_launch import ContainerLauncher, top_layer
 from kitepy.engine.services.container_stops import ContainerStops
@@ -121,7 +121,7 @@ class ContainerCommit:
             entry = HistoryEntry(
                 created=created, created_by=words, author=options.author, comment=options.comment, empty_layer=empty
             )
-            document = parent.document if parent is not None else ImageDocument(architecture=native_architecture())
+            document = parent.document if parent is not None else ImageDocument(architecture=host_platform().architecture)
             document = replace(
                 document,
                 config=config,

@@ -16,7 +16,7 @@ from kitepy.engine.builder.patterns import compile_pattern
 from kitepy.engine.model.errors import InvalidParameter, SystemFailure
 from kitepy.engine.model.filters import Filters
 from kitepy.engine.model.image import Image
-from kitepy.engine.model.oci import HistoryEntry, ImageConfig
+from kitepy.engine.model.oci import ImageConfig
 from kitepy.engine.model.reference import Reference
 from kitepy.engine.model.timestamps import NEVER, format_time, parse_time
 from kitepy.engine.storage.images import Listed
@@ -140,7 +140,7 @@ def history(
 
     ``known`` gives id and tags for positions in the history (0 is the oldest) whose image is on this machine.
     """
-    entries = image.document.history or tuple(HistoryEntry() for _ in layers)
+    entries = image.document.history
     sizes = iter(layers)
     answer: list[dict[str, Any]] = []
     for position, entry in enumerate(entries):

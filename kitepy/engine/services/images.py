@@ -1,4 +1,4 @@
-"""Use cases of images: find, list, describe, tag, create; removal is ``image_removal.py``'s, archives ``image_archives.py``'s."""
+"""Use cases of images: find, list, describe, tag, create; removal, load, save and import have modules of their own."""
 
 from __future__ import annotations
 
@@ -10,19 +10,20 @@ from typing import Any
 from kitepy.engine.model.errors import InvalidParameter, NotFound
 from kitepy.engine.model.filters import Filters
 from kitepy.engine.model.image import Image
-from kitepy.engine.model.oci import ChainId, Digest, ImageConfig
+from kitepy.engine.model.oci import ChainId, Digest
 from kitepy.engine.model.platform import Platform
 from kitepy.engine.model.reference import Reference, parse_reference
 from kitepy.engine.services import image_views
-from kitepy.engine.services.image_archives import ImageArchives
+from kitepy.engine.services.image_import import ApplyChanges, ImageImporter, OpenWebFile
+from kitepy.engine.services.image_load import ImageLoader
 from kitepy.engine.services.image_removal import Emit, ImageRemoval, InUse
+from kitepy.engine.services.image_save import ImageSaver
+from kitepy.engine.services.ports import ImportRequest
 from kitepy.engine.storage.content import ContentStore
 from kitepy.engine.storage.images import ImageStore, Listed
 from kitepy.engine.storage.layers import LayerStore
 from kitepy.engine.storage.worker import WorkerPool
 
-ApplyChanges = Callable[[ImageConfig, Sequence[str]], ImageConfig]
-"""Applies Dockerfile instructions (``import --change``) to a configuration."""
 Records = list[dict[str, Any]]
 """JSON documents as the API gives them."""
 
@@ -42,6 +43,7 @@ class ImageService:
         in_use: InUse,
         images_in_use: Callable[[], Iterable[str]],
         apply_changes: ApplyChanges,
+        open_web_file: OpenWebFile,
     ) -> None:
         self._data_root = data_root
         self._images = images
@@ -49,7 +51,9 @@ class ImageService:
         self._emit_event = emit
         self._images_in_use = images_in_use
         self._removal = ImageRemoval(images, layers, in_use, self._announce, emit)
-        self._archives = ImageArchives(images, layers, content, workers, self._announce, apply_changes)
+        self._loader = ImageLoader(images, layers, content, workers, self._announce)
+        self._saver = ImageSaver(images, layers, content, workers, self._announce)
+        self._importer = ImageImporter(images, layers, content, workers, self._announce, apply_changes, open_web_file)
 
     # For other services
 
@@ -124,7 +128,7 @@ class ImageService:
         known: dict[int, tuple[str, tuple[Reference, ...]]] = {}
         ancestor: Image | None = image
         while ancestor is not None:
-            position = len(ancestor.document.history or ancestor.layers) - 1
+            position = len(ancestor.document.history) - 1
             known.setdefault(position, (ancestor.id, self._images.tags(ancestor.id)))
             ancestor = self._parent_of(ancestor)
         return image_views.history(image, self._layers.stack(image.top_layer), known)
@@ -152,19 +156,23 @@ class ImageService:
         """Remove untagged images that no container uses; with ``dangling=false`` tagged ones, too."""
         return await self._removal.prune(filters or Filters())
 
-    def load(self, content: AsyncIterator[bytes], quiet: bool = True) -> AsyncIterator[dict[str, Any]]:
-        """Take in an archive that ``save``, docker, skopeo or a builder wrote; gives progress messages."""
-        return self._archives.load(content, quiet)
-
-    def import_archive(
-        self, content: AsyncIterator[bytes], repository: str, tag: str, message: str, changes: Sequence[str], platform: str | None
+    def load(
+        self, content: AsyncIterator[bytes], quiet: bool = True, platform: Platform | None = None
     ) -> AsyncIterator[dict[str, Any]]:
+        """Take in an archive that ``save``, docker, skopeo or a builder wrote; gives progress messages."""
+        return self._loader.load(content, quiet=quiet, platform=platform)
+
+    def import_archive(self, content: AsyncIterator[bytes], request: ImportRequest) -> AsyncIterator[dict[str, Any]]:
         """Make an image of a root file system's tar; the last message's status is the id."""
-        return self._archives.import_archive(content, repository, tag, message, changes, platform)
+        return self._importer.import_archive(content, request)
+
+    def import_url(self, url: str, request: ImportRequest) -> AsyncIterator[dict[str, Any]]:
+        """The same with a tar from the web, which an error before the first message says is not there."""
+        return self._importer.import_url(url, request)
 
     def save(self, names: Sequence[str], platform: Platform | None = None) -> AsyncIterator[bytes]:
         """A docker-archive that is an OCI layout as well; names and platform are checked before the first piece."""
-        return self._archives.save(names, platform)
+        return self._saver.save(names, platform)
 
     # Inside
 

@@ -243,6 +243,17 @@ class EventStream(Protocol):
         """Documents of EventMessage: first those remembered since ``since_ns``, then new ones until ``until_ns``."""
 
 
+@dataclass(frozen=True)
+class ImportRequest:
+    """The query of ``POST /images/create?fromSrc=…``."""
+
+    repository: str = ""
+    tag: str = ""
+    message: str = ""
+    changes: Sequence[str] = ()
+    platform: str | None = None
+
+
 class ImageService(Protocol):
     """Images on this machine. ``name`` is a reference, an id or an unambiguous beginning of one."""
 
@@ -255,13 +266,14 @@ class ImageService(Protocol):
     ) -> Sequence[dict[str, Any]]: ...
     async def prune(self, filters: Filters) -> dict[str, Any]: ...
 
-    def load(self, content: AsyncIterator[bytes], quiet: bool) -> AsyncIterator[dict[str, Any]]:
+    def load(self, content: AsyncIterator[bytes], quiet: bool, platform: Platform | None) -> AsyncIterator[dict[str, Any]]:
         """Take in an archive as ``save`` writes it; gives progress messages."""
 
-    def import_archive(
-        self, content: AsyncIterator[bytes], repository: str, tag: str, message: str, changes: Sequence[str], platform: str | None
-    ) -> AsyncIterator[dict[str, Any]]:
+    def import_archive(self, content: AsyncIterator[bytes], request: ImportRequest) -> AsyncIterator[dict[str, Any]]:
         """Make an image of a root file system's tar; gives progress messages, the last with the id."""
+
+    def import_url(self, url: str, request: ImportRequest) -> AsyncIterator[dict[str, Any]]:
+        """The same with a tar from the web."""
 
     def save(self, names: Sequence[str], platform: Platform | None) -> AsyncIterator[bytes]:
         """An archive of images; the names are checked before the first piece."""

@@ -183,6 +183,12 @@ class ImageStore:
                 connection.execute("UPDATE images SET last_tag_ns = ? WHERE id = ?", (time.time_ns(), image_id))
         return None if row is None else Digest(row["image_id"])
 
+    def set_parent(self, image_id: Digest, parent_id: Digest) -> None:
+        """Say of which other image this one was made."""
+        with self._database.transaction() as connection:
+            connection.execute("UPDATE images SET parent_id = ? WHERE id = ?", (parent_id, image_id))
+        self._cache.pop(image_id, None)
+
     def remove_tag(self, reference: Reference) -> bool:
         """Forget a tag; False when there was none."""
         with self._database.transaction() as connection:

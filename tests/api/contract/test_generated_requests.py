@@ -53,7 +53,7 @@ _FOLLOWED = {
 
 _MEANT_FAILURES = {
     ("POST", "/auth"): b"localhost:1",
-    ("POST", "/images/create"): b"lookup ",
+    ("POST", "/images/create"): rb"lookup |Get |tar header|unexpected EOF|gzip|zstd",
     ("GET", "/images/search"): b"lookup ",
     ("GET", "/distribution/{name}/json"): b"lookup ",
     ("POST", "/networks/{id}/connect"): b"for links",

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from aiohttp import web
 
-from kitepy.engine.model.errors import InvalidParameter, Unsupported
+from kitepy.engine.model.errors import InvalidParameter
 from kitepy.engine.model.filters import Filters
 from kitepy.engine.model.platform import Platform, parse_platform, parse_platform_document
 from kitepy.engine.model.reference import Reference, check_digest, check_tag, parse_reference
@@ -16,6 +16,7 @@ from kitepy.engine.server.call import Call, ClientLeft, Route
 from kitepy.engine.server.errors import BadRequest
 from kitepy.engine.server.registry_auth import registry_auth
 from kitepy.engine.server.responses import TAR, empty_response, json_response, stream_bytes, stream_progress
+from kitepy.engine.services.ports import ImportRequest
 
 _PLATFORM_SINCE = ApiVersion(1, 32)
 _WITHOUT_FILTER = ApiVersion(1, 41)
@@ -43,32 +44,33 @@ async def list_images(call: Call) -> web.Response:
 
 
 async def create(call: Call) -> web.StreamResponse:
-    """POST /images/create: pull, or import from the body; import from a URL is not possible yet."""
+    """POST /images/create: pull, or import from the body or the web."""
     query = call.query
     if name := query.optional("fromImage"):
         platform = query.optional("platform") if call.version >= _PLATFORM_SINCE else None
         reference = _pulled_reference(name, query.text("tag"))
         wanted = parse_platform(platform) if platform is not None else None
         return await stream_progress(call, call.pulls.pull(reference, wanted, registry_auth(call)))
-    source = query.optional("fromSrc")
-    if source is None:
-        raise BadRequest("either fromImage or fromSrc must say where the image comes from")
-    if source != "-":
-        raise Unsupported("importing an image from a URL is not possible yet; send the archive in the request body")
-    documents = call.images.import_archive(
-        call.protocol.upload or call.content(),
+    request = ImportRequest(
         query.text("repo"),
         query.text("tag"),
         query.text("message"),
         query.all("changes"),
-        query.optional("platform"),
+        query.optional("platform") if call.version >= _PLATFORM_SINCE else None,
     )
+    source = query.text("fromSrc")
+    if source == "-":
+        documents = call.images.import_archive(call.protocol.upload or call.content(), request)
+    else:
+        documents = call.images.import_url(source, request)
     return await stream_progress(call, documents)
 
 
 async def load(call: Call) -> web.StreamResponse:
-    """POST /images/load."""
-    return await stream_progress(call, call.images.load(call.protocol.upload or call.content(), call.query.flag("quiet")))
+    """POST /images/load. Whatever is wrong with the archive is told in the stream, and never by the status."""
+    content = call.protocol.upload or call.content()
+    documents = call.images.load(content, call.query.flag("quiet", default=True), _platform(call))
+    return await stream_progress(call, documents, head_first=True)
 
 
 async def save_several(call: Call) -> web.StreamResponse:
