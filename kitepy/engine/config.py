@@ -329,7 +329,7 @@ def parse_config(argv: Sequence[str], *, uid: int, environ: Mapping[str, str]) -
     config_file = given.pop("config-file", None)
     flags = {name: value for name, value in given.items() if value is not None}
     from_flags = _read_flags(flags)
-    from_file = _read_file(Path(config_file) if config_file else None, uid)
+    from_file = _read_file(Path(config_file) if config_file else None, default_file(uid, environ))
     _check_conflicts(from_flags, from_file)
     merged = {**_defaults(uid, environ), **_to_attributes(from_file), **_to_attributes(from_flags)}
     merged |= _tls_of(merged, environ)
@@ -410,15 +410,21 @@ def _checked(option: _Option, value: object, name: str) -> Any:
         raise ConfigError(f"invalid value {registries.without_credentials(repr(value))} for {name}: {error}") from None
 
 
-_DEFAULT_FILE = Path("/etc/kitepy/engine.json")
+def default_file(uid: int, environ: Mapping[str, str]) -> Path:
+    """Where an engine that is told nothing looks for options: root's below /etc, a user's below the home directory."""
+    if uid == 0:
+        return Path("/etc/kitepy/engine.json")
+    configured = environ.get("XDG_CONFIG_HOME", "")
+    home = Path(configured) if configured.startswith("/") else Path(environ.get("HOME") or "/") / ".config"
+    return home / "kitepy/engine.json"
 
 
-def _read_file(path: Path | None, uid: int) -> dict[str, Any]:
-    """Checked values by key; the default file of root may be missing, one that was named may not."""
+def _read_file(path: Path | None, default: Path) -> dict[str, Any]:
+    """Checked values by key; the default file may be missing, one that was named may not."""
     if path is None:
-        if uid != 0 or not _DEFAULT_FILE.exists():
+        if not default.exists():
             return {}
-        path = _DEFAULT_FILE
+        path = default
     try:
         document = json.loads(path.read_text(encoding="utf-8") or "{}")
     except OSError as error:

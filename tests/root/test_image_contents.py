@@ -88,115 +88,107 @@ def told(listing: dict[str, Any]) -> list[tuple[str, str, int]]:
     return [(entry["Name"], entry["Change"], entry["Layer"]) for entry in listing["Entries"]]
 
 
-def test_directories_are_listed_as_overlay_shows_them_and_as_each_layer_changes_them(run: Any) -> None:
+async def directories_are_listed(contents: ImageContents) -> None:
+    async def files(path: str, layer: int | None = None, own: bool = False) -> list[tuple[str, str, int]]:
+        return told(await contents.files("team/app:1", path, layer=layer, own=own))
+
+    assert await files("/") == [
+        ("etc", "none", 1),
+        ("opt", "changed", 2),
+        ("same", "none", 1),
+        ("bad\ufffd", "none", 0),
+        ("out", "none", 0),
+        ("twice2", "none", 0),
+        ("var", "changed", 2),
+    ]
+    assert await files("/", 1, own=True) == [
+        ("etc", "none", 1),
+        ("same", "none", 1),
+        ("var", "changed", 1),
+        ("twice", "removed", 0),
+    ]
+    assert await files("/etc", 1) == [("new", "added", 1), ("passwd", "changed", 1), ("shadow", "removed", 0)]
+    assert await files("etc/") == [("new", "none", 1), ("passwd", "none", 1)]
+    assert await files("/etc", 0) == [("passwd", "added", 0), ("shadow", "added", 0)]
+    assert await files("/same", 2) == [("kept", "none", 0), ("more", "none", 1)]
+    assert await files("/same", 1, own=True) == [("more", "added", 1)]
+    assert await files("/opt", 2) == [("sub", "removed", 0), ("a", "removed", 0), ("c", "added", 2)]
+    assert await files("/var", 1) == [("cache", "removed", 0), ("big", "none", 0)]
+    shadow = (await contents.files("team/app:1", "/etc", layer=1))["Entries"][2]
+    assert (shadow["Size"], shadow["Type"], shadow["Mode"]) == (8, "file", 0o644)
+    link = (await contents.files("team/app:1", "/", limit=5))["Entries"][4]
+    assert link["LinkTarget"] == "/etc"
+
+
+async def what_is_no_directory_is_refused(contents: ImageContents) -> None:
+    async def fails(kind: type[Exception], path: str, **options: Any) -> str:
+        with pytest.raises(kind) as raised:
+            await contents.files("team/app:1", path, **options)
+        return str(raised.value)
+
+    assert await fails(NotFound, "/no") == "Could not find the file /no in image team/app:1"
+    assert "layer 2 of image team/app:1" in await fails(NotFound, "/etc", layer=2, own=True)
+    await fails(NotFound, "/var/cache", layer=1)
+    await fails(NotFound, "/opt/sub")
+    await fails(InvalidParameter, "/var")
+    await fails(InvalidParameter, "/out")  # a link leads nowhere, not even within the image
+    await fails(InvalidParameter, "/out/passwd")
+    await fails(NotFound, "/../../../proc/self")
+    await fails(InvalidParameter, "/" + "x" * 300)
+    await fails(InvalidParameter, "/a\0b")
+    await fails(NotFound, "/", layer=3)
+    await fails(NotFound, "/", layer=-1)
+    for limit in (0, 10_001):
+        await fails(InvalidParameter, "/", limit=limit)
+    for after in ("x", "f", "f!", "dé"):
+        await fails(InvalidParameter, "/", after=after)
+
+
+async def pages_join_to_the_whole(storage: Storage, contents: ImageContents) -> None:
+    many = make_tar(*(entry(f"f\udcff{number:03}") for number in range(50)), *(entry(f"d{n}", DIR) for n in range(5)))
+    await load(storage, image(BASE, many))
+    whole = (await contents.files("team/app:1", "/"))["Entries"]
+    assert len(whole) == 63
+    pages, after = [], ""
+    while True:
+        page = await contents.files("team/app:1", "/", after=after, limit=9)
+        assert len(page["Entries"]) <= 9
+        pages += page["Entries"]
+        after = page["Next"]
+        if not after:
+            break
+    assert pages == whole
+
+
+async def wasted_space_is_what_later_layers_hide(contents: ImageContents) -> None:
+    answer = await contents.layers("team/app:1", usage=True)
+    counts = [(each["Files"], each["Added"], each["Changed"], each["Removed"], each["WastedBytes"]) for each in answer["Layers"]]
+    # passwd 4, shadow 8, opt 2 + 3, cache 200, big 1000; of "twice" the other name is still there
+    assert counts == [(12, 12, 0, 0, 1217), (3, 2, 1, 3, 0), (2, 1, 1, 0, 0)]
+    usage = answer["Usage"]
+    assert (usage["WastedBytes"], usage["Incomplete"]) == (1217, False)
+    keys = ("Path", "Size", "Files", "Layer", "HiddenBy", "Change")
+    worst = [tuple(each[key] for key in keys) for each in usage["Worst"]]
+    assert worst == [
+        ("/var", 1000, 1, 0, 2, "changed"),
+        ("/var/cache", 200, 2, 0, 1, "removed"),
+        ("/etc/shadow", 8, 1, 0, 1, "removed"),
+        ("/opt", 5, 2, 0, 2, "changed"),
+        ("/etc/passwd", 4, 1, 0, 1, "changed"),
+    ]
+    assert {each["Path"]: each["Type"] for each in usage["Worst"]}["/var"] == "directory"
+    # It is kept, and asking without it costs nothing.
+    assert await contents.layers("team/app:1", usage=True) == answer
+    assert (await contents.layers("team/app:1"))["Usage"] is None
+
+
+def test_layers_are_looked_into_as_overlay_shows_them(run: Any) -> None:
     async def story(storage: Storage, contents: ImageContents) -> None:
         await load(storage, image(BASE, SECOND, THIRD))
-
-        async def files(path: str, layer: int | None = None, own: bool = False) -> list[tuple[str, str, int]]:
-            return told(await contents.files("team/app:1", path, layer=layer, own=own))
-
-        assert await files("/") == [
-            ("etc", "none", 1),
-            ("opt", "changed", 2),
-            ("same", "none", 1),
-            ("bad\ufffd", "none", 0),
-            ("out", "none", 0),
-            ("twice2", "none", 0),
-            ("var", "changed", 2),
-        ]
-        assert await files("/", 1, own=True) == [
-            ("etc", "none", 1),
-            ("same", "none", 1),
-            ("var", "changed", 1),
-            ("twice", "removed", 0),
-        ]
-        assert await files("/etc", 1) == [("new", "added", 1), ("passwd", "changed", 1), ("shadow", "removed", 0)]
-        assert await files("etc/") == [("new", "none", 1), ("passwd", "none", 1)]
-        assert await files("/etc", 0) == [("passwd", "added", 0), ("shadow", "added", 0)]
-        assert await files("/same", 2) == [("kept", "none", 0), ("more", "none", 1)]
-        assert await files("/same", 1, own=True) == [("more", "added", 1)]
-        assert await files("/opt", 2) == [("sub", "removed", 0), ("a", "removed", 0), ("c", "added", 2)]
-        assert await files("/var", 1) == [("cache", "removed", 0), ("big", "none", 0)]
-        shadow = (await contents.files("team/app:1", "/etc", layer=1))["Entries"][2]
-        assert (shadow["Size"], shadow["Type"], shadow["Mode"]) == (8, "file", 0o644)
-        link = (await contents.files("team/app:1", "/", limit=5))["Entries"][4]
-        assert link["LinkTarget"] == "/etc"
-
-    run(story)
-
-
-def test_what_is_no_directory_of_the_layers_is_refused(run: Any) -> None:
-    async def story(storage: Storage, contents: ImageContents) -> None:
-        await load(storage, image(BASE, SECOND, THIRD))
-
-        async def fails(kind: type[Exception], path: str, **options: Any) -> str:
-            with pytest.raises(kind) as raised:
-                await contents.files("team/app:1", path, **options)
-            return str(raised.value)
-
-        assert await fails(NotFound, "/no") == "Could not find the file /no in image team/app:1"
-        assert "layer 2 of image team/app:1" in await fails(NotFound, "/etc", layer=2, own=True)
-        await fails(NotFound, "/var/cache", layer=1)
-        await fails(NotFound, "/opt/sub")
-        await fails(InvalidParameter, "/var")
-        await fails(InvalidParameter, "/out")  # a link leads nowhere, not even within the image
-        await fails(InvalidParameter, "/out/passwd")
-        await fails(NotFound, "/../../../proc/self")
-        await fails(InvalidParameter, "/" + "x" * 300)
-        await fails(InvalidParameter, "/a\0b")
-        await fails(NotFound, "/", layer=3)
-        await fails(NotFound, "/", layer=-1)
-        for limit in (0, 10_001):
-            await fails(InvalidParameter, "/", limit=limit)
-        for after in ("x", "f", "f!", "dé"):
-            await fails(InvalidParameter, "/", after=after)
-
-    run(story)
-
-
-def test_pages_join_to_the_whole_also_where_names_are_no_text(run: Any) -> None:
-    async def story(storage: Storage, contents: ImageContents) -> None:
-        many = make_tar(*(entry(f"f\udcff{number:03}") for number in range(50)), *(entry(f"d{n}", DIR) for n in range(5)))
-        await load(storage, image(BASE, many))
-        whole = (await contents.files("team/app:1", "/"))["Entries"]
-        assert len(whole) == 63
-        pages, after = [], ""
-        while True:
-            page = await contents.files("team/app:1", "/", after=after, limit=9)
-            assert len(page["Entries"]) <= 9
-            pages += page["Entries"]
-            after = page["Next"]
-            if not after:
-                break
-        assert pages == whole
-
-    run(story)
-
-
-def test_wasted_space_is_what_later_layers_hide(run: Any) -> None:
-    async def story(storage: Storage, contents: ImageContents) -> None:
-        await load(storage, image(BASE, SECOND, THIRD))
-        answer = await contents.layers("team/app:1", usage=True)
-        counts = [
-            (each["Files"], each["Added"], each["Changed"], each["Removed"], each["WastedBytes"]) for each in answer["Layers"]
-        ]
-        # passwd 4, shadow 8, opt 2 + 3, cache 200, big 1000; of "twice" the other name is still there
-        assert counts == [(12, 12, 0, 0, 1217), (3, 2, 1, 3, 0), (2, 1, 1, 0, 0)]
-        usage = answer["Usage"]
-        assert (usage["WastedBytes"], usage["Incomplete"]) == (1217, False)
-        keys = ("Path", "Size", "Files", "Layer", "HiddenBy", "Change")
-        worst = [tuple(each[key] for key in keys) for each in usage["Worst"]]
-        assert worst == [
-            ("/var", 1000, 1, 0, 2, "changed"),
-            ("/var/cache", 200, 2, 0, 1, "removed"),
-            ("/etc/shadow", 8, 1, 0, 1, "removed"),
-            ("/opt", 5, 2, 0, 2, "changed"),
-            ("/etc/passwd", 4, 1, 0, 1, "changed"),
-        ]
-        assert {each["Path"]: each["Type"] for each in usage["Worst"]}["/var"] == "directory"
-        # It is kept, and asking without it costs nothing.
-        assert await contents.layers("team/app:1", usage=True) == answer
-        assert (await contents.layers("team/app:1"))["Usage"] is None
+        await directories_are_listed(contents)
+        await what_is_no_directory_is_refused(contents)
+        await wasted_space_is_what_later_layers_hide(contents)
+        await pages_join_to_the_whole(storage, contents)
 
     run(story)
 

@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 if TYPE_CHECKING:
+    from PySide6.QtWidgets import QAbstractButton
     from support.fake_gateway import FakeGateway
 
     from kitepy.gui.app import Session
@@ -211,7 +212,7 @@ class _Tour:
         (project / ".dockerignore").write_text("*.log\n")
         (project / "debug.log").write_text("x")
         desk.intents.build_paths.emit([str(project)])
-        await asyncio.sleep(0.5)
+        await self.button("review-run")
         await self.shot("review")
         gateway.page = Preview(
             url="",
@@ -224,7 +225,7 @@ class _Tour:
             latency_ms=12.4,
         )
         gateway.hold_build = asyncio.Event()
-        desk.window.findChild(QAbstractButton, "review-run").click()
+        (await self.button("review-run")).click()
         await asyncio.sleep(1.6)
         await self.shot("build")
         gateway.hold_build.set()
@@ -258,7 +259,7 @@ class _Tour:
         gateway.build_failure = "The command '/bin/sh -c make assets' returned a non-zero code: 127"
         desk.intents.build_paths.emit([str(project)])
         await asyncio.sleep(0.5)
-        desk.window.findChild(QAbstractButton, "review-run").click()
+        (await self.button("review-run")).click()
         await asyncio.sleep(1.3)
         await self.shot("build-failed")
         await session.close()
@@ -406,6 +407,17 @@ class _Tour:
         for job_id in list(desk.store.state.jobs):
             desk.intents.dismiss_job.emit(job_id)
         desk.intents.refresh.emit()
+
+    async def button(self, name: str) -> QAbstractButton:
+        """As soon as it is there: a busy machine takes its time."""
+        from PySide6.QtWidgets import QAbstractButton
+
+        for _ in range(500):
+            found = self.desk.window.findChild(QAbstractButton, name)
+            if found is not None:
+                return found
+            await asyncio.sleep(0.02)
+        raise LookupError(name)
 
     async def shot(self, name: str) -> None:
         await asyncio.sleep(0.2)

@@ -19,7 +19,7 @@ from kitepy.gui.models.image_list import ImageRow, PruneCandidate, freed_bytes, 
 from kitepy.gui.models.reference import DOCKER_HUB, parse_reference
 from kitepy.gui.models.state import IMAGES, JobChanged, Navigated, Page, Route, Store
 from kitepy.gui.models.transfer import Transfer, TransferMessage, advance
-from kitepy.gui.models.trouble import Cause, explain
+from kitepy.gui.models.trouble import Cause, Remedy, explain
 from kitepy.gui.models.volume import Job, JobPhase, JobTopic
 from kitepy.gui.tasks import Tasks
 
@@ -248,7 +248,7 @@ class ImagesController:
                 self._store.dispatch(JobChanged(job))
             self._store.dispatch(JobChanged(replace(job, phase=JobPhase.DONE, note=done)))
         except GatewayError as error:
-            self._store.dispatch(JobChanged(replace(job, phase=JobPhase.FAILED, note=_reason(str(error), pushed))))
+            self._store.dispatch(JobChanged(_refused(job, str(error), pushed)))
         finally:
             self._engine.refresh(Lists.IMAGES)
 
@@ -282,14 +282,16 @@ def _shown(name: str) -> str:
     return name.removeprefix("sha256:")[:12] if name.startswith("sha256:") else name
 
 
-def _reason(message: str, pushed: str) -> str:
+def _refused(job: Job, message: str, pushed: str) -> Job:
+    """The job with what went wrong, told by what can be done about it."""
+    job = replace(job, phase=JobPhase.FAILED, note=message)
     reference = parse_reference(pushed) if pushed else None
     if reference is None:
-        return message
+        return job
     trouble = explain(message, reference)
     if trouble.cause in (Cause.DENIED, Cause.UNKNOWN_NAME):
         place = "Docker Hub" if reference.registry == DOCKER_HUB else reference.registry
-        return (
-            f"{place} doesn't take {reference.familiar_repository}. Log in there with an account that may write it. ({message})"
-        )
-    return trouble.sentence
+        name = reference.familiar_repository
+        note = f"{place} doesn't take {name}. Log in there with an account that may write it. ({message})"
+        return replace(job, note=note, log_in=reference.registry)
+    return replace(job, note=trouble.sentence, log_in=reference.registry if Remedy.LOG_IN in trouble.remedies else "")

@@ -113,7 +113,7 @@ class RegistriesController:
             await self._engine.ready()
             await self._gateway.log_in(login)
         except GatewayError as error:
-            answer(refused_login(str(error), login.host, login.user, self._store.state.registries.certificates))
+            answer(refused_login(str(error), login.host, login.user, self._store.state.registries.places))
             return
         answer(None)
         if login.host != DOCKER_HUB and login.host not in self._memory.registries:

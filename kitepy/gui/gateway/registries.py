@@ -16,7 +16,7 @@ from kitepy.gui.models.discover import Hit, ImageConfig, LayerToFetch, LocalImag
 from kitepy.gui.models.reference import DOCKER_HUB, Reference, parse_reference
 from kitepy.gui.models.registry import EngineRegistries, NewLogin
 from kitepy.gui.models.transfer import TransferMessage
-from kitepy.gui.models.trouble import CERTIFICATES
+from kitepy.gui.models.trouble import EnginePlaces
 
 Json = Mapping[str, Any]
 
@@ -60,7 +60,7 @@ class RegistryCalls:
             config = (await self._client.info()).get("RegistryConfig") or {}
         insecure = tuple(name for name, index in (config.get("IndexConfigs") or {}).items() if not index.get("Secure", True))
         return EngineRegistries(
-            (*insecure, *(config.get("InsecureRegistryCIDRs") or ())), tuple(config.get("Mirrors") or ()), self._certificates
+            (*insecure, *(config.get("InsecureRegistryCIDRs") or ())), tuple(config.get("Mirrors") or ()), self._places
         )
 
     async def logins(self) -> LoginsRead:
@@ -80,12 +80,13 @@ class RegistryCalls:
         await self._logins.forget(host)
 
     @property
-    def _certificates(self) -> str:
-        """Where this engine looks for registries' authorities."""
+    def _places(self) -> EnginePlaces:
+        """Where this engine looks, by whose rights it runs with."""
         if self._bundled.paths.mode is EngineMode.ROOT:
-            return CERTIFICATES
+            return EnginePlaces()
         configured = os.environ.get("XDG_CONFIG_HOME", "")
-        return str((Path(configured) if configured.startswith("/") else Path.home() / ".config") / "docker/certs.d")
+        home = Path(configured) if configured.startswith("/") else Path.home() / ".config"
+        return EnginePlaces(str(home / "docker/certs.d"), str(home / "kitepy/engine.json"))
 
     async def _local(self, reference: str) -> LocalImage | None:
         try:

@@ -112,7 +112,8 @@ def readable_age(seconds: float) -> str:
         (3600, 60, "minute"),
         (86400, 3600, "hour"),
         (86400 * 60, 86400, "day"),
-        (float("inf"), 86400 * 30, "month"),
+        (86400 * 730, 86400 * 30, "month"),
+        (float("inf"), 86400 * 365, "year"),
     ):
         if seconds < limit:
             count = max(1, int(seconds / unit_s))

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from kitepy.gui.models.reference import DOCKER_HUB, Reference, registry_host
-from kitepy.gui.models.trouble import CERTIFICATES, Trouble, explain
+from kitepy.gui.models.trouble import HERE, EnginePlaces, Trouble, explain
 
 
 class Keeper(enum.Enum):
@@ -61,8 +61,7 @@ class EngineRegistries:
 
     insecure: tuple[str, ...] = ()
     mirrors: tuple[str, ...] = ()
-    certificates: str = CERTIFICATES
-    """The folder with a folder a registry, where it looks for authorities and for our certificates."""
+    places: EnginePlaces = HERE
 
 
 @dataclass(frozen=True)
@@ -117,12 +116,12 @@ class Registries:
     known: tuple[Registry, ...] = (Registry(DOCKER_HUB),)
     keepers: tuple[KeeperChoice, ...] = ()
     notes: tuple[str, ...] = ()
-    certificates: str = CERTIFICATES
+    places: EnginePlaces = HERE
 
     def explain(self, message: str, subject: Reference | str) -> Trouble:
         """A failure in the user's terms, knowing who is logged in there."""
         host = subject if isinstance(subject, str) else subject.registry
-        return explain(message, subject, self.user_of(host), self.certificates)
+        return explain(message, subject, self.user_of(host), self.places)
 
     def find(self, host: str) -> Registry | None:
         return next((registry for registry in self.known if registry.host == host), None)
@@ -153,7 +152,7 @@ def put_together(before: Registries, added: Iterable[str], logins: Iterable[Logi
         if old is not None and old.login == registry.login:
             registry = replace(registry, trouble=old.trouble, checked=old.checked, checking=old.checking)
         known.append(registry)
-    return replace(before, loaded=True, error="", known=tuple(known), certificates=engine.certificates)
+    return replace(before, loaded=True, error="", known=tuple(known), places=engine.places)
 
 
 def with_registry(registries: Registries, changed: Registry) -> Registries:

@@ -92,20 +92,27 @@ _OTHER_ENGINE = re.compile(r"this engine can't look into registries", re.IGNOREC
 _WHEN = re.compile(r"(?:in|after) (\d+(?:\.\d+)?) ?s", re.IGNORECASE)
 
 
-CERTIFICATES = "/etc/docker/certs.d"
+@dataclass(frozen=True)
+class EnginePlaces:
+    """Where the engine looks for what concerns registries."""
+
+    certificates: str = "/etc/docker/certs.d"
+    """A folder with a folder a registry, for its authority and for our certificate."""
+    options: str = "/etc/kitepy/engine.json"
 
 
-def explain(message: str, subject: Reference | str, user: str = "", certificates: str = CERTIFICATES) -> Trouble:
-    """`subject` is an image, or as text a registry's host; `user` who is logged in there, or empty.
+HERE = EnginePlaces()
 
-    `certificates` is the folder with a folder a registry, where the engine looks for its authority.
-    """
+
+def explain(message: str, subject: Reference | str, user: str = "", places: EnginePlaces = HERE) -> Trouble:
+    """`subject` is an image, or as text a registry's host; `user` who is logged in there, or empty."""
     original = message
     # Advice of the engine's, which names certificates whatever went wrong.
     message = message.partition(". If this private registry supports only")[0]
     reference, host = (None, subject) if isinstance(subject, str) else (subject, subject.registry)
     place = "Docker Hub" if host == DOCKER_HUB else host
     named = reference.familiar if reference else host
+    short = reference.repository.removeprefix("library/") if reference else "such repository"
 
     def trouble(cause: Cause, title: str, text: str, *remedies: Remedy, command: str = "") -> Trouble:
         return Trouble(cause, title, text, remedies, command, original)
@@ -116,13 +123,13 @@ def explain(message: str, subject: Reference | str, user: str = "", certificates
         return trouble(
             Cause.PLAIN_HTTP,
             f"{place} speaks plain HTTP",
-            f"Nothing on the way would be protected, so the engine refuses it unless it is allowed for this registry: start the "
-            f"engine with --insecure-registry {host}, or name it under insecure-registries in its configuration file.",
+            "Nothing on the way would be protected, so the engine refuses it unless it is allowed for this registry: write the "
+            f"option below into {places.options}, then `kitepy engine stop` and `start` (or --insecure-registry {host}).",
             Remedy.RETRY,
             command=f'{{"insecure-registries": ["{host}"]}}',
         )
     if _CERTIFICATE.search(message):
-        folder = f"{certificates}/{host}"
+        folder = f"{places.certificates}/{host}"
         words = _certificate_words(message, place, folder)
         return trouble(Cause.CERTIFICATE, *words, Remedy.RETRY, command=f"{folder}/ca.crt" if "authority" in words[0] else "")
     if _LIMIT.search(message):
@@ -184,7 +191,7 @@ def explain(message: str, subject: Reference | str, user: str = "", certificates
         return trouble(Cause.DENIED, *_denied_words(named, place, user, bool(reference)), Remedy.LOG_IN, Remedy.SEARCH)
     if _NAME.search(message):
         return trouble(
-            Cause.UNKNOWN_NAME, f"{place} has no {named}", "Check how the name is written.", Remedy.SEARCH, Remedy.LOG_IN
+            Cause.UNKNOWN_NAME, f"{place} has no {short}", "Check how the name is written.", Remedy.SEARCH, Remedy.LOG_IN
         )
     if _SILENT.search(message):
         return trouble(
@@ -196,9 +203,9 @@ def explain(message: str, subject: Reference | str, user: str = "", certificates
     return trouble(Cause.OTHER, f"{place} and the engine couldn't agree", message, Remedy.RETRY)
 
 
-def refused_login(message: str, host: str, user: str, certificates: str = CERTIFICATES) -> Trouble:
+def refused_login(message: str, host: str, user: str, places: EnginePlaces = HERE) -> Trouble:
     """Of a login that was tried: that somebody has to log in is no news then."""
-    found = explain(message, host, user, certificates)
+    found = explain(message, host, user, places)
     return explain("incorrect username or password", host, user) if found.cause is Cause.DENIED else found
 
 

@@ -236,6 +236,8 @@ class Job:
     topic: JobTopic = JobTopic.VOLUME
     transfer: Transfer | None = None
     """Of a push: its layers."""
+    log_in: str = ""
+    """The registry that would perhaps let who is logged in do it."""
 
     @property
     def percent(self) -> int | None:

@@ -77,9 +77,7 @@ class ImageDetail(QWidget):
     def show_state(self, state: AppState, item: ImageRow | None) -> None:
         """The row is None while it isn't listed yet."""
         self._row = item
-        self.jobs.show_jobs(
-            job for job in state.jobs.values() if job.topic is JobTopic.IMAGE and job.subject in ("", state.route.key)
-        )
+        self.jobs.show_jobs(job for job in state.jobs.values() if job.topic is JobTopic.IMAGE and job.subject == state.route.key)
         self._pill.setVisible(item is not None)
         for button in self._buttons:
             button.setEnabled(item is not None)

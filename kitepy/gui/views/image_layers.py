@@ -73,6 +73,7 @@ class ImageLayersView(QWidget):
         self.tree.setAccessibleName("Files of the layer")
         self.tree.setProperty("role", "files")
         self.tree.setUniformRowHeights(True)
+        self.tree.setIndentation(14)
         self.tree.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
         self.tree.setContextMenuPolicy(Qt.ContextMenuPolicy.CustomContextMenu)
         self.tree.customContextMenuRequested.connect(self._menu)
@@ -84,7 +85,7 @@ class ImageLayersView(QWidget):
         header = self.tree.header()
         header.setStretchLastSection(False)
         header.setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
-        for section, width in ((1, 70), (2, 50), (3, 62), (4, 54)):
+        for section, width in ((1, 70), (2, 50), (3, 56), (4, 50)):
             header.resizeSection(section, width)
         self._counts = ElidedLabel("", "muted")
         self._counts.setObjectName("image-layer-counts")
@@ -99,7 +100,9 @@ class ImageLayersView(QWidget):
         splitter.addWidget(right)
         splitter.setChildrenCollapsible(False)
         splitter.setHandleWidth(14)
-        splitter.setSizes([430, 470])
+        splitter.setStretchFactor(0, 2)
+        splitter.setStretchFactor(1, 3)
+        splitter.setSizes([340, 510])
         self.setLayout(column(splitter))
 
     def show_looking(self, looking: Looking) -> None:
@@ -141,6 +144,8 @@ class ImageLayersView(QWidget):
                 "No files", "This step changes only the configuration." if step else "The image has no layers."
             )
             return
+        # All of it is of this layer then, and deep trees need the room.
+        self.tree.setColumnHidden(2, looking.own)
         self.model.show(Browsing(looking.view, looking.folders))
         root = looking.folders.get("/")
         if root is None:

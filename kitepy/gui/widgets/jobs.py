@@ -73,6 +73,10 @@ class _JobLine(QFrame):
         self._cancel.setObjectName("job-cancel")
         self._cancel.setAccessibleName(f"Cancel {job.title}")
         self._cancel.clicked.connect(lambda: intents.cancel_job.emit(job.id))
+        self._registry = ""
+        self._log_in = TextButton("Log in…", "", "key")
+        self._log_in.setObjectName("job-log-in")
+        self._log_in.clicked.connect(lambda: intents.log_in.emit(self._registry))
         self._close = IconButton("close", "Put this away")
         self._close.setObjectName("job-dismiss")
         self._close.clicked.connect(lambda: intents.dismiss_job.emit(job.id))
@@ -83,8 +87,8 @@ class _JobLine(QFrame):
         self._layers: LayerList | None = None
         self._transfer: Transfer | None = None
         line = row(
-            self._glyph, self._title, self._detail, self._bar, self._number, self._more, self._cancel, self._close, spacing=10,
-            margins=(12, 8, 10, 8),
+            self._glyph, self._title, self._detail, self._bar, self._number, self._more, self._log_in, self._cancel, self._close,
+            spacing=10, margins=(12, 8, 10, 8),
         )  # fmt: skip
         line.setStretch(2, 1)
         self._note = label("", "muted", wrap=True, selectable=True)
@@ -110,11 +114,13 @@ class _JobLine(QFrame):
         moving = running and job.transfer is not None
         self._number.setText("" if moving else readable_size(job.done_bytes))
         words = progress_words(job.transfer, time.monotonic()) if moving and job.transfer is not None else ""
-        # What went wrong is read whole, what went well fits beside its title.
-        below = not running and len(job.note) > _LONGEST_BESIDE
-        self._note.setText(job.note if below else "")
-        self._note.setVisible(below)
-        self._detail.set_text(words if running else "" if below else job.note)
+        # What went wrong is read whole, and how far layers are, too; what went well fits beside its title.
+        below = words or (job.note if not running and len(job.note) > _LONGEST_BESIDE else "")
+        self._note.setText(below)
+        self._note.setVisible(bool(below))
+        self._detail.set_text("" if running or below else job.note)
+        self._registry = job.log_in
+        self._log_in.setVisible(bool(job.log_in) and not running)
         self._more.setVisible(running and job.transfer is not None and bool(job.transfer.layers))
         self._show_layers()
 

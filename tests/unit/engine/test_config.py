@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from kitepy.engine.config import ConfigError, EngineConfig, UlimitDefault, parse_config
+from kitepy.engine.config import ConfigError, EngineConfig, UlimitDefault, default_file, parse_config
 from kitepy.engine.config_networks import AddressPoolOption, NetworkDefault
 
 
@@ -27,6 +27,16 @@ def test_root_and_users_have_their_own_places() -> None:
     assert _parse(uid=0).data_root == Path("/var/lib/kitepy")
     assert _parse().data_root == Path("/home/u/.local/share/kitepy")
     assert _parse().exec_root == Path("/run/user/1000/kitepy")
+
+
+def test_a_user_s_engine_finds_its_options_in_the_user_s_home_and_not_root_s(tmp_path: Path) -> None:
+    assert default_file(0, {"XDG_CONFIG_HOME": str(tmp_path)}) == Path("/etc/kitepy/engine.json")
+    environ = {"HOME": "/home/u", "XDG_RUNTIME_DIR": "/run/user/1000", "XDG_CONFIG_HOME": str(tmp_path)}
+    assert parse_config([], uid=1000, environ=environ).insecure_registries == ()
+    default_file(1000, environ).parent.mkdir()
+    default_file(1000, environ).write_text('{"insecure-registries": ["r:5000"]}')
+    assert parse_config([], uid=1000, environ=environ).insecure_registries == ("r:5000",)
+    assert default_file(1000, {**environ, "XDG_CONFIG_HOME": "relative"}) == Path("/home/u/.config/kitepy/engine.json")
 
 
 def test_dockerds_names_are_understood() -> None:

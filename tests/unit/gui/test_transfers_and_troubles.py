@@ -29,7 +29,7 @@ from kitepy.gui.models.pull import Pull, PullPhase, failed, finished, from_memor
 from kitepy.gui.models.reference import Reference, clean_query, parse_reference, registry_host, split_query
 from kitepy.gui.models.registry import EngineRegistries, Keeper, Login, Registries, put_together, trouble_with_host
 from kitepy.gui.models.transfer import LayerPhase, Transfer, TransferMessage, advance, foreseen, progress_words, with_sizes
-from kitepy.gui.models.trouble import Cause, Remedy, explain, refused_login
+from kitepy.gui.models.trouble import Cause, EnginePlaces, Remedy, explain, refused_login
 
 
 @pytest.mark.parametrize(
@@ -274,7 +274,9 @@ def test_failures_are_told_in_the_user_s_terms_with_the_next_step(message, subje
 
 def test_an_unknown_authority_says_where_its_certificate_belongs() -> None:
     trouble = explain(
-        "x509: certificate signed by unknown authority", "reg.example:5000", certificates="/home/ada/.config/docker/certs.d"
+        "x509: certificate signed by unknown authority",
+        "reg.example:5000",
+        places=EnginePlaces("/home/ada/.config/docker/certs.d"),
     )
     assert trouble.command == "/home/ada/.config/docker/certs.d/reg.example:5000/ca.crt"
 
