@@ -25,7 +25,7 @@ from kitepy.gui.gateway.engine import EngineGateway
 from kitepy.gui.models.actions import ContainerAction
 from kitepy.gui.models.container import Container
 from kitepy.gui.models.log import LogStore
-from kitepy.gui.models.state import NETWORKS, PORTS, VOLUMES, EnginePhase, Navigated, Page, Route
+from kitepy.gui.models.state import IMAGES, NETWORKS, PORTS, VOLUMES, EnginePhase, Navigated, Page, Route
 from kitepy.gui.models.volume import JobPhase
 from kitepy.gui.settings import Settings
 
@@ -115,6 +115,7 @@ class Tour:
             await self.until("the taken port's holder is told", lambda: f"held by the container {name}" in answer.text())
         await self._look_at_volumes()
         await self._look_at_networks(container_id)
+        await self._look_at_images(container_id)
         store.dispatch(Navigated(Route(Page.CONTAINER, container_id)))
 
     async def _look_at_volumes(self) -> None:
@@ -169,6 +170,28 @@ class Tour:
         self.find(QAbstractButton, "network-detail-remove").click()
         self.find(QAbstractButton, "confirm-yes").click()
         await self.until("the network is removed", lambda: store.state.route == NETWORKS)
+
+    async def _look_at_images(self, container_id: str) -> None:
+        """After the volumes, whose archives go where these do."""
+        store, folder = self.desk.store, self.paths.socket.parent
+        image = next(each for each in store.state.images if each.id == self._container(container_id).image_id)
+        store.dispatch(Navigated(Route(Page.IMAGES, image.id)))
+        looking = lambda: store.state.looking  # noqa: E731 - one line, used often
+        await self.until("its layers are told", lambda: looking().layers and looking().layers.layers)
+        assert any("COPY" in step.created_by for step in looking().layers.steps)
+        tree = self.find(QTreeView, "image-files")
+        await self.until("files of its last layer are listed", lambda: tree.model().rowCount())
+        await self.until("what is in vain is counted", lambda: looking().layers.wasted_bytes is not None)
+        self.find(QAbstractButton, "image-detail-save").click()
+        jobs = lambda: [job.note for job in store.state.jobs.values() if job.subject == image.id]  # noqa: E731 - used twice
+        await self.until("it is saved", lambda: any(note.startswith("Saved") for note in jobs()))
+        (saved,) = folder.glob("*.tar")
+        self.desk.intents.untag_image.emit(image.id, image.tags[0])
+        self.find(QAbstractButton, "choice-no").click()  # its last name, and the container stands in the way
+        self.desk.intents.build_paths.emit([str(saved)])
+        loaded = lambda: [job.note for job in store.state.jobs.values() if job.note.startswith("Loaded")]  # noqa: E731
+        await self.until("it is loaded again", loaded)
+        assert store.state.route == IMAGES
 
     async def _survive_the_engine(self, container_id: str) -> None:
         ports = self._container(container_id).ports

@@ -57,7 +57,7 @@ _CHANGES_CONTAINERS = {
     "oom",
     "update",
 }
-_CHANGES_IMAGES = {"tag", "untag", "delete", "load", "pull", "import", "create", "prune"}
+_CHANGES_IMAGES = {"tag", "untag", "delete", "load", "pull", "push", "import", "create", "prune"}
 _CHANGES_VOLUMES = {"create", "destroy", "prune"}
 _CHANGES_NETWORKS = {"create", "destroy", "remove", "update", "prune"}
 

@@ -254,7 +254,9 @@ class ImagesController:
 
     def _after(self, job: Job, step: Progress | TransferMessage) -> Job:
         if isinstance(step, Progress):
-            return replace(job, done_bytes=step.done_bytes, total_bytes=step.total_bytes or job.total_bytes)
+            # The engine goes on when it has the last byte, and doesn't tell how far: the bar only says that it does.
+            total = 0 if step.done_bytes == step.total_bytes else step.total_bytes or job.total_bytes
+            return replace(job, done_bytes=step.done_bytes, total_bytes=total)
         transfer = advance(job.transfer or Transfer(), step, self._clock())
         return replace(job, transfer=transfer, done_bytes=transfer.done_bytes, total_bytes=transfer.total_bytes)
 
