@@ -10,6 +10,7 @@ from PySide6.QtCore import Qt
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QAbstractButton, QApplication, QComboBox, QLabel, QLineEdit
 from support.registry_screens import stock
+from support.watchdog import never_stalls
 
 from kitepy.gui.models.container import Status
 from kitepy.gui.models.discover import LocalImage
@@ -393,5 +394,33 @@ def test_an_image_that_is_here_already_is_run_without_a_pull(stage) -> None:
         run.click()
         await stage.until(lambda: stage.store.state.route.page is Page.CONTAINER)
         assert not asked(stage, "pull")
+
+    stage.play(story)
+
+
+def test_many_results_and_many_layers_never_hold_the_window_up(stage) -> None:
+    async def story() -> None:
+        for number in range(60):
+            stage.gateway.offer(f"team/app-{number}", "latest", description="words " * 12, stars=number)
+        layers = [f"{number:012x}" for number in range(60)]
+        for count in range(0, 3_000_000, 20_000):
+            stage.gateway.pull_steps += [TransferMessage("Downloading", layer, count, 3_000_000) for layer in layers[:20]]
+        await stage.ready()
+        field = stage.find(QLineEdit, "discover-search")
+
+        async def work() -> None:
+            field.setText("app")
+            await stage.until(lambda: len(cards(stage)) == 25)
+            field.setText("app-5")
+            await stage.until(lambda: len(cards(stage)) == 11)
+            stage.desk.intents.pull.emit("team/app-1", "", False)
+            await stage.until(lambda: set(pulls(stage).values()) == {PullPhase.DONE})
+            for pull_id in list(stage.store.state.pulls):
+                stage.desk.intents.cancel_pull.emit(pull_id)
+            stage.store.dispatch(Navigated(DISCOVER))
+            field.setText("")
+
+        await work()  # each page is laid out once before the clock runs
+        await never_stalls(work)
 
     stage.play(story)

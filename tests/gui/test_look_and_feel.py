@@ -8,15 +8,14 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
-from PySide6.QtCore import QTimer
 from PySide6.QtGui import QPalette
 from PySide6.QtNetwork import QLocalSocket
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QAbstractButton, QApplication, QLabel, QLineEdit, QMenu, QSystemTrayIcon, QTabBar
+from support.watchdog import never_stalls
 
 from kitepy.gui.models.container import Status
 from kitepy.gui.models.preview import Preview
@@ -26,13 +25,6 @@ from kitepy.gui.theme import DARK, LIGHT, ThemeChoice, Tokens, tokens
 from kitepy.gui.views.intents import Intents
 from kitepy.gui.views.sidebar import Sidebar
 from kitepy.gui.widgets.log_view import LogView
-
-STALL_S = 0.050
-# The machine that tests run on is busy with other work: a stall counts when the main thread itself used the time, or when
-# it is so long that no scheduler explains it (then it waited for something).
-CERTAIN_STALL_S = 0.5
-# A stall that is the app's comes back when the same work is done again; one of the machine's doesn't.
-WATCHED_ROUNDS = 3
 
 
 def test_the_binding_does_not_lose_references_to_none(qtbot) -> None:
@@ -218,24 +210,6 @@ def test_the_socket_s_folder_belongs_to_the_user_and_its_name_to_the_display() -
     assert socket_path({"KITEPY_HOME": "/x", "XDG_RUNTIME_DIR": "/run"}, 5) == Path("/x/app.sock")
 
 
-class Watchdog:
-    """Measures how long the main thread doesn't come back to its loop."""
-
-    def __init__(self) -> None:
-        self.stalls: list[tuple[float, float]] = []
-        self._wall, self._used = time.monotonic(), time.thread_time()
-        self._timer = QTimer(interval=5)
-        self._timer.timeout.connect(self._tick)
-        self._timer.start()
-
-    def _tick(self) -> None:
-        wall, used = time.monotonic(), time.thread_time()
-        gap_s, busy_s = wall - self._wall, used - self._used
-        if busy_s > STALL_S or gap_s > CERTAIN_STALL_S:
-            self.stalls.append((gap_s, busy_s))
-        self._wall, self._used = wall, used
-
-
 def test_the_main_thread_is_never_busy_for_long(stage, project: Path) -> None:
     async def story() -> None:
         for number in range(200):
@@ -251,15 +225,7 @@ def test_the_main_thread_is_never_busy_for_long(stage, project: Path) -> None:
         for route in (Route(Page.CONTAINER, web.id), IMAGES, DISCOVER):
             stage.store.dispatch(Navigated(route))
             await asyncio.sleep(0.3)
-        stalls = []
-        for _ in range(WATCHED_ROUNDS):
-            watchdog = Watchdog()
-            await work(web.id)
-            del watchdog._timer
-            stalls = watchdog.stalls
-            if not stalls:
-                return
-        raise AssertionError([f"{gap * 1000:.0f} ms ({busy * 1000:.0f} busy)" for gap, busy in stalls])
+        await never_stalls(lambda: work(web.id))
 
     async def work(web_id: str) -> None:
         stage.store.dispatch(Navigated(Route(Page.CONTAINER, web_id)))

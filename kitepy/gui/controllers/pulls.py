@@ -24,6 +24,7 @@ from kitepy.gui.tasks import Tasks
 
 # Messages come by the hundred a second: the window is drawn anew this often.
 _SHOWN_EVERY_S = 0.1
+_AT_ONCE = 50
 # How much of a pull's progress may be forgotten when the app is killed; nothing of what has arrived is.
 _REMEMBERED_EVERY_S = 5.0
 
@@ -112,8 +113,13 @@ class PullsController:
             await self._engine.ready()
             if not pull.transfer.layers:
                 foreseeing = self._tasks.spawn(self._foresee(feed), name=f"sizes of {pull.reference}")
+            taken = 0
             async for message in self._gateway.pull(pull.reference, pull.platform):
                 feed.take(advance(feed.pull.transfer, message, self._clock()))
+                taken += 1
+                if taken % _AT_ONCE == 0:
+                    # What has been waiting comes without a pause: the window has its turn in between.
+                    await asyncio.sleep(0)
         except GatewayError as error:
             feed.close()
             self._show(failed(feed.pull, self._explained(pull, error)))

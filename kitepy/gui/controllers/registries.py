@@ -128,6 +128,7 @@ class RegistriesController:
         finally:
             self._logins_changed()
             await self._read()
+            self.check(host)
 
     async def _remove(self, host: str) -> None:
         registry = self._store.state.registries.find(host)

@@ -10,7 +10,7 @@ from typing import Any
 
 from kitepy.gui.models.reference import parse_reference
 from kitepy.gui.models.transfer import Layer, LayerPhase, Transfer, stopped
-from kitepy.gui.models.trouble import Trouble
+from kitepy.gui.models.trouble import Cause, Trouble
 
 
 class PullPhase(enum.Enum):
@@ -94,6 +94,17 @@ def _over(pull: Pull) -> bool:
 _MOST_REMEMBERED = 50
 
 
+# Going on with these would fail again.
+_HOPELESS = (Cause.UNKNOWN_TAG, Cause.UNKNOWN_NAME, Cause.PLATFORM)
+
+
+def _is_unfinished(pull: Pull) -> bool:
+    if pull.phase is PullPhase.FAILED:
+        # All bytes are here of one that only didn't start.
+        return pull.transfer.percent != 100 and (pull.trouble is None or pull.trouble.cause not in _HOPELESS)
+    return pull.phase is not PullPhase.DONE
+
+
 def to_memory(pulls: Iterable[Pull]) -> str:
     """What is unfinished, as text to keep."""
     return json.dumps(
@@ -111,7 +122,7 @@ def to_memory(pulls: Iterable[Pull]) -> str:
                 ],
             }
             for pull in pulls
-            if pull.phase is not PullPhase.DONE
+            if _is_unfinished(pull)
         ]
     )
 

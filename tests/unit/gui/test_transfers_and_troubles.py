@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -288,7 +289,9 @@ def test_unfinished_pulls_come_back_paused_with_what_they_had() -> None:
     running = Pull("pull-1", "nginx:latest", "linux/arm64", True, transfer=transfer)
     over = finished(Pull("pull-2", "busybox:latest"))
     broken = failed(Pull("pull-3", "postgres:16"), explain("connection reset", Reference("docker.io", "library/postgres", "16")))
-    back = from_memory(to_memory([running, over, broken]))
+    hopeless = failed(Pull("pull-4", "nope:1"), explain("manifest unknown", Reference("docker.io", "library/nope", "1")))
+    idle = failed(finished(replace(running, reference="idle:1")), explain("port is taken", "docker.io"))
+    back = from_memory(to_memory([running, over, broken, hopeless, idle]))
     assert [(pull.reference, pull.platform, pull.run, pull.phase) for pull in back] == [
         ("nginx:latest", "linux/arm64", True, PullPhase.PAUSED),
         ("postgres:16", "", False, PullPhase.PAUSED),
