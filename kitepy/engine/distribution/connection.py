@@ -29,6 +29,8 @@ logger = logging.getLogger(__name__)
 
 PING_TIMEOUT_S = 15.0
 _ATTEMPTS = 4
+_MOST_DISAPPOINTMENTS = 2
+"""Of a mirror; after that it isn't asked any more."""
 _FIRST_PAUSE_S = 0.4
 _TRANSIENT = (408, 500, 502, 503, 504)
 _REPEATABLE = ("GET", "HEAD", "PUT", "POST")
@@ -61,6 +63,8 @@ class Way:
     failure: EngineError | None = None
     """Why it is none."""
     known: bool = False
+    disappointments: int = 0
+    """How many of its answers turned out to be no good when they were read."""
     finding: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
@@ -94,7 +98,12 @@ class Connection:
         Requests whose ``data`` is bytes, or that have none, are repeated where that may help.
         """
         async with AsyncExitStack() as stack:
-            yield await self._ask(stack, method, path, dict(headers or {}), data, scopes, spoken or method)
+            way, answer = await self._ask(stack, method, path, dict(headers or {}), data, scopes, spoken or method)
+            try:
+                yield answer
+            except EngineError:
+                way.disappointments += 1
+                raise
 
     async def reach(self) -> None:
         """Find a way; raises Unreachable when there is none."""
@@ -135,13 +144,15 @@ class Connection:
         data: Any,
         scopes: Sequence[str],
         spoken: str,
-    ) -> aiohttp.ClientResponse:
+    ) -> tuple[Way, aiohttp.ClientResponse]:
         failure: EngineError | None = None
         for way in self._ways:
+            if way.endpoint.mirror and way.disappointments >= _MOST_DISAPPOINTMENTS:
+                continue
             try:
                 await self._find(way)
                 url = urljoin(f"{way.endpoint.url}{self._base}", path)
-                return await self._persistently(stack, way, method, url, headers, data, scopes, spoken)
+                return way, await self._persistently(stack, way, method, url, headers, data, scopes, spoken)
             except EngineError as error:
                 if way.known and not way.endpoint.mirror:
                     raise

@@ -260,6 +260,15 @@ def test_a_mirror_is_asked_first_and_the_registry_where_it_can_not_help(
         proxy.add("/manifests/1", status=status)
         found = _use("", lambda repository: repository.manifest("1"), name="thing", registries=known)
         assert found.digest == IMAGE.manifest.digest
+
+    async def read(repository: Repository) -> list[tuple[int, bytes]]:
+        for _ in range(2):
+            with pytest.raises(CutOff):
+                await _read(repository)
+        return [await _read(repository)]
+
+    proxy.add("/blobs/", cut_after=100, times=-1)
+    assert _use("", read, name="thing", registries=known) == [(0, LAYER.content)]
     pushing = len(proxy.seen)
     _use("", lambda repository: repository.head_manifest("1"), name="thing", registries=known, actions=("pull", "push"))
     assert len(proxy.seen) == pushing, "a mirror was asked on behalf of a push"
