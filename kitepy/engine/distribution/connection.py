@@ -90,15 +90,17 @@ class Connection:
         headers: Mapping[str, str] | None = None,
         data: Any = None,
         scopes: Sequence[str] = (),
-        spoken: str = "",
+        spoken: str | None = None,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """An answer below 400, its body not yet read; raises RegistryError and Unreachable.
 
         ``path`` may also be a whole address that the registry gave. ``scopes`` are asked for besides the connection's own.
-        Requests whose ``data`` is bytes, or that have none, are repeated where that may help.
+        ``spoken`` is as in ``followed``. Requests whose ``data`` is bytes, or that have none, are repeated where that may help.
         """
         async with AsyncExitStack() as stack:
-            way, answer = await self._ask(stack, method, path, dict(headers or {}), data, scopes, spoken or method)
+            way, answer = await self._ask(
+                stack, method, path, dict(headers or {}), data, scopes, method if spoken is None else spoken
+            )
             try:
                 yield answer
             except EngineError:

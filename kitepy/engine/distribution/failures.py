@@ -126,7 +126,12 @@ def pull_error(error: errors.EngineError, reference: Reference) -> errors.Engine
 def connection_failure(method: str, url: str, error: Exception) -> Unreachable:
     """Why there is no answer; CutOff where the registry was there and is gone amid it."""
     kind = CutOff if isinstance(error, _CUT) and not isinstance(error, aiohttp.ClientConnectorError) else Unreachable
-    return kind(f'{method.title()} "{url}": {_reason(url, error)}')
+    return kind(f"{asking(method, url)}{_reason(url, error)}")
+
+
+def asking(method: str, url: str) -> str:
+    """How a message begins about a request that got no answer; empty without a method."""
+    return f'{method.title()} "{url}": ' if method else ""
 
 
 def shown(url: str) -> str:

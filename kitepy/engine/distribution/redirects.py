@@ -10,7 +10,7 @@ from urllib.parse import urljoin, urlsplit
 import aiohttp
 from yarl import URL
 
-from kitepy.engine.distribution.failures import RedirectRefused, Unreachable, connection_failure, shown
+from kitepy.engine.distribution.failures import RedirectRefused, Unreachable, asking, connection_failure, shown
 from kitepy.engine.distribution.transport import Transport
 
 _MOST = 10
@@ -20,13 +20,13 @@ _SECRETS = ("authorization", "cookie")
 
 @asynccontextmanager
 async def followed(
-    transport: Transport, method: str, url: str, headers: Mapping[str, str], data: Any = None, *, spoken: str = ""
+    transport: Transport, method: str, url: str, headers: Mapping[str, str], data: Any = None, *, spoken: str | None = None
 ) -> AsyncIterator[aiohttp.ClientResponse]:
     """An answer that is no redirect, whatever its status; raises Unreachable. Bodies are never sent to where a redirect leads.
 
-    ``spoken`` is the method's name in messages, when it shall be another.
+    ``spoken`` is the method's name in messages, when it shall be another; empty leaves method and address out of them.
     """
-    spoken = spoken or method
+    spoken = method if spoken is None else spoken
     begun = origin(url)
     named = url
     async with AsyncExitStack() as stack:
@@ -46,14 +46,14 @@ async def followed(
                 scheme, host = "", None
             named = location if location.startswith("/") else shown(target)
             if scheme not in ("https", "http") or not host:
-                raise Unreachable(f'{spoken.title()} "{named}": unsupported protocol scheme "{scheme}"')
+                raise Unreachable(f'{asking(spoken, named)}unsupported protocol scheme "{scheme}"')
             if urlsplit(url).scheme == "https" and scheme != "https" and transport.secure:
-                raise RedirectRefused(f'{spoken.title()} "{shown(url)}": it redirects from TLS to {shown(target)}')
+                raise RedirectRefused(f"{asking(spoken, shown(url))}it redirects from TLS to {shown(target)}")
             if origin(target) != begun:
                 headers = {name: value for name, value in headers.items() if name.lower() not in _SECRETS}
             await answer.release()
             url = target
-        raise RedirectRefused(f'{spoken.title()} "{named}": stopped after {_MOST} redirects')
+        raise RedirectRefused(f"{asking(spoken, named)}stopped after {_MOST} redirects")
 
 
 async def read_short(answer: aiohttp.ClientResponse, limit_bytes: int) -> bytes:

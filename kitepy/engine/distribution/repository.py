@@ -165,7 +165,7 @@ class Repository:
 
     async def put_manifest(self, ref: str, raw: bytes, media_type: str) -> Digest:
         """Write a manifest or an index whose parts are there already."""
-        async with self._open.request("PUT", f"manifests/{ref}", headers={"Content-Type": media_type}, data=raw):
+        async with self._open.request("PUT", f"manifests/{ref}", headers={"Content-Type": media_type}, data=raw, spoken=""):
             return digest_of(raw)
 
     # blobs
@@ -197,12 +197,13 @@ class Repository:
                 await self._close()
 
     async def head_blob(self, digest: Digest) -> int | None:
-        """The size of a blob; None when it is not there."""
+        """The size of a blob; None when it is not there, or the registry doesn't say."""
         try:
-            async with self._open.request("HEAD", f"blobs/{digest}", headers={"Accept-Encoding": "identity"}) as answer:
+            headers = {"Accept-Encoding": "identity"}
+            async with self._open.request("HEAD", f"blobs/{digest}", headers=headers, spoken="") as answer:
                 return answer.content_length or 0
         except RegistryError as error:
-            if error.status == 404:
+            if error.status < 500 and error.status != 429:
                 return None
             raise
 
@@ -211,7 +212,7 @@ class Repository:
         query = urlencode({"mount": digest, "from": from_repository})
         scopes = [f"repository:{from_repository}:pull"]
         headers = {"Content-Length": "0"}
-        async with self._open.request("POST", f"blobs/uploads/?{query}", headers=headers, scopes=scopes) as answer:
+        async with self._open.request("POST", f"blobs/uploads/?{query}", headers=headers, scopes=scopes, spoken="") as answer:
             if answer.status == 201:
                 return True
             self._uploads[digest] = place_of(answer)

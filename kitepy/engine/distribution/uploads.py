@@ -72,7 +72,7 @@ class Upload:
 
     async def _go_on(self) -> None:
         if self._place is None:
-            async with self._connection.request("POST", "blobs/uploads/", headers={"Content-Length": "0"}) as answer:
+            async with self._connection.request("POST", "blobs/uploads/", headers={"Content-Length": "0"}, spoken="") as answer:
                 self._place = place_of(answer)
             self._arrived = 0
         size, digest = self._size, self._digest
@@ -110,7 +110,7 @@ class Upload:
                         return
 
         assert self._place is not None
-        async with self._connection.request("PATCH", str(self._place), headers=headers, data=body()) as answer:
+        async with self._connection.request("PATCH", str(self._place), headers=headers, data=body(), spoken="") as answer:
             self._place = place_of(answer)
         self._arrived = position
         return not ended
@@ -118,7 +118,7 @@ class Upload:
     async def _finish(self, digest: Digest, headers: dict[str, str], data: AsyncIterator[bytes] | bytes | None) -> None:
         assert self._place is not None
         target = str(self._place.update_query({"digest": digest}))
-        async with self._connection.request("PUT", target, headers=headers, data=data):
+        async with self._connection.request("PUT", target, headers=headers, data=data, spoken=""):
             self._place = None
 
     async def _look(self) -> None:
