@@ -147,6 +147,10 @@ FIELDS: dict[str, dict[str, Any]] = {
     # What old clients know an event by.
     "EventMessage": {"status": _TEXT, "id": _TEXT, "from": _TEXT},
     "CreateImageInfo": {"stream": _TEXT},
+    "PushImageInfo": {
+        "id": _TEXT,
+        "aux": {"type": "object", "properties": {"Tag": _TEXT, "Digest": _TEXT, "Size": {"type": "integer"}}},
+    },
     # Kitepy's own: what happens in a build, for the app.
     "BuildInfo": {"kitepy": {"type": "object"}},
 }

@@ -21,7 +21,7 @@ from kitepy.engine.distribution.answers import json_problem
 from kitepy.engine.distribution.connection import Connection
 from kitepy.engine.distribution.failures import CutOff, RegistryError, WrongManifest, connection_failure, pull_error, shown
 from kitepy.engine.distribution.redirects import read_short
-from kitepy.engine.distribution.uploads import Sent, Source, Upload, place_of
+from kitepy.engine.distribution.uploads import Retrying, Sent, Source, Upload, place_of
 from kitepy.engine.model.errors import EngineError, InvalidParameter, SystemFailure
 from kitepy.engine.model.oci import (
     DOCKER_MANIFEST,
@@ -225,6 +225,7 @@ class Repository:
         source: Source,
         sent: Sent,
         chunk_bytes: int | None = None,
+        retrying: Retrying | None = None,
     ) -> None:
         """Write a blob, in one request or in chunks; goes on where the registry stopped listening.
 
@@ -232,7 +233,7 @@ class Repository:
         it is sent as one chunk.
         """
         place = None if callable(digest) else self._uploads.pop(digest, None)
-        await Upload(self._open, digest, size, source, sent, chunk_bytes).run(place)
+        await Upload(self._open, digest, size, source, sent, chunk_bytes, retrying).run(place)
 
     # tags
 

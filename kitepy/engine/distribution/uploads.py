@@ -25,6 +25,9 @@ Source = Callable[[int], AsyncIterator[bytes]]
 Sent = Callable[[int], None]
 """Told how many bytes the registry has been sent so far; may go back."""
 
+Retrying = Callable[[float], None]
+"""Told before a pause in seconds, after which a failed upload goes on."""
+
 _ATTEMPTS = 5
 _FIRST_PAUSE_S = 0.4
 _RANGE = re.compile(r"(?:bytes=)?0-([0-9]{1,18})")
@@ -42,6 +45,7 @@ class Upload:
         source: Source,
         sent: Sent,
         chunk_bytes: int | None,
+        retrying: Retrying | None = None,
     ) -> None:
         self._connection = connection
         self._digest = digest
@@ -49,6 +53,7 @@ class Upload:
         self._source = source
         self._sent = sent
         self._chunk_bytes = chunk_bytes
+        self._retrying = retrying
         self._place: URL | None = None
         self._arrived = 0
         self._best = 0
@@ -65,7 +70,10 @@ class Upload:
             except (Unreachable, RegistryError) as error:
                 if not _worth_another(error) or attempt >= _ATTEMPTS:
                     raise
-            await asyncio.sleep(_FIRST_PAUSE_S * 2 ** (attempt - 1) * random.uniform(0.5, 1.0))  # noqa: S311 - spreads load
+            pause_s = _FIRST_PAUSE_S * 2 ** (attempt - 1) * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load
+            if self._retrying is not None:
+                self._retrying(pause_s)
+            await asyncio.sleep(pause_s)
             await self._look()
             if self._arrived > self._best:
                 self._best, attempt = self._arrived, 0  # it gets on, so it will get there

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
+import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -36,6 +38,7 @@ _MOST_MOUNTS = 4
 _SMALL_CHUNK_BYTES = 16 << 20
 """For registries behind something that refuses large requests."""
 _TOO_LARGE = 413
+_REQUEST = re.compile(r'^[A-Z][a-z]+ "[^"]*": ')
 
 
 class LayerUploads:
@@ -85,7 +88,7 @@ class _Sending:
     async def run(self) -> Descriptor:
         known = self.layer.sent_as or self._remembered()
         if known is not None:
-            if await self.repository.head_blob(known.digest) is not None:
+            if await self._is_there(known.digest):
                 self._told("Layer already exists")
                 return self._there(known)
             if (source := await self._mounted(known.digest)) is not None:
@@ -105,6 +108,14 @@ class _Sending:
     def _remembered(self) -> Descriptor | None:
         found = self.owner.images.compressed_layer(self.layer.blob)
         return None if found is None else Descriptor(GZIP_LAYER, *found)
+
+    async def _is_there(self, digest: Digest) -> bool:
+        try:
+            return await self.repository.head_blob(digest) is not None
+        except RegistryError as error:
+            # The upload will fail as well, and with a reason: an answer to HEAD has none.
+            logger.info("%s is not known to be in %s: %s", digest, self.repository.reference.name, error)
+            return False
 
     async def _mounted(self, digest: Digest) -> str | None:
         """The repository of this registry that the blob could be taken over from."""
@@ -159,13 +170,21 @@ class _Sending:
         source: Callable[[int], AsyncIterator[bytes]],
         sent: Callable[[int], None],
     ) -> None:
+        def retrying(pause_s: float) -> None:
+            seconds = math.ceil(pause_s)
+            self._told(f"Retrying in {seconds} second{'s' if seconds != 1 else ''}")
+
         try:
-            await self.repository.upload_blob(digest, size, source, sent)
-        except RegistryError as error:
-            if error.status != _TOO_LARGE:
-                raise
-            logger.info("%s refuses large requests, so it gets small ones", self.repository.reference.domain)
-            await self.repository.upload_blob(digest, size, source, sent, _SMALL_CHUNK_BYTES)
+            try:
+                await self.repository.upload_blob(digest, size, source, sent, retrying=retrying)
+            except RegistryError as error:
+                if error.status != _TOO_LARGE:
+                    raise
+                logger.info("%s refuses large requests, so it gets small ones", self.repository.reference.domain)
+                await self.repository.upload_blob(digest, size, source, sent, _SMALL_CHUNK_BYTES, retrying)
+        except EngineError as error:
+            error.args = (_REQUEST.sub("", str(error)),)  # as dockerd has it, layers' errors don't tell of which request
+            raise
 
 
 class _Compression:
