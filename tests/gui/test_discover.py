@@ -108,6 +108,9 @@ def test_a_card_leads_to_tags_and_to_what_a_pull_would_bring(stage) -> None:
         await stage.ready()
         stage.find(QLineEdit, "discover-search").setText("nginx")
         await stage.until(lambda: "nginx" in cards(stage))
+        QTest.keyClick(stage.find(QLineEdit, "discover-search"), Qt.Key.Key_Return)
+        await stage.until(lambda: stage.store.state.route == Route(Page.DISCOVER, "nginx"))
+        stage.store.dispatch(Navigated(DISCOVER))
         card = next(card for card in stage.window.findChildren(HitCard) if card.isVisible())
         QTest.mouseClick(card, Qt.MouseButton.LeftButton)
         tags = await stage.shown(Table, "tags-list")
@@ -204,14 +207,15 @@ def test_a_pull_is_paused_goes_on_and_can_be_given_up(stage) -> None:
 
 def test_a_registry_that_asks_to_wait_shows_how_long(stage) -> None:
     async def story() -> None:
-        stage.gateway.hold_pull = asyncio.Event()
+        stage.gateway.hold_first_byte = asyncio.Event()
         stage.gateway.pull_steps = [TransferMessage("Rate limited by localhost:5000, trying again in 3000 s")]
-        stage.gateway.previews["localhost:5000/web:1"] = stage.gateway.preview_of("localhost:5000/web:1", here=4)
         await stage.ready()
         stage.desk.intents.pull.emit("localhost:5000/slow:1", "", False)
         stage.gateway.pull_failures = ["toomanyrequests: slow down"]
-        await stage.until(lambda: pulls(stage))
-        stage.gateway.hold_pull.set()
+        words = stage.find(QLabel, "pull-words")
+        await stage.until(lambda: words.text().startswith("The registry allows no more for now, it goes on in 49 min"))
+        assert stage.window.sidebar.list.rows_model.values[0].detail == "Waiting for the registry"
+        stage.gateway.hold_first_byte.set()
         card = await stage.shown(TroubleCard, "pull-trouble")
         assert "allows no more for now" in card.accessibleName()
         assert "logged in may fetch more" in card.accessibleName()

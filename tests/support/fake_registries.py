@@ -40,6 +40,7 @@ class FakeRegistries:
     hold_search: asyncio.Event | None = None
     hold_pull: asyncio.Event | None = None
     """A pull waits for it half way."""
+    hold_first_byte: asyncio.Event | None = None
     hold_login: asyncio.Event | None = None
     pull_steps: list[TransferMessage] = field(default_factory=list)
     """Said before the first byte."""
@@ -125,6 +126,8 @@ class FakeRegistries:
             yield TransferMessage(f"Pulling from {parsed.repository}", parsed.tag)
             for step in self.pull_steps:
                 yield step
+            if self.hold_first_byte is not None:
+                await self.hold_first_byte.wait()
             layers = self.previews.get(reference, self.preview_of(reference)).layers
             ids = [layer.digest.removeprefix("sha256:")[:12] for layer in layers]
             for layer, short in zip(layers, ids, strict=True):

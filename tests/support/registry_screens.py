@@ -113,7 +113,7 @@ async def walk(desk: Desk, session: Session, gateway: FakeGateway, shot: Callabl
     desk.intents.pull.emit("team/secret:1", "", False)
     await asyncio.sleep(0.4)
     await shot("pull-failed")
-    gateway.hold_pull = asyncio.Event()
+    gateway.hold_first_byte = asyncio.Event()
     gateway.pull_steps = [TransferMessage("Rate limited by localhost:5000, trying again in 12 s")]
     desk.intents.pull.emit(f"{_LOCAL}/team/nginx-edge:main", "", False)
     await asyncio.sleep(0.3)
@@ -121,7 +121,7 @@ async def walk(desk: Desk, session: Session, gateway: FakeGateway, shot: Callabl
     desk.store.dispatch(Navigated(DISCOVER))
     await asyncio.sleep(0.3)
     await shot("discover-pulls")
-    gateway.hold_pull.set()
+    gateway.hold_first_byte.set()
     gateway.pull_steps = []
     await asyncio.sleep(0.3)
     gateway.tags_failure = "no basic auth credentials"

@@ -134,6 +134,12 @@ class PullsController:
             await self._start(feed.pull)
         else:
             self._show(finished(feed.pull))
+            self._tell_elsewhere(feed.pull, f"{pull.title} is here.")
+
+    def _tell_elsewhere(self, pull: Pull, text: str) -> None:
+        """Whoever looks at the pull sees it."""
+        if self._store.state.route != Route(Page.PULL, pull.id):
+            self._presenter.tell(text)
 
     async def _start(self, pull: Pull) -> None:
         taken = {container.name for container in self._store.state.containers.values()}
@@ -147,6 +153,7 @@ class PullsController:
             )
             self._show(replace(finished(pull), phase=PullPhase.FAILED, trouble=trouble))
         else:
+            self._tell_elsewhere(pull, f"{pull.title} is here and runs.")
             self._show(finished(pull, container_id))
         finally:
             self._engine.refresh()

@@ -270,6 +270,8 @@ def progress_words(transfer: Transfer, now_s: float) -> str:
         return f"{readable_size(transfer.done_bytes)} here, unpacking"
     if not transfer.layers:
         return "Asking the registry"
+    if all(layer.phase.ended for layer in transfer.layers):
+        return "All layers are here"
     total = transfer.total_bytes
     at_least = "" if transfer.total_is_certain else "at least "
     parts = [f"{readable_size(transfer.done_bytes)} of {at_least}{readable_size(total)}" if total else "Waiting"]

@@ -222,7 +222,7 @@ def _denied_words(named: str, place: str, user: str, is_image: bool) -> tuple[st
 
 def _limit_words(message: str, place: str, user: str) -> tuple[str, str]:
     found = _WHEN.search(message)
-    when = f"It goes on in {found[1]} seconds." if found else "Try again later."
+    when = f"Try again in {found[1]} seconds." if found else "Try again later."
     more = "" if user else " Who is logged in may fetch more."
     return f"{place} allows no more for now", f"{when}{more}"
 

@@ -23,6 +23,7 @@ class DiscoverPage(QWidget):
         self.setObjectName("discover-page")
         self.filter = SearchField("Search images: nginx, ghcr.io/team/app:1.2", "discover-search", intents.search.emit)
         self.filter.setProperty("role", "big")
+        self.filter.returnPressed.connect(lambda: self.results.open_first())
         registries = TextButton("Registries", "flat", "registry")
         registries.setObjectName("discover-registries")
         registries.setAccessibleName("Registries that are searched")

@@ -170,6 +170,13 @@ class SearchResults(QWidget):
         self._show_status(search, bool(local))
         self._show_troubles(search)
 
+    def open_first(self) -> None:
+        """Enter in the search field: the name that was typed, or the likeliest result."""
+        if self._exact_reference is not None:
+            self._show_exact()
+        elif self._shown_hits:
+            self._intents.navigate.emit(Route(Page.DISCOVER, self._shown_hits[0].reference.familiar_repository))
+
     def _show_exact_name(self, search: Search) -> None:
         self._exact_reference = search.exact
         self._exact.setVisible(search.exact is not None)
