@@ -19,8 +19,9 @@ _COMPRESSED_CHUNK = 1 << 18
 _MAGIC_LENGTH = 6
 # The library's stub calls its exception class an instance.
 _IGZIP_ERROR: type[Exception] = cast("type[Exception]", igzip_lib.error)
-_XZ_MEMORY_LIMIT = 512 << 20
-_ZSTD_WINDOW_LIMIT = 512 << 20
+_XZ_MEMORY_LIMIT = 128 << 20
+_ZSTD_WINDOW_LIMIT = 128 << 20
+"""As with the programs of the field, which write no more unless they are told to, and then read no more either."""
 
 Read = Callable[[int], bytes]
 """Like ``os.read`` on one descriptor: up to n bytes, empty at the end."""

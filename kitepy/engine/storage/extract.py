@@ -34,6 +34,7 @@ _UNSUPPORTED_XATTR = frozenset({errno.ENOTSUP, errno.EPERM})
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _MAX_WARNINGS = 20
 _SLASH = ord("/")
+_LATEST_NS = (1 << 63) - 1
 _DEFAULT_ACL = b"system.posix_acl_default"
 
 _Maker = Callable[[], int | None]
@@ -160,6 +161,9 @@ class _Extractor:
                 self._apply(entry)
             except OSError as error:
                 raise self._explained(error, entry) from error
+            except (OverflowError, ValueError) as error:
+                # Numbers that no system call takes, and NUL where none can be.
+                raise InvalidParameter(f"cannot unpack '{_shown(entry.name)}': {error}") from error
         self._set_directory_times()
 
     def _explained(self, error: OSError, entry: tar.Entry) -> InvalidParameter | SystemFailure:
@@ -260,7 +264,7 @@ class _Extractor:
                 os.fchmod(fd, entry.mode)
             if entry.xattrs:
                 self._set_xattrs(fd, entry)
-            mtime_ns = entry.mtime_ns
+            mtime_ns = _bounded(entry.mtime_ns)
             os.utime(fd, ns=(mtime_ns, mtime_ns))
         finally:
             os.close(fd)
@@ -301,7 +305,7 @@ class _Extractor:
             if entry.uid or entry.gid or entry.mode & 0o7000 or entry.xattrs or self._owner or self._set_all:
                 self._directory_attributes(path, entry)
             else:
-                self._directory_times[path] = entry.mtime_ns
+                self._directory_times[path] = _bounded(entry.mtime_ns)
         if was_whiteout and self._options.whiteouts:
             # The layer hides what was there before and puts a new directory in its place.
             self._set_opaque(path)
@@ -318,7 +322,7 @@ class _Extractor:
                 self._set_xattrs(fd, entry)
         finally:
             os.close(fd)
-        self._directory_times[path] = entry.mtime_ns
+        self._directory_times[path] = _bounded(entry.mtime_ns)
 
     def _node(self, path: bytes, entry: tar.Entry) -> None:
         node_type = {tar.CHARACTER: stat.S_IFCHR, tar.BLOCK_DEVICE: stat.S_IFBLK, tar.FIFO: stat.S_IFIFO}[entry.kind]
@@ -337,7 +341,8 @@ class _Extractor:
             os.lchown(path, uid, gid)
         for name, value in entry.xattrs.items():
             self._set_xattr(path, name, value)
-        os.utime(path, ns=(entry.mtime_ns, entry.mtime_ns), follow_symlinks=False)
+        mtime_ns = _bounded(entry.mtime_ns)
+        os.utime(path, ns=(mtime_ns, mtime_ns), follow_symlinks=False)
 
     def _whiteout(self, parent: bytes, marker: bytes) -> None:
         directory = parent.rstrip(b"/") + b"/"
@@ -437,6 +442,11 @@ class _Extractor:
                 os.utime(fd, ns=(mtime_ns, mtime_ns))
             finally:
                 os.close(fd)
+
+
+def _bounded(time_ns: int) -> int:
+    """What files can't have been changed at becomes the epoch, as with Docker."""
+    return time_ns if 0 <= time_ns <= _LATEST_NS else 0
 
 
 def _is_whiteout(found: os.stat_result) -> bool:

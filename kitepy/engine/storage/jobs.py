@@ -27,6 +27,8 @@ from kitepy.engine.storage.zygote import JobContext
 _COPY_BYTES = 1 << 20
 _REPORT_BYTES = 512 << 10
 _MAX_MEMBERS = 200_000
+_MAX_NAMES_BYTES = 32 << 20
+"""Of all members together: the engine keeps them in memory."""
 
 
 def unpack_layer(context: JobContext, params: dict[str, Any]) -> dict[str, Any]:
@@ -86,8 +88,10 @@ def spool_archive(context: JobContext, params: dict[str, Any]) -> dict[str, Any]
     _, plain = open_stream(_reader(context.fds[0]))
     source = tar.ByteSource(plain, digest=False, limit=int(params["max_bytes"]))
     reader = tar.TarReader(source)
+    names_bytes = 0
     for number, entry in enumerate(reader):
-        if number > _MAX_MEMBERS:
+        names_bytes += len(entry.name) + len(entry.target)
+        if number > _MAX_MEMBERS or names_bytes > _MAX_NAMES_BYTES:
             raise InvalidParameter("archive has too many members")
         member: dict[str, Any] = {"name": entry.name.decode("utf-8", "surrogateescape")}
         if entry.kind == tar.FILE and entry.extents is None:

@@ -272,7 +272,7 @@ class TarReader:
         if not found:
             return
         if b"GNU.sparse.name" in found:
-            entry.name = found[b"GNU.sparse.name"]
+            entry.name = _without_nul(found[b"GNU.sparse.name"])
         size = found.get(b"GNU.sparse.realsize", found.get(b"GNU.sparse.size"))
         if size is None:
             return
@@ -374,6 +374,13 @@ def _until_nul(text: bytes) -> bytes:
     return text.partition(b"\0")[0]
 
 
+def _without_nul(name: bytes) -> bytes:
+    """A name that other readers may see differently is none."""
+    if b"\0" in name:
+        raise InvalidParameter("invalid pax record in tar archive: a name contains NUL")
+    return name
+
+
 def _parse_pax(data: bytes) -> list[tuple[bytes, bytes]]:
     records: list[tuple[bytes, bytes]] = []
     position = 0
@@ -384,7 +391,7 @@ def _parse_pax(data: bytes) -> list[tuple[bytes, bytes]]:
         length = _decimal(data[position:space]) if space > 0 else 0
         record = data[space + 1 : position + length]
         key, equals, value = record.partition(b"=")
-        if length < 5 or position + length > len(data) or not equals or not value.endswith(b"\n"):
+        if length < 5 or position + length > len(data) or not equals or not value.endswith(b"\n") or b"\0" in key:
             raise InvalidParameter("invalid pax record in tar archive")
         records.append((key, value[:-1]))
         position += length
@@ -395,9 +402,9 @@ def _apply_pax(entry: Entry, pax: list[tuple[bytes, bytes]]) -> None:
     xattrs: dict[bytes, bytes] = {}
     for key, value in pax:
         if key == b"path":
-            entry.name = _until_nul(value)
+            entry.name = _without_nul(value)
         elif key == b"linkpath":
-            entry.target = _until_nul(value)
+            entry.target = _without_nul(value)
         elif key == b"size":
             entry.size = _decimal(value)
         elif key == b"uid":
