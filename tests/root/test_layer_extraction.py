@@ -266,13 +266,13 @@ def test_a_hard_link_that_climbs_out_is_refused(tmp_path: Path, victim: Path, ta
 
 
 def test_a_hard_link_to_an_absolute_name_finds_nothing_outside(tmp_path: Path, victim: Path) -> None:
-    refused(tmp_path, make_tar(entry("h", HARD, str(victim)), (entry("h"), b"evil")), "No such file")
+    refused(tmp_path, make_tar(entry("h", HARD, str(victim)), (entry("h"), b"evil")), "no such file")
     assert victim.read_text() == "untouched"
     assert victim.stat().st_nlink == 1
 
 
 def test_a_hard_link_through_a_symlinked_directory_finds_nothing_outside(tmp_path: Path, victim: Path) -> None:
-    refused(tmp_path, make_tar(entry("d", SYM, str(tmp_path)), entry("h", HARD, "d/victim")), "No such file")
+    refused(tmp_path, make_tar(entry("d", SYM, str(tmp_path)), entry("h", HARD, "d/victim")), "no such file")
     assert victim.stat().st_nlink == 1
 
 
@@ -290,7 +290,7 @@ def test_a_device_is_replaced_and_not_opened(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", [".wh..", ".wh...", "d/.wh.."])
 def test_a_whiteout_of_a_directory_itself_is_refused(tmp_path: Path, name: str) -> None:
-    refused(tmp_path, make_tar((entry(name), b"")), "invalid whiteout")
+    refused(tmp_path, make_tar((entry(name), b"")), "invalid whiteout entry")
 
 
 def test_a_whiteout_through_a_symlink_stays_inside(tmp_path: Path, victim: Path) -> None:
@@ -312,11 +312,11 @@ def test_directory_attributes_do_not_follow_a_symlink_that_took_its_place(tmp_pa
 
 
 def test_an_unknown_type_is_refused(tmp_path: Path) -> None:
-    refused(tmp_path, make_tar(entry("x", b"Z")), "unknown type")
+    refused(tmp_path, make_tar(entry("x", b"Z")), "unhandled tar header type 90")
 
 
 def test_an_overlong_component_is_refused_as_the_archives_fault(tmp_path: Path) -> None:
-    refused(tmp_path, make_tar((entry("x" * 300), b"")), "File name too long")
+    refused(tmp_path, make_tar((entry("x" * 300), b"")), "file name too long")
 
 
 def test_nesting_without_end_is_refused(tmp_path: Path) -> None:

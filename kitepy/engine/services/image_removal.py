@@ -73,7 +73,7 @@ class ImageRemoval:
         try:
             self._remove(image, name, records, force=force, prune_parents=prune_parents)
         finally:
-            await self._layers.remove_marked()
+            await self._layers.begin_removing()
         return records
 
     async def prune(self, filters: Filters) -> dict[str, Any]:

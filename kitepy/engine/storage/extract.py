@@ -10,7 +10,9 @@ attribute. Attributes of overlay itself never come from an archive: they could r
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import json
 import os
 import shutil
 import stat
@@ -120,16 +122,16 @@ def extract(read: Read, options: ExtractOptions | None = None) -> Extracted:
     )
 
 
-def clean_name(name: bytes) -> bytes:
+def clean_name(name: bytes, what: str = "entry name") -> bytes:
     """The name without leading slash, empty and ``.`` components, and with ``..`` resolved by the text alone.
 
-    Raises ``InvalidParameter`` when it leads above the root.
+    Raises ``InvalidParameter`` when it leads above the root, in Docker's words; ``what`` is what it calls the name.
     """
     parts: list[bytes] = []
     for part in name.split(b"/"):
         if part == b"..":
             if not parts:
-                raise InvalidParameter(f"invalid entry '{_shown(name)}' in archive: it leads outside of the root")
+                raise InvalidParameter(f"invalid {what} {_quoted(name)}: it leads outside of the root")
             parts.pop()
         elif part and part != b".":
             parts.append(part)
@@ -161,9 +163,10 @@ class _Extractor:
                 self._apply(entry)
             except OSError as error:
                 raise self._explained(error, entry) from error
-            except (OverflowError, ValueError) as error:
-                # Numbers that no system call takes, and NUL where none can be.
-                raise InvalidParameter(f"cannot unpack '{_shown(entry.name)}': {error}") from error
+            except (OverflowError, ValueError):
+                raise InvalidParameter(
+                    f"cannot unpack '{_shown(entry.name)}': its header has a number beyond all bounds"
+                ) from None
         self._set_directory_times()
 
     def _explained(self, error: OSError, entry: tar.Entry) -> InvalidParameter | SystemFailure:
@@ -205,13 +208,13 @@ class _Extractor:
             self._create(path, lambda: os.symlink(entry.target, path))
             self._node_attributes(path, entry)
         elif kind == tar.LINK:
-            target = self._base + clean_name(entry.target)
+            target = self._base + clean_name(entry.target, "hardlink target")
             if target != path:
                 self._create(path, lambda: os.link(target, path, follow_symlinks=False))
         elif kind in (tar.CHARACTER, tar.BLOCK_DEVICE, tar.FIFO):
             self._node(path, entry)
         else:
-            raise InvalidParameter(f"entry '{_shown(name)}' in archive has an unknown type: {chr(kind)!r}")
+            raise InvalidParameter(f"unhandled tar header type {kind} of {_quoted(name)}")
         if self._hidden_by_file and os.path.lexists(path):
             self._show_again(name)
 
@@ -229,6 +232,8 @@ class _Extractor:
         parent, _, last = name.rpartition(b"/")
         if not last.startswith(WHITEOUT_PREFIX):
             return False
+        if last[len(WHITEOUT_PREFIX) :] in (b"", b".", b".."):
+            raise InvalidParameter(f"invalid whiteout entry {_quoted(name)}")
         self._whiteout(self._base + parent, last)
         return True
 
@@ -353,8 +358,6 @@ class _Extractor:
         hidden = marker[len(WHITEOUT_PREFIX) :]
         if marker.startswith(_AUFS_PREFIX):
             return
-        if hidden in (b"", b".", b".."):
-            raise InvalidParameter(f"invalid whiteout '{_shown(marker)}' in archive")
         path = directory + hidden
         try:
             existing = os.lstat(path)
@@ -423,10 +426,18 @@ class _Extractor:
                     os.unlink(path[:position])
                     os.mkdir(path[:position], 0o755)
                     self._set_opaque(path[:position])
-                elif self._options.existing and stat.S_ISLNK(existing.st_mode) and not os.path.exists(path[:position]):
+                elif stat.S_ISLNK(existing.st_mode) and not os.path.exists(path[:position]):
                     # A link into nothing, seen from here; as with Docker what it names comes into being.
-                    os.makedirs(os.path.realpath(path[:position]), 0o755)
+                    self._make_linked(path[:position])
             position += 1
+
+    def _make_linked(self, path: bytes) -> None:
+        """Make the directories that a link leads to, as far as they aren't there."""
+        made = b""
+        for part in os.path.realpath(path).split(b"/")[1:]:
+            made += b"/" + part
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(made, 0o755)
 
     def _set_directory_times(self) -> None:
         for path, mtime_ns in self._directory_times.items():
@@ -461,9 +472,16 @@ def _remove(path: bytes) -> None:
 
 
 def _translate(error: OSError, name: bytes) -> InvalidParameter | SystemFailure:
-    kind = SystemFailure if error.errno in _MACHINE_TROUBLE else InvalidParameter
-    return kind(f"cannot unpack '{_shown(name)}': {error.strerror}")
+    # The system's words as Docker has them, without a capital: programs look for "no space left on device".
+    reason = (error.strerror or str(error)).lower()
+    if error.errno in _MACHINE_TROUBLE:
+        return SystemFailure(f"write /{_shown(name).lstrip('/')}: {reason}")
+    return InvalidParameter(f"cannot unpack '{_shown(name)}': {reason}")
 
 
 def _shown(name: bytes) -> str:
     return name[:200].decode("utf-8", "backslashreplace")
+
+
+def _quoted(name: bytes) -> str:
+    return json.dumps(_shown(name), ensure_ascii=False)

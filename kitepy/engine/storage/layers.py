@@ -37,6 +37,7 @@ from kitepy.engine.storage.worker import WorkerPool
 log = logging.getLogger(__name__)
 
 _GRACE_S = 600.0
+_PATIENCE_S = 0.1
 _EMPTY_TAR_BYTES = 1024
 
 Holder = Callable[[], Iterable[ChainId]]
@@ -345,6 +346,15 @@ class LayerStore(LayerIndex):
                 connection.executemany("DELETE FROM layers WHERE id = ?", [(row["id"],) for row in rows])
                 blobs = {Digest(row["blob_digest"]) for row in rows if row["blob_digest"]}
                 self._remove_blobs(connection, blobs, set_aside=set_aside)
+
+    async def begin_removing(self) -> None:
+        """``remove_marked`` for somebody who won't wait: what isn't gone in a moment goes while others work.
+
+        Whoever wants the same layers again meanwhile makes them anew, and a start after a crash goes on with it.
+        """
+        self._begin_removal()
+        assert self._removal_task is not None
+        await asyncio.wait({self._removal_task}, timeout=_PATIENCE_S)
 
     async def reconcile(self) -> list[str]:
         """Finish or undo what a crash interrupted; for start-up, before anything else uses the store.

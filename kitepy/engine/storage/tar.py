@@ -76,7 +76,7 @@ class ByteSource:
             if self._at == self._end and not self._refill():
                 if or_end and not collected:
                     return b""
-                raise InvalidParameter("unexpected EOF in tar archive")
+                raise InvalidParameter("unexpected EOF")
             at = self._at
             self._at = min(self._end, at + count - len(collected))
             collected += self._view[at : self._at]
@@ -86,7 +86,7 @@ class ByteSource:
         """The next ``count`` bytes, in pieces that are valid until the next call."""
         while count > 0:
             if self._at == self._end and not self._refill():
-                raise InvalidParameter("unexpected EOF in tar archive")
+                raise InvalidParameter("unexpected EOF")
             at = self._at
             self._at = min(self._end, at + count)
             count -= self._at - at
@@ -100,7 +100,7 @@ class ByteSource:
                 if self.pipe_fd is not None:
                     count = self._splice(count, fd)
                 elif not self._refill():
-                    raise InvalidParameter("unexpected EOF in tar archive")
+                    raise InvalidParameter("unexpected EOF")
                 continue
             written = os.write(fd, self._view[at : at + count])
             self._at = at + written
@@ -118,7 +118,7 @@ class ByteSource:
                 self.pipe_fd = None  # this file system has no such thing
                 return count
             if not moved:
-                raise InvalidParameter("unexpected EOF in tar archive")
+                raise InvalidParameter("unexpected EOF")
             count -= moved
             if self._left is not None:
                 self._left -= moved
@@ -223,7 +223,7 @@ class TarReader:
 
     def _extension(self, size: int, limit: int) -> bytes:
         if size > limit:
-            raise InvalidParameter(f"tar extension header of {size} bytes is too large")
+            raise InvalidParameter(f"archive/tar: header field too long: {size} bytes")
         data = self._source.take(size)
         self._source.skip(-size % BLOCK)
         return data
@@ -314,13 +314,13 @@ def _parse_header(header: bytes) -> Entry:
         # Some ancient writers summed signed characters.
         signed = unsigned - 256 * sum(1 for byte in header[:148] + header[156:] if byte > 127)
         if expected != signed:
-            raise InvalidParameter("invalid tar header")
+            raise InvalidParameter("archive/tar: invalid tar header")
     name = name.partition(b"\0")[0]
     if prefix[0] and magic[:6] == b"ustar\0":
         name = prefix.partition(b"\0")[0] + b"/" + name
     size = _number(size_field)
     if size < 0:
-        raise InvalidParameter("invalid tar header: negative size")
+        raise InvalidParameter("archive/tar: invalid tar header: negative size")
     mode, uid, gid = _attributes(attributes)
     device = kind in (CHARACTER, BLOCK_DEVICE)
     return Entry(
@@ -358,7 +358,7 @@ def _number(text: bytes) -> int:
     try:
         return int(digits.split(b" ", 1)[0], 8)
     except ValueError:
-        raise InvalidParameter("invalid tar header: malformed number") from None
+        raise InvalidParameter("archive/tar: invalid tar header: malformed number") from None
 
 
 _seconds = functools.lru_cache(1024)(_number)
@@ -366,7 +366,7 @@ _seconds = functools.lru_cache(1024)(_number)
 
 def _decimal(text: bytes) -> int:
     if not text.isdigit() or len(text) > 20:
-        raise InvalidParameter("invalid pax record: malformed number")
+        raise InvalidParameter("archive/tar: invalid tar header: malformed number in a pax record")
     return int(text)
 
 
@@ -377,7 +377,7 @@ def _until_nul(text: bytes) -> bytes:
 def _without_nul(name: bytes) -> bytes:
     """A name that other readers may see differently is none."""
     if b"\0" in name:
-        raise InvalidParameter("invalid pax record in tar archive: a name contains NUL")
+        raise InvalidParameter("archive/tar: invalid tar header: a name contains NUL")
     return name
 
 
@@ -392,7 +392,7 @@ def _parse_pax(data: bytes) -> list[tuple[bytes, bytes]]:
         record = data[space + 1 : position + length]
         key, equals, value = record.partition(b"=")
         if length < 5 or position + length > len(data) or not equals or not value.endswith(b"\n") or b"\0" in key:
-            raise InvalidParameter("invalid pax record in tar archive")
+            raise InvalidParameter("archive/tar: invalid tar header: malformed pax record")
         records.append((key, value[:-1]))
         position += length
     return records
@@ -416,7 +416,7 @@ def _apply_pax(entry: Entry, pax: list[tuple[bytes, bytes]]) -> None:
         elif key.startswith(b"SCHILY.xattr."):
             xattrs[key[13:]] = value
         elif key.startswith(b"LIBARCHIVE.xattr."):
-            name = urllib.parse.unquote_to_bytes(key[17:])
+            name = _without_nul(urllib.parse.unquote_to_bytes(key[17:]))
             # The SCHILY form of the same attribute needs no decoding, so it wins.
             xattrs.setdefault(name, _base64(value))
     if xattrs:
@@ -434,7 +434,7 @@ def _base64(text: bytes) -> bytes:
     try:
         return base64.b64decode(text + b"=" * (-len(text) % 4))
     except ValueError:
-        raise InvalidParameter("invalid pax record: malformed base64") from None
+        raise InvalidParameter("archive/tar: invalid tar header: malformed base64 in a pax record") from None
 
 
 def _pairs(numbers: list[int]) -> list[tuple[int, int]]:

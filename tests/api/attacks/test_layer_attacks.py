@@ -42,7 +42,7 @@ class Attack:
     inside: Inside | None = None
     """Tells from an export of the image, and the host's path, whether it ended well inside. Without either, both will do."""
     ours: bool = False
-    """Docker does something else, which is not wanted here."""
+    """Docker does something else: it takes a mark for its own, say, or refuses a name that comes twice."""
 
 
 def with_pax(
@@ -67,8 +67,8 @@ def devices(export: bytes, _: str) -> bool:
 
 
 NO_FILE = "(?i)no such file"
-BAD_RECORD = "invalid pax record|invalid tar header"
-CLIMBS = "leads outside|breakout|outside of"
+BAD_RECORD = "archive/tar: invalid tar header"
+CLIMBS = "invalid entry name|invalid hardlink target"
 ATTACKS = [
     Attack("dots", lambda trap: [entry(f"{'../' * 30}{trap}/planted", b"x")], CLIMBS),
     Attack("dots after a name", lambda trap: [entry(f"a/{'../' * 30}{trap}/planted", b"x")], CLIMBS),
@@ -78,7 +78,11 @@ ATTACKS = [
         lambda trap: [entry(f"/{trap}/planted", b"x")],
         inside=lambda export, trap: content(export, f"{trap}/planted") == b"x",
     ),
-    Attack("absolute link, then through it", lambda trap: [link("out", f"/{trap}"), entry("out/planted", b"x")]),
+    Attack(
+        "absolute link, then through it",
+        lambda trap: [link("out", f"/{trap}"), entry("out/planted", b"x")],
+        inside=lambda export, trap: content(export, f"{trap}/planted") == b"x",
+    ),
     Attack("relative link, then through it", lambda trap: [link("out", f"{'../' * 30}{trap}"), entry("out/planted", b"x")]),
     Attack("chain of links", lambda trap: [link("a", "b"), link("b", f"/{trap}"), link("c", "a"), entry("c/planted", b"x")]),
     Attack("directory through a link", lambda trap: [link("out", f"/{trap}"), entry("out/planted"), entry("out", mode=0o700)]),
@@ -91,6 +95,7 @@ ATTACKS = [
         "file over a link",
         lambda trap: [link("file", f"/{trap}/secret"), entry("file", b"evil")],
         inside=lambda export, _: content(export, "file") == b"evil",
+        ours=True,
     ),
     Attack("directory over a link", lambda trap: [link("d", f"/{trap}"), entry("d", mode=0o700), entry("d/planted", b"x")]),
     Attack("hard link to the host", lambda trap: [link("h", f"/{trap}/secret", hard=True), entry("h", b"evil")], NO_FILE),
@@ -100,6 +105,7 @@ ATTACKS = [
         "hard link to a link, then over it",
         lambda trap: [link("s", f"/{trap}/secret"), link("h", "s", hard=True), entry("h", b"evil")],
         inside=lambda export, _: kind(export, "s") == tarfile.SYMTYPE and content(export, "h") == b"evil",
+        ours=True,
     ),
     Attack(
         "hard link to a link, through it",
@@ -117,11 +123,13 @@ ATTACKS = [
         "content for a device",
         lambda _: [entry("tty", type=tarfile.CHRTYPE, devmajor=5, devminor=0), entry("tty", b"evil")],
         inside=lambda export, _: content(export, "tty") == b"evil",
+        ours=True,
     ),
     Attack(
         "content for a pipe",
         lambda _: [entry("pipe", type=tarfile.FIFOTYPE), entry("pipe", b"evil")],
         inside=lambda export, _: content(export, "pipe") == b"evil",
+        ours=True,
     ),
     Attack(
         "a terabyte of holes",
@@ -195,9 +203,9 @@ ATTACKS = [
         ],
         inside=lambda export, trap: content(export, "dir/f") == b"x" and in_base(export, trap),
     ),
-    Attack("whiteout of the directory", lambda _: [entry("kept/.wh..", b"")], "invalid whiteout", ours=True),
-    Attack("whiteout of the parent", lambda _: [entry("kept/.wh...", b"")], "invalid whiteout", ours=True),
-    Attack("whiteout of nothing", lambda _: [entry(".wh.", b"")], "invalid whiteout", ours=True),
+    Attack("whiteout of the directory", lambda _: [entry("kept/.wh..", b"")], "invalid whiteout entry"),
+    Attack("whiteout of the parent", lambda _: [entry("kept/.wh...", b"")], "invalid whiteout entry"),
+    Attack("whiteout of nothing", lambda _: [entry(".wh.", b"")], "invalid whiteout entry"),
     Attack(
         "whiteouts through a link",
         lambda trap: [link("out", f"/{trap}"), entry("out/.wh.secret", b""), entry("out/.wh..wh..opq", b"")],
@@ -209,19 +217,19 @@ ATTACKS = [
         inside=lambda export, _: content(export, "etc/passwd") != b"",
     ),
     Attack("root that is a link", lambda trap: [link("./", f"/{trap}"), entry("planted", b"x")], "root entry", ours=True),
-    Attack("huge pax header", lambda _: [with_pax("f", {"comment": "x" * (5 << 20)})], "too large|too long", ours=True),
+    Attack("huge pax header", lambda _: [with_pax("f", {"comment": "x" * (5 << 20)})], "archive/tar: header field too long"),
     Attack("a name of 70,000 bytes", lambda _: [entry("x/" * 35_000 + "f", b"")], "too long|too deeply|too large", ours=True),
     Attack("a component of 300 bytes", lambda _: [entry("x" * 300, b"")], "(?i)file name too long"),
     Attack("700 directories in each other", lambda _: [entry("d/" * 700 + "f", b"")], "too deeply", ours=True),
-    Attack("an owner beyond all", lambda _: [with_pax("f", {"uid": str(1 << 40)})], "cannot unpack|invalid", ours=True),
+    Attack("an owner beyond all", lambda _: [with_pax("f", {"uid": str(1 << 40)})], "beyond all bounds", ours=True),
     Attack(
         "times beyond all",
         lambda _: [with_pax("f", {"mtime": str(1 << 60)}), with_pax("g", {"mtime": "-5"}), entry("d", mtime=1 << 40)],
         inside=lambda export, _: {members(export)[name].mtime for name in ("f", "g", "d")} == {0},
     ),
     Attack("cut short", lambda _: tarball(entry("f", bytes(4000)))[:2000], "(?i)unexpected eof"),
-    Attack("no archive at all", lambda _: b"hello world\n" * 100, "invalid tar header|archive/tar"),
-    Attack("an unknown type", lambda _: [entry("x", b"", type=b"Z")], "unknown type|unhandled", ours=True),
+    Attack("no archive at all", lambda _: b"hello world\n" * 100, "archive/tar: invalid tar header"),
+    Attack("an unknown type", lambda _: [entry("x", type=b"Z")], "unhandled tar header type 90"),
     Attack(
         "names that forge lines",
         lambda _: [entry("a\nERROR: b\x1b[2J", b"x"), entry("..\n", b"x"), entry("...", b"x")],
