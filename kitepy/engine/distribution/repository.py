@@ -19,10 +19,18 @@ from yarl import URL
 
 from kitepy.engine.distribution.answers import json_problem
 from kitepy.engine.distribution.connection import Connection
-from kitepy.engine.distribution.failures import CutOff, RegistryError, WrongManifest, connection_failure, pull_error, shown
+from kitepy.engine.distribution.failures import (
+    CutOff,
+    RegistryError,
+    Unreachable,
+    WrongManifest,
+    connection_failure,
+    pull_error,
+    shown,
+)
 from kitepy.engine.distribution.redirects import read_short
 from kitepy.engine.distribution.uploads import Retrying, Sent, Source, Upload, place_of
-from kitepy.engine.model.errors import EngineError, InvalidParameter, SystemFailure
+from kitepy.engine.model.errors import EngineError, InvalidParameter, NotFound, SystemFailure
 from kitepy.engine.model.oci import (
     DOCKER_MANIFEST,
     DOCKER_MANIFEST_LIST,
@@ -155,12 +163,17 @@ class Repository:
             if error.status == 404:
                 return None
             digest, size, media_type = "", None, ""  # the answer to GET tells why
+        except Unreachable:
+            digest, size, media_type = "", None, ""  # some answer HEAD with a body, which nobody can make sense of
         if digest and size is not None and media_type in MANIFEST_TYPES:
             try:
                 return Descriptor(media_type, Digest(check_digest(digest)), size)
             except InvalidParameter as error:
                 raise SystemFailure(f"the registry gives no valid digest: {error}") from None
-        fetched = await self.manifest(ref)
+        try:
+            fetched = await self.manifest(ref)
+        except NotFound:
+            return None
         return Descriptor(fetched.media_type, fetched.digest, len(fetched.raw))
 
     async def put_manifest(self, ref: str, raw: bytes, media_type: str) -> Digest:
@@ -199,13 +212,19 @@ class Repository:
     async def head_blob(self, digest: Digest) -> int | None:
         """The size of a blob; None when it is not there, or the registry doesn't say."""
         try:
-            headers = {"Accept-Encoding": "identity"}
-            async with self._open.request("HEAD", f"blobs/{digest}", headers=headers, spoken="") as answer:
-                return answer.content_length or 0
+            try:
+                return await self._blob_size("HEAD", digest)
+            except Unreachable:
+                return await self._blob_size("GET", digest)  # some answer HEAD with a body
         except RegistryError as error:
             if error.status < 500 and error.status != 429:
                 return None
             raise
+
+    async def _blob_size(self, method: str, digest: Digest) -> int:
+        headers = {"Accept-Encoding": "identity"}
+        async with self._open.request(method, f"blobs/{digest}", headers=headers, spoken="") as answer:
+            return answer.content_length or 0
 
     async def mount_blob(self, digest: Digest, from_repository: str) -> bool:
         """Take a blob over from another repository (its path) of the registry; False when the registry wants it uploaded."""

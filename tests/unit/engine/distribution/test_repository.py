@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import http.server
 import json
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -345,3 +347,39 @@ def test_a_proxy_stands_between(proxy: FaultProxy) -> None:
     assert proxy.asked("GET", "^http://r.invalid:5000/v2/me/app/manifests/1$")
     with pytest.raises(Unreachable, match="proxyconnect tcp: "):
         _use("secure.invalid", lambda repository: repository.manifest("1"), registries=known)  # no tunnels through this one
+
+
+class _Careless(http.server.BaseHTTPRequestHandler):
+    """Speaks HTTP 1.0, and answers HEAD as if it were GET."""
+
+    def log_message(self, *_: Any) -> None:
+        """Be quiet."""
+
+    def do_GET(self) -> None:
+        known = {f"/v2/me/app/manifests/{ref}": IMAGE.manifest for ref in ("1", IMAGE.manifest.digest)}
+        known[f"/v2/me/app/blobs/{LAYER.digest}"] = LAYER
+        found = known.get(self.path)
+        self.send_response(200 if found or self.path == "/v2/" else 404)
+        self.send_header("Content-Type", found.media_type if found else "application/json")
+        self.end_headers()
+        self.wfile.write(found.content if found else b"{}")
+
+    do_HEAD = do_GET
+
+
+def test_careless_registries_are_understood() -> None:
+    async def work(repository: Repository) -> None:
+        descriptor = await repository.head_manifest("1")
+        assert descriptor is not None
+        assert descriptor.digest == IMAGE.manifest.digest
+        assert await repository.head_blob(Digest(LAYER.digest)) is not None
+        assert await repository.head_blob(Digest(digest(b""))) is None
+        assert await _read(repository) == (0, LAYER.content)
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Careless) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        try:
+            _use(f"127.0.0.1:{server.server_address[1]}", work)
+        finally:
+            server.shutdown()
