@@ -51,6 +51,8 @@ class DockerRegistry:
     """``realm``, ``service``, ``issuer``, ``rootcertbundle`` of a token service: then it asks for tokens."""
     upstream: str = ""
     """The address of a registry that it mirrors."""
+    bearer: str = field(default="", init=False)
+    """A token that goes with ``ask``."""
     port: int = field(default=0, init=False)
     _process: subprocess.Popen[bytes] | None = field(default=None, init=False)
 
@@ -88,6 +90,8 @@ class DockerRegistry:
         sent = {name.replace("_", "-"): value for name, value in headers.items()}
         if self.passwords:
             sent["Authorization"] = "Basic " + b64encode(f"{USER}:{PASSWORD}".encode()).decode()
+        elif self.bearer:
+            sent["Authorization"] = f"Bearer {self.bearer}"
         connection = self._connect()
         try:
             connection.request(method, path, body, sent)

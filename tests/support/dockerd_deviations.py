@@ -30,7 +30,7 @@ STATUSES: dict[Operation, set[int]] = {
     ("POST", "/commit"): {409},
     ("POST", "/exec/{id}/start"): {101, 500},
     ("POST", "/exec/{id}/resize"): {409},
-    ("POST", "/images/create"): {401, 429},  # the registry's own refusals
+    ("POST", "/images/create"): {401, 403, 429},  # the registry's own refusals
     ("GET", "/images/json"): {400, 404},  # filters
     ("GET", "/images/{name}/get"): {400, 404},
     ("GET", "/images/{name}/history"): {400},

@@ -19,7 +19,7 @@ from kitepy.engine.distribution.answers import json_problem, registry_error
 from kitepy.engine.distribution.challenge import Challenge, parse_challenges
 from kitepy.engine.distribution.credentials import Credentials
 from kitepy.engine.distribution.endpoints import Endpoint
-from kitepy.engine.distribution.failures import Unreachable, asking, prefixed, shown
+from kitepy.engine.distribution.failures import RegistryError, Unreachable, asking, prefixed, shown
 from kitepy.engine.distribution.redirects import followed, read_short
 from kitepy.engine.distribution.transport import Transport
 from kitepy.engine.model.errors import EngineError, SystemFailure
@@ -185,4 +185,7 @@ class Authorizer:
 
 def without_authorization(error: EngineError, method: str, url: str) -> EngineError:
     """Why a request could not even be made, as dockerd puts it."""
-    return prefixed(error, asking(method, url))
+    told = prefixed(error, asking(method, url))
+    if isinstance(told, RegistryError):
+        told.code = ""  # it isn't what the registry says of a repository
+    return told
