@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -70,6 +70,9 @@ class LayerTransfers:
         self.attempts = attempts
         self.downloads = asyncio.Semaphore(downloads)
         self.unpackers = asyncio.Semaphore(unpackers)
+        self.readers: dict[Repository, int] = {}
+        """How many blobs are being received from a repository."""
+        self.fewer_readers = asyncio.Condition()
         self._blobs: dict[Digest, _BlobTransfer] = {}
         self._layers: dict[tuple[ChainId, Digest], LayerTransfer] = {}
 
@@ -90,6 +93,24 @@ class LayerTransfers:
         key = (transfer.wanted.chain_id, transfer.wanted.blob.digest)
         if self._layers.get(key) is transfer:
             del self._layers[key]
+
+    async def unused(self, repository: Repository) -> None:
+        """Wait until nothing is being received from a repository, so that it may be closed."""
+        async with self.fewer_readers:
+            await self.fewer_readers.wait_for(lambda: repository not in self.readers)
+
+    @asynccontextmanager
+    async def reading(self, repository: Repository) -> AsyncIterator[None]:
+        """Something is being received from a repository, although whoever opened it may be gone."""
+        self.readers[repository] = self.readers.get(repository, 0) + 1
+        try:
+            yield
+        finally:
+            self.readers[repository] -= 1
+            if not self.readers[repository]:
+                del self.readers[repository]
+                async with self.fewer_readers:
+                    self.fewer_readers.notify_all()
 
     def join_blob(self, follower: LayerTransfer) -> _BlobTransfer:
         """Take part in receiving a layer's blob."""
@@ -157,6 +178,12 @@ class LayerTransfer:
             tell(message)
 
     async def _run(self) -> None:
+        try:
+            await self._receive_and_place()
+        except OSError as error:
+            raise _disk_failure(error) from error
+
+    async def _receive_and_place(self) -> None:
         wanted, layers = self.wanted, self._owner.layers
         with layers.lease() as lease:
             lease.blobs.add(wanted.blob.digest)
@@ -192,13 +219,13 @@ class LayerTransfer:
     async def _follow(self, blob: _BlobTransfer) -> Unplaced | None:
         """Unpack a blob while it arrives; None when it is received anew."""
         await blob.begun()
-        failure: EngineError | None = None
+        failure: EngineError | OSError | None = None
         beginnings = blob.beginnings
         async with self._owner.unpackers:
             with blob.followed() as growth:
                 try:
                     unplaced = await self._unpacked(blob.path, blob.size, growth)
-                except EngineError as error:
+                except (EngineError, OSError) as error:
                     failure = error
         if failure is not None:
             # What was unpacked may have been the wrong bytes, and then it is the blob that has failed, or is received anew.
@@ -215,21 +242,21 @@ class LayerTransfer:
         return unplaced
 
     async def _unpacked(self, path: Path, size: int, growth: Growth | None = None) -> Unplaced:
-        meter = Meter(self.wanted.short_id, "Extracting", size, self.tell)
+        with Meter(self.wanted.short_id, "Extracting", size, self.tell) as meter:
 
-        def consumed(count: int) -> None:
-            # While it still downloads, that is what users see of it.
-            if growth is None or growth.completed:
-                meter.update(count)
+            def consumed(count: int) -> None:
+                # While it still downloads, that is what users see of it.
+                if growth is None or growth.completed:
+                    meter.update(count)
 
-        try:
-            unplaced = await self._owner.layers.unpack(path, following=growth, consumed=consumed)
-        except Cancelled:
-            raise
-        except EngineError as error:
-            raise type(error)(f"failed to register layer: {error}") from error
-        meter.update(size)
-        return unplaced
+            try:
+                unplaced = await self._owner.layers.unpack(path, following=growth, consumed=consumed)
+            except Cancelled:
+                raise
+            except EngineError as error:
+                raise type(error)(f"failed to register layer: {error}") from error
+            meter.update(size)
+            return unplaced
 
 
 class _BlobTransfer:
@@ -287,11 +314,17 @@ class _BlobTransfer:
         if downloads.locked():
             self._tell(status(self._short_id, "Waiting"))
         async with downloads:
-            partial = await _in_thread(lambda: self._owner.content.partial(self.digest))
+            try:
+                partial = await _in_thread(lambda: self._owner.content.partial(self.digest))
+            except OSError as error:
+                raise _disk_failure(error) from error
             self.path = partial.path
             try:
                 await self._receive(partial)
                 self.path = self._owner.content.publish(partial)
+            except OSError as error:
+                partial.discard()
+                raise _disk_failure(error) from error
             except SystemFailure as error:
                 if not isinstance(error, Unreachable | RegistryError):
                     # The disk is full, say: what has arrived is in the way of others, too.
@@ -309,7 +342,8 @@ class _BlobTransfer:
         while not partial.is_complete:
             before, repository = partial.size, self._repository()
             try:
-                await self._read(partial, repository)
+                async with self._owner.reading(repository):
+                    await self._read(partial, repository)
             except (Unreachable, RegistryError) as error:
                 if isinstance(error, RegistryError) and error.status == 416 and partial.size:
                     self._begin_anew(partial)
@@ -340,18 +374,18 @@ class _BlobTransfer:
         async with repository.open_blob(self.digest, self.size, partial.size) as stream:
             self.size = stream.size
             partial.resumed = partial.size > 0
-            meter = Meter(self._short_id, "Downloading", stream.size, self._tell)
             known = partial.size - stream.offset  # where the registry begins anew, what is there already is passed over
             self._begun.set()
-            async for piece in stream:
-                if known >= len(piece):
-                    known -= len(piece)
-                    continue
-                await _in_thread(functools.partial(partial.append, memoryview(piece)[known:]))
-                known = 0
-                for growth in self._growths:
-                    growth.grown()
-                meter.update(partial.size)
+            with Meter(self._short_id, "Downloading", stream.size, self._tell) as meter:
+                async for piece in stream:
+                    if known >= len(piece):
+                        known -= len(piece)
+                        continue
+                    await _in_thread(functools.partial(partial.append, memoryview(piece)[known:]))
+                    known = 0
+                    for growth in self._growths:
+                        growth.grown()
+                    meter.update(partial.size)
 
     def _begin_anew(self, partial: Partial) -> None:
         logger.warning("%s is received anew: its beginning was of something else", self.digest)
@@ -379,6 +413,11 @@ class _BlobTransfer:
     def _tell(self, message: Message) -> None:
         for member in self.members:
             member.tell(message)
+
+
+def _disk_failure(error: OSError) -> SystemFailure:
+    where = f"write {error.filename}: " if error.filename else ""
+    return SystemFailure(f"{where}{(error.strerror or str(error)).lower()}")
 
 
 def _may_pass(error: EngineError) -> bool:

@@ -5,11 +5,21 @@ Form: JSONMessage of the Engine API. The bar repeats what ``progressDetail`` say
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 Message = dict[str, Any]
+
+
+class Cancellable(Protocol):
+    """A call that was put off."""
+
+    def cancel(self) -> None: ...
+
+
+Later = Callable[[float, Callable[[], None]], Cancellable]
 
 _BAR_CHARACTERS = 50
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
@@ -46,26 +56,56 @@ def progress(layer_id: str, text: str, current: int, total: int) -> Message:
 
 
 class Meter:
-    """Turns byte counts into messages, few enough for people: a step of 1 % or 512 kB, ten a second, and the last one."""
+    """Turns byte counts into messages, few enough for people: a step of 1 % or 512 kB, ten a second, and the last one.
+
+    Use it as a context manager: what is held back for being too soon is told a little later, but not after the end.
+    """
 
     def __init__(
-        self, layer_id: str, text: str, total: int, tell: Callable[[Message], None], clock: Callable[[], float] = time.monotonic
+        self,
+        layer_id: str,
+        text: str,
+        total: int,
+        tell: Callable[[Message], None],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        later: Later | None = None,
     ) -> None:
+        """``later`` calls back after so many seconds; by default the running event loop does."""
         self._layer_id = layer_id
         self._text = text
         self._total = total
         self._tell = tell
         self._clock = clock
+        self._later = later
         self._step = min(_SMALLEST_STEP_BYTES, total // 100) if total > 0 else _SMALLEST_STEP_BYTES
+        self._current = 0
         self._told = 0
         self._told_at = -1e9
+        self._owed: Cancellable | None = None
+
+    def __enter__(self) -> Meter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._owed is not None:
+            self._owed.cancel()
 
     def update(self, current: int) -> None:
         """So many bytes are done."""
+        self._current = current
         whole = 0 < self._total == current
         if current == self._told or (not whole and current - self._told <= self._step):
             return
-        now = self._clock()
-        if whole or now - self._told_at >= _SHORTEST_PAUSE_S:
-            self._told, self._told_at = current, now
-            self._tell(progress(self._layer_id, self._text, current, self._total))
+        wait_s = self._told_at + _SHORTEST_PAUSE_S - self._clock()
+        if whole or wait_s <= 0:
+            self._say()
+        elif self._owed is None:
+            self._owed = (self._later or asyncio.get_running_loop().call_later)(wait_s, self._say)
+
+    def _say(self) -> None:
+        if self._owed is not None:
+            self._owed.cancel()
+            self._owed = None
+        self._told, self._told_at = self._current, self._clock()
+        self._tell(progress(self._layer_id, self._text, self._current, self._total))

@@ -45,7 +45,8 @@ class ContentStore:
                 count += 1
             if Path(directory) != self._ingest:
                 os.rmdir(directory)
-        return count + remove_old(self._partial)
+        remove_old(self._partial)
+        return count
 
     def path(self, digest: Digest) -> Path:
         """Where the blob is, or would be."""
@@ -84,6 +85,10 @@ class ContentStore:
         """What has been received of a blob so far, to go on with; raises Conflict while somebody else does. Blocks."""
         remove_old(self._partial)
         return Partial(self._partial / self.path(digest).name, digest)
+
+    def remove_partials(self) -> int:
+        """Remove what has been received of blobs that nobody is receiving now; gives how many bytes. Blocks."""
+        return remove_old(self._partial, 0)
 
     def publish(self, partial: Partial) -> Path:
         """Make a partial that is complete the blob, and close it; removes it and raises ``InvalidParameter`` when it is another.

@@ -93,23 +93,24 @@ class Partial:
 
 
 def remove_old(directory: Path, older_than_s: float = LONGEST_KEPT_S) -> int:
-    """Remove what nobody is writing and nobody has gone on with for long; gives how many."""
-    count = 0
+    """Remove what nobody is writing and nobody has gone on with for long; gives how many bytes."""
+    freed = 0
     oldest = time.time() - older_than_s
     for entry in os.scandir(directory):
         with contextlib.suppress(FileNotFoundError):
-            if entry.stat(follow_symlinks=False).st_mtime > oldest:
+            found = entry.stat(follow_symlinks=False)
+            if found.st_mtime > oldest:
                 continue
             fd = os.open(entry.path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 os.unlink(entry.path)
-                count += 1
+                freed += found.st_size if found.st_nlink == 1 else 0
             except BlockingIOError:
                 continue
             finally:
                 os.close(fd)
-    return count
+    return freed
 
 
 def _open_locked(path: Path, digest: Digest) -> int:

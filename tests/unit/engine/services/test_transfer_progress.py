@@ -1,8 +1,23 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import pytest
 
 from kitepy.engine.services.transfer_progress import Message, Meter, bar, human_size, progress
+
+
+@dataclass
+class Timer:
+    """A call that was put off."""
+
+    seconds: float
+    call: Callable[[], None]
+    cancelled: bool = False
+
+    def cancel(self) -> None:
+        self.cancelled = True
 
 
 @pytest.mark.parametrize(
@@ -34,7 +49,7 @@ def test_progress_without_a_total_tells_only_what_is_done() -> None:
 def test_few_of_many_updates_are_told_and_the_last_one_always() -> None:
     told: list[Message] = []
     now = 0.0
-    meter = Meter("abc", "Downloading", 100_000_000, told.append, lambda: now)
+    meter = Meter("abc", "Downloading", 100_000_000, told.append, clock=lambda: now, later=Timer)
     for step in range(1, 1001):
         now += 0.001
         meter.update(step * 100_000)
@@ -42,3 +57,21 @@ def test_few_of_many_updates_are_told_and_the_last_one_always() -> None:
     assert len(told) in range(9, 14)
     meter.update(100_000_000)
     assert len(told) in range(9, 14), "what has been told is no news"
+
+
+def test_what_came_too_soon_is_told_later_unless_it_is_over_then() -> None:
+    told: list[Message] = []
+    timers: list[Timer] = []
+
+    def later(seconds: float, call: Callable[[], None]) -> Timer:
+        timers.append(Timer(seconds, call))
+        return timers[-1]
+
+    with Meter("abc", "Downloading", 1000, told.append, clock=lambda: 5.0, later=later) as meter:
+        for current in (500, 600, 700):
+            meter.update(current)
+        (timer,) = timers
+        timer.call()
+        assert [message["progressDetail"]["current"] for message in told] == [500, 700]
+        meter.update(800)
+    assert timers[1].cancelled

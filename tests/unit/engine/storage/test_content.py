@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from kitepy.engine.model.errors import Conflict, InvalidParameter
+from kitepy.engine.model.errors import Conflict, InvalidParameter, SystemFailure
 from kitepy.engine.model.oci import Digest, digest_of
 from kitepy.engine.storage.content import ContentStore
 from kitepy.engine.storage.partials import LONGEST_KEPT_S
@@ -115,3 +115,30 @@ def test_beginnings_nobody_went_on_with_for_long_are_removed_unless_somebody_wri
     assert {path.name for path in (tmp_path / "content/partial").iterdir()} == {
         digest_of(name).removeprefix("sha256:") for name in (b"busy", b"other")
     }
+    busy.append(b"bu")
+    again = store.partial(digest_of(b"other"))
+    again.append(b"oth")
+    again.close()
+    assert store.remove_partials() == 3
+    assert [path.name for path in (tmp_path / "content/partial").iterdir()] == [digest_of(b"busy").removeprefix("sha256:")]
+
+
+def test_a_blob_that_was_set_aside_is_found_whole_and_never_written_to(tmp_path: Path) -> None:
+    store = ContentStore(tmp_path)
+    digest = store.put(b"hello")
+    store.set_aside(digest)
+    partial = store.partial(digest)
+    assert partial.is_complete
+    store.publish(partial)
+    assert list((tmp_path / "content/partial").iterdir()) == []
+
+    store.set_aside(digest)
+    store.remove(digest)
+    assert digest not in store
+    assert store.publish(store.partial(digest)).read_bytes() == b"hello"
+
+    store.set_aside(digest)
+    store.path(digest).write_bytes(b"damaged")
+    with pytest.raises(SystemFailure, match="was damaged and is removed"):
+        store.partial(digest)
+    assert store.partial(digest).size == 0
