@@ -409,7 +409,6 @@ async def _compose(
         ),
         emit=events.emit,
     )
-    stack.push_async_callback(pulls.close)
     builds = BuildService(
         config.data_root,
         images,

@@ -92,6 +92,9 @@ class BlobStream:
                     raise SystemFailure(f"the registry sends more than the {self.size} bytes of the blob")
                 yield piece
         except (aiohttp.ClientError, OSError) as error:
+            # What came before the cut, and waits to be read, is good; there is no public way to get it.
+            if rest := self._answer.content._read_nowait(-1)[: self.size - position]:
+                yield rest
             raise connection_failure("GET", shown(str(self._answer.url)), error) from None
         if position != self.size:
             raise CutOff(f"the blob ended after {position} of {self.size} bytes: unexpected EOF")

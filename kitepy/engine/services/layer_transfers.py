@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -70,9 +70,6 @@ class LayerTransfers:
         self.attempts = attempts
         self.downloads = asyncio.Semaphore(downloads)
         self.unpackers = asyncio.Semaphore(unpackers)
-        self.readers: dict[Repository, int] = {}
-        """How many blobs are being received from a repository."""
-        self.fewer_readers = asyncio.Condition()
         self._blobs: dict[Digest, _BlobTransfer] = {}
         self._layers: dict[tuple[ChainId, Digest], LayerTransfer] = {}
 
@@ -93,24 +90,6 @@ class LayerTransfers:
         key = (transfer.wanted.chain_id, transfer.wanted.blob.digest)
         if self._layers.get(key) is transfer:
             del self._layers[key]
-
-    async def unused(self, repository: Repository) -> None:
-        """Wait until nothing is being received from a repository, so that it may be closed."""
-        async with self.fewer_readers:
-            await self.fewer_readers.wait_for(lambda: repository not in self.readers)
-
-    @asynccontextmanager
-    async def reading(self, repository: Repository) -> AsyncIterator[None]:
-        """Something is being received from a repository, although whoever opened it may be gone."""
-        self.readers[repository] = self.readers.get(repository, 0) + 1
-        try:
-            yield
-        finally:
-            self.readers[repository] -= 1
-            if not self.readers[repository]:
-                del self.readers[repository]
-                async with self.fewer_readers:
-                    self.fewer_readers.notify_all()
 
     def join_blob(self, follower: LayerTransfer) -> _BlobTransfer:
         """Take part in receiving a layer's blob."""
@@ -342,8 +321,7 @@ class _BlobTransfer:
         while not partial.is_complete:
             before, repository = partial.size, self._repository()
             try:
-                async with self._owner.reading(repository):
-                    await self._read(partial, repository)
+                await self._read(partial, repository)
             except (Unreachable, RegistryError) as error:
                 if isinstance(error, RegistryError) and error.status == 416 and partial.size:
                     self._begin_anew(partial)

@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from kitepy.engine.distribution.connection import Waiting
@@ -91,11 +91,6 @@ class Pulls:
         self._content = content
         self._transfers = transfers
         self._emit = emit
-        self._closing: set[asyncio.Task[None]] = set()
-
-    async def close(self) -> None:
-        """Close the last connections; all pulls must have ended."""
-        await asyncio.gather(*self._closing)
 
     async def pull(
         self, reference: Reference, platform: Platform | None = None, auth: AuthConfigBody = NOBODY
@@ -137,7 +132,7 @@ class Pulls:
                 reason = f"Rate limited by {pause.host}" if pause.rate_limited else f"{pause.host} fails ({pause.reason})"
                 tell({"status": f"{reason}, trying again in {pause.seconds:.0f} s"})
 
-        async with self._opened(self._registries.repository(reference, credentials, ("pull",), waiting)) as repository:
+        async with self._registries.repository(reference, credentials, ("pull",), waiting) as repository:
             if reference.is_name_only:
                 renewed = False
                 async for page in repository.tags():
@@ -156,23 +151,6 @@ class Pulls:
                 image.check_platform(platform, reference.familiar)
             except NotFound as error:
                 tell({"status": f"WARNING: {error}"})
-
-    @asynccontextmanager
-    async def _opened(self, repository: Repository) -> AsyncIterator[Repository]:
-        """Open it for the block, and for as long as others receive from it what this pull has begun to."""
-        await repository.__aenter__()
-        try:
-            yield repository
-        finally:
-            closing = asyncio.create_task(self._close(repository))
-            self._closing.add(closing)
-            closing.add_done_callback(self._closing.discard)
-            if repository not in self._transfers.readers:
-                await closing
-
-    async def _close(self, repository: Repository) -> None:
-        await self._transfers.unused(repository)
-        await repository.__aexit__(None, None, None)
 
     async def _pull_one(self, repository: Repository, reference: Reference, platform: Platform | None, tell: Tell) -> bool:
         """One tag or digest; whether it stands for another image now."""
