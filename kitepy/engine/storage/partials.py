@@ -88,6 +88,9 @@ class Partial:
     def close(self) -> None:
         """Let others go on; does nothing when it is closed already."""
         if self._fd >= 0:
+            if not self.size:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(self.path)
             os.close(self._fd)
             self._fd = -1
 
