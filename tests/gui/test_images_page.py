@@ -23,6 +23,7 @@ from support.fake_images import LAYERS
 
 from kitepy.gui.models.container import Status
 from kitepy.gui.models.image_detail import ImageLayers
+from kitepy.gui.models.registry import Keeper, Login
 from kitepy.gui.models.state import IMAGES, Navigated, Page, Route
 from kitepy.gui.models.transfer import TransferMessage
 from kitepy.gui.models.volume import FileEntry, JobPhase
@@ -278,6 +279,9 @@ async def archives_come_and_go(stage, tmp_path: Path) -> None:
 async def a_push_shows_each_layer(stage) -> None:
     image = stage.gateway.add_image("team/app:1")
     stage.gateway.hold_push = asyncio.Event()
+    stage.gateway.logins_by_host["localhost:5000"] = Login("localhost:5000", "ada", Keeper.SESSION)
+    stage.session.registries.refresh()
+    await stage.until(lambda: stage.store.state.registries.user_of("localhost:5000") == "ada")
     stage.gateway.push_messages = [
         TransferMessage("The push refers to repository [localhost:5000/team/app]"),
         TransferMessage("Preparing", "aaaaaaaaaaaa"),
@@ -294,7 +298,9 @@ async def a_push_shows_each_layer(stage) -> None:
     name.setText("nginx")
     assert "belong to Docker" in stage.find(QLabel, "push-where").text()
     name.setText("localhost:5000/team/app:1")
-    assert "The image gets this name first." in stage.find(QLabel, "push-where").text()
+    where = stage.find(QLabel, "push-where").text()
+    assert "It goes to localhost:5000 as ada, " in where
+    assert "The image gets this name first." in where
     await answer(stage, "push-image-yes")
     await stage.until(lambda: [job.percent for job in stage.store.state.jobs.values()] == [25])
     assert ("tag_image", image.id, "localhost:5000/team/app:1") in stage.gateway.calls

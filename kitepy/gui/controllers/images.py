@@ -202,7 +202,8 @@ class ImagesController:
     def push(self, image_id: str) -> None:
         row = self._row(image_id)
         if row is not None:
-            self._presenter.ask_push(row.image, lambda name, all_tags: self._push(row.image, name, all_tags))
+            user_of = self._store.state.registries.user_of
+            self._presenter.ask_push(row.image, user_of, lambda name, all_tags: self._push(row.image, name, all_tags))
 
     def _push(self, image: Image, name: str, all_tags: bool) -> None:
         reference = parse_reference(name)

@@ -62,8 +62,8 @@ class Presenter(Protocol):
         """A further name for the image."""
         ...
 
-    def ask_push(self, image: Image, go: Callable[[str, bool], None]) -> None:
-        """Under which name, and whether all tags of that repository go."""
+    def ask_push(self, image: Image, user_of: Callable[[str], str], go: Callable[[str, bool], None]) -> None:
+        """Under which name, and whether all tags of that repository go; `user_of` tells who is logged in at a registry."""
         ...
 
     def ask_import(self, source: Path, images: Sequence[Image], go: Callable[[str], None]) -> None:

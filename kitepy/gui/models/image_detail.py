@@ -19,6 +19,11 @@ class ImageStep:
     comment: str = ""
     layer: int | None = None
 
+    @property
+    def words(self) -> str:
+        """The instruction; an import has none, but a comment."""
+        return instruction(self.created_by or self.comment)
+
 
 @dataclass(frozen=True)
 class ImageLayer:

@@ -17,7 +17,7 @@ from PySide6.QtWidgets import (
 )
 
 from kitepy.gui.models.image import readable_size
-from kitepy.gui.models.image_detail import ImageStep, Looking, instruction
+from kitepy.gui.models.image_detail import ImageStep, Looking
 from kitepy.gui.models.image_tree import ImageTreeModel
 from kitepy.gui.models.table import Column, TableModel
 from kitepy.gui.models.volume import Browsing
@@ -41,7 +41,7 @@ _COLUMNS: tuple[Column[Row], ...] = (
     Column("Size", lambda item: "" if item[2] is None else readable_size(item[2]), lambda item: item[2] or 0, right=True),
     Column(
         "Made by",
-        lambda item: instruction(item[1].created_by),
+        lambda item: item[1].words,
         tip=lambda item: item[1].created_by[:2000],
         tone=lambda item: "muted" if item[1].layer is None else "",
     ),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from PySide6.QtCore import Signal
@@ -51,9 +51,9 @@ class PushSheet(FormSheet):
     confirmed = Signal(str, bool)
     """Name, whether all tags of its repository go."""
 
-    def __init__(self, parent: QWidget, image: Image) -> None:
+    def __init__(self, parent: QWidget, image: Image, user_of: Callable[[str], str]) -> None:
         super().__init__(parent, "push-image", f"Push {image.title}", width=540)
-        self._image = image
+        self._image, self._user_of = image, user_of
         self._name = QLineEdit(image.tags[0] if image.tags else "", placeholderText="registry.example.com/team/app:1.0")
         self._all = QCheckBox("All tags of this repository")
         self._all.toggled.connect(lambda _on: self.check())
@@ -74,7 +74,8 @@ class PushSheet(FormSheet):
         place = "Docker Hub" if reference.registry == DOCKER_HUB else reference.registry
         new = "" if reference.pulled in self._image.tags else " The image gets this name first."
         what = "Every tag of it goes" if self._all.isChecked() else "It goes"
-        text = f"{what} to {place}, where whoever may read it finds it.{new}"
+        user = self._user_of(reference.registry)
+        text = f"{what} to {place}{f' as {user}' if user else ''}, where whoever may read it finds it.{new}"
         if reference.registry == DOCKER_HUB and reference.repository.startswith("library/"):
             text = f"At Docker Hub, names without an account in front belong to Docker: write account/{reference.title}."
         self._where.setText(text)

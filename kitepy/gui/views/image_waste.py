@@ -6,7 +6,7 @@ from PySide6.QtCore import Signal
 from PySide6.QtWidgets import QStackedWidget, QWidget
 
 from kitepy.gui.models.image import readable_size
-from kitepy.gui.models.image_detail import ImageLayers, Looking, Wasted, instruction
+from kitepy.gui.models.image_detail import ImageLayers, Looking, Wasted
 from kitepy.gui.models.table import Column, TableModel
 from kitepy.gui.widgets.labels import label
 from kitepy.gui.widgets.layout import Placeholder, column, frame
@@ -82,6 +82,6 @@ class ImageWasteView(QWidget):
             "Later layers replace or remove these files, but the earlier layer keeps them. What one step makes and removes "
             f"itself costs nothing.{more}"
         )
-        steps = {step.layer: instruction(step.created_by) for step in layers.steps if step.layer is not None}
+        steps = {step.layer: step.words for step in layers.steps if step.layer is not None}
         self.list.show_values(tuple((number, each, steps.get(each.by, "")) for number, each in enumerate(layers.worst)))
         self._body.setCurrentIndex(1)

@@ -81,8 +81,8 @@ class WindowPresenter:
         sheet.confirmed.connect(go)
         sheet.ask()
 
-    def ask_push(self, image: Image, go: Callable[[str, bool], None]) -> None:
-        sheet = PushSheet(self._window, image)
+    def ask_push(self, image: Image, user_of: Callable[[str], str], go: Callable[[str, bool], None]) -> None:
+        sheet = PushSheet(self._window, image, user_of)
         sheet.confirmed.connect(go)
         sheet.ask()
 

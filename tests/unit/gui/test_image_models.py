@@ -8,7 +8,7 @@ from kitepy.gui.gateway.images import config_from_inspect, layers_from_document,
 from kitepy.gui.gateway.translate import container_from_list, folder_from_listing, image_from_list
 from kitepy.gui.models.container import Container, Status
 from kitepy.gui.models.image import Image, archive_name, looks_like_archive, name_from_archive
-from kitepy.gui.models.image_detail import ImageLayer, ImageLayers, Looking, instruction, with_folder, with_layer
+from kitepy.gui.models.image_detail import ImageLayer, ImageLayers, ImageStep, Looking, instruction, with_folder, with_layer
 from kitepy.gui.models.image_list import (
     ImageFilter,
     ImageRow,
@@ -108,6 +108,11 @@ def test_a_prune_frees_a_layer_with_the_last_image_that_has_it() -> None:
 )
 def test_steps_are_told_as_a_dockerfile_has_them(text: str, wanted: str) -> None:
     assert instruction(text) == wanted
+
+
+def test_an_import_is_told_by_its_comment() -> None:
+    assert ImageStep("", comment="Imported from -").words == "Imported from -"
+    assert ImageStep("CMD x", comment="c").words == "CMD x"
 
 
 def test_names_are_checked_and_taken_names_found() -> None:
