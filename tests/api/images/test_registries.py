@@ -24,11 +24,13 @@ DOCKER = Made([tar({"a": b"3"})], docker=True, compression="gzip")
 
 
 @pytest.fixture(name="images", scope="module")
-def _images(registry: DockerRegistry) -> DockerRegistry:
-    put(registry, "shown/one", "1", AMD64)
-    put(registry, "shown/one", "2", DOCKER)
-    put(registry, "shown/many", "latest", AMD64, ARM)
-    return registry
+def _images() -> Iterator[DockerRegistry]:
+    """A registry that holds nothing else: catalogs of this kind end early where a repository has blobs alone."""
+    with DockerRegistry() as registry:
+        put(registry, "shown/one", "1", AMD64)
+        put(registry, "shown/one", "2", DOCKER)
+        put(registry, "shown/many", "latest", AMD64, ARM)
+        yield registry
 
 
 def _auth(**document: Any) -> dict[str, str]:
