@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import subprocess
 from collections.abc import Iterator
 
@@ -63,6 +64,8 @@ def test_what_a_power_cut_made_of_a_beginning_is_not_believed(
     digest = image.blobs[0].digest
     begun = mortal.data_root / "content/partial" / digest.removeprefix("sha256:")
     begun.write_bytes(bytes(SIZE // 2))
+    owner = begun.parent.stat()
+    os.chown(begun, owner.st_uid, owner.st_gid)
     done = Transfers(mortal.listens_at).pull(f"{proxy.host}/survival/zeros:1")
     assert not done.error
     assert done.of(digest)[-1] == "Pull complete"
