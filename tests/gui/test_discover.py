@@ -213,7 +213,7 @@ def test_a_registry_that_asks_to_wait_shows_how_long(stage) -> None:
         stage.desk.intents.pull.emit("localhost:5000/slow:1", "", False)
         stage.gateway.pull_failures = ["toomanyrequests: slow down"]
         words = stage.find(QLabel, "pull-words")
-        await stage.until(lambda: words.text().startswith("The registry allows no more for now, it goes on in 49 min"))
+        await stage.until(lambda: words.text().startswith("Goes on in 49 min"))
         assert stage.window.sidebar.list.rows_model.values[0].detail == "Waiting for the registry"
         stage.gateway.hold_first_byte.set()
         card = await stage.shown(TroubleCard, "pull-trouble")

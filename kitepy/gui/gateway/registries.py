@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import AsyncIterator, Iterable, Mapping
 from pathlib import Path
@@ -13,12 +14,15 @@ from kitepy.gui.gateway.failures import told
 from kitepy.gui.gateway.logins import Logins
 from kitepy.gui.gateway.registry_port import LoginsRead
 from kitepy.gui.models.discover import Hit, ImageConfig, LayerToFetch, LocalImage, PullPreview, Tag, TagsPage
-from kitepy.gui.models.reference import DOCKER_HUB, Reference, parse_reference
+from kitepy.gui.models.reference import DOCKER_HUB, Reference, is_tag, parse_reference
 from kitepy.gui.models.registry import EngineRegistries, NewLogin
 from kitepy.gui.models.transfer import TransferMessage
 from kitepy.gui.models.trouble import EnginePlaces
 
 Json = Mapping[str, Any]
+
+_LONGEST_TEXT = 400
+_MOST_ENTRIES = 64
 
 
 class RegistryCalls:
@@ -39,7 +43,9 @@ class RegistryCalls:
         authorization = await self._logins.authorization(repository.registry)
         with told():
             document = await self._client.tags(repository.familiar_repository, after, words, limit, authorization)
-        return TagsPage(tuple(tag_from(entry) for entry in document.get("Tags") or ()), str(document.get("Next") or ""))
+        found = (tag_from(entry) for entry in document.get("Tags") or ())
+        # What no pull could name isn't shown: a registry may say anything.
+        return TagsPage(tuple(tag for tag in found if is_tag(tag.name)), str(document.get("Next") or ""))
 
     async def preview_pull(self, reference: Reference, platform: str) -> PullPreview:
         authorization = await self._logins.authorization(reference.registry)
@@ -105,8 +111,8 @@ def hit_from_search(registry: str, entry: Json) -> Hit | None:
     return Hit(
         registry,
         parsed.repository,
-        str(entry.get("description") or "").strip(),
-        stars if isinstance(stars, int) else 0,
+        shown(entry.get("description")),
+        max(0, stars) if isinstance(stars, int) else 0,
         entry.get("is_official") is True,
     )
 
@@ -115,10 +121,10 @@ def tag_from(entry: Json) -> Tag:
     """One entry of `GET /kitepy/registries/tags`."""
     return Tag(
         str(entry.get("Name") or ""),
-        str(entry.get("Digest") or ""),
+        shown(entry.get("Digest")),
         int(entry.get("Size") or 0),
-        str(entry.get("Created") or ""),
-        tuple(str(platform) for platform in entry.get("Platforms") or ()),
+        shown(entry.get("Created")),
+        _several(entry.get("Platforms")),
     )
 
 
@@ -132,9 +138,9 @@ def preview_from(reference: str, document: Json, local: LocalImage | None) -> Pu
         reference,
         str(document.get("Digest") or ""),
         str(document.get("ID") or ""),
-        str(document.get("Created") or ""),
-        str(document.get("Platform") or ""),
-        tuple(str(platform) for platform in document.get("Platforms") or ()),
+        shown(document.get("Created")),
+        shown(document.get("Platform")),
+        _several(document.get("Platforms")),
         layers,
         int(document.get("Size") or 0),
         int(document.get("Fetch") or 0),
@@ -146,13 +152,13 @@ def preview_from(reference: str, document: Json, local: LocalImage | None) -> Pu
 def config_from(document: Json) -> ImageConfig:
     """An image's configuration (OCI image-spec 1.1, config.md), as registries and `GET /images/{name}/json` have it."""
     return ImageConfig(
-        str(document.get("User") or ""),
-        tuple(sorted(document.get("ExposedPorts") or {})),
-        _words(document.get("Env")),
-        _words(document.get("Entrypoint")),
-        _words(document.get("Cmd")),
-        str(document.get("WorkingDir") or ""),
-        tuple(sorted(document.get("Volumes") or {})),
+        shown(document.get("User")),
+        _several(sorted(document.get("ExposedPorts") or {})),
+        _several(document.get("Env")),
+        _several(document.get("Entrypoint")),
+        _several(document.get("Cmd")),
+        shown(document.get("WorkingDir")),
+        _several(sorted(document.get("Volumes") or {})),
     )
 
 
@@ -179,5 +185,12 @@ def _count(value: object) -> int:
     return value if isinstance(value, int) else 0
 
 
-def _words(values: Iterable[Any] | None) -> tuple[str, ...]:
-    return tuple(str(value) for value in values or ())
+def shown(value: object, limit: int = _LONGEST_TEXT) -> str:
+    """Text of strangers as it may be shown: on one line, of bearable length, without marks that turn or hide what follows."""
+    text = str(value or "")[: 8 * limit]
+    text = " ".join("".join(mark if mark.isprintable() or mark.isspace() else "\ufffd" for mark in text).split())
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def _several(values: Iterable[Any] | None) -> tuple[str, ...]:
+    return tuple(shown(value) for value in itertools.islice(values or (), _MOST_ENTRIES))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
@@ -10,6 +11,11 @@ from PySide6.QtCore import QAbstractListModel, QModelIndex, QObject, QPersistent
 Value = TypeVar("Value")
 VALUE_ROLE = Qt.ItemDataRole.UserRole
 Index = QModelIndex | QPersistentModelIndex
+
+
+def plain_tip(text: str) -> str:
+    """A tooltip that says just this: Qt would take what looks like markup for markup, and load what it names."""
+    return f'<span style="white-space: pre-wrap">{html.escape(text)}</span>' if "<" in text or "&" in text else text
 
 
 class KeyedRows(Generic[Value]):

@@ -57,6 +57,10 @@ def is_host(text: str) -> bool:
     return bool(_HOST.match(text)) and len(text) <= 255
 
 
+def is_tag(text: str) -> bool:
+    return bool(_TAG.match(text))
+
+
 def registry_host(text: str) -> str:
     """A registry as the user may write it (with a scheme, a path, or one of Docker Hub's other names), or "" for what is none."""
     text = re.sub(r"^[a-z]+://", "", text.strip(), flags=re.IGNORECASE).partition("/")[0].lower()

@@ -8,7 +8,7 @@ from typing import Any, Generic
 
 from PySide6.QtCore import QAbstractTableModel, QModelIndex, QObject, Qt
 
-from kitepy.gui.models.items import VALUE_ROLE, Index, KeyedRows, Value
+from kitepy.gui.models.items import VALUE_ROLE, Index, KeyedRows, Value, plain_tip
 
 TONE_ROLE = Qt.ItemDataRole.UserRole + 1
 
@@ -93,7 +93,7 @@ class TableModel(QAbstractTableModel, KeyedRows[Value]):
         if role in (Qt.ItemDataRole.DisplayRole, Qt.ItemDataRole.AccessibleTextRole):
             return column.text(value)
         if role == Qt.ItemDataRole.ToolTipRole:
-            return column.tip(value) if column.tip else column.text(value)
+            return plain_tip(column.tip(value) if column.tip else column.text(value))
         if role == Qt.ItemDataRole.TextAlignmentRole:
             return self._alignment(index.column())
         if role == VALUE_ROLE:

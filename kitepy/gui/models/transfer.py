@@ -181,7 +181,7 @@ def _stopped(layer: Layer) -> Layer:
 def foreseen(layers: tuple[tuple[str, int, bool], ...]) -> Transfer:
     """Before the first byte: (digest, bytes, whether it is here already) of each layer, in the order of the image."""
     known = []
-    for digest, size, here in layers:
+    for digest, size, here in layers[:_MOST_LAYERS]:
         short = digest.removeprefix("sha256:")[:12]
         known.append(Layer(short, LayerPhase.EXISTS if here else LayerPhase.WAITING, total_bytes=size))
     return Transfer(tuple({layer.id: layer for layer in known}.values()))
@@ -265,7 +265,7 @@ def progress_words(transfer: Transfer, now_s: float) -> str:
     """`12.3 of 45.6 MB · 3.4 MB/s · 10 s left` as far as it can be told."""
     if transfer.wait_until_s is not None and transfer.wait_until_s > now_s:
         left = readable_duration(max(1.0, transfer.wait_until_s - now_s)).replace(".0 s", " s")
-        return f"The registry allows no more for now, it goes on in {left}"
+        return f"Goes on in {left}: the registry allows no more for now"
     if transfer.has_all_bytes and not all(layer.phase.ended for layer in transfer.layers):
         return f"{readable_size(transfer.done_bytes)} here, unpacking"
     if not transfer.layers:

@@ -11,6 +11,7 @@ from PySide6.QtWidgets import QFrame, QSizePolicy, QWidget
 
 from kitepy.gui.models.discover import Hit, Search, SourcePhase, local_hits
 from kitepy.gui.models.image import Image, readable_age, readable_size
+from kitepy.gui.models.items import plain_tip
 from kitepy.gui.models.reference import DOCKER_HUB, Reference
 from kitepy.gui.models.sidebar import Glyph
 from kitepy.gui.models.state import REGISTRIES, AppState, Page, Route
@@ -65,7 +66,7 @@ class HitCard(QFrame):
         description = label(hit.description or "No description.", "muted", wrap=True)
         description.setFixedHeight(description.fontMetrics().lineSpacing() * _DESCRIPTION_LINES + 2)
         description.setAlignment(Qt.AlignmentFlag.AlignTop | Qt.AlignmentFlag.AlignLeft)
-        description.setToolTip(hit.description)
+        description.setToolTip(plain_tip(hit.description))
         origin = ElidedLabel(f"{'Official · ' if hit.official else ''}{registry_title(hit.registry)}", "small")
         tags = TextButton("Tags", "flat")
         tags.setObjectName("hit-tags")

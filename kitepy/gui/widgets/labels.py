@@ -6,6 +6,7 @@ from PySide6.QtCore import QRectF, QSize, Qt
 from PySide6.QtGui import QColor, QPainter, QPaintEvent, QResizeEvent
 from PySide6.QtWidgets import QLabel, QSizePolicy, QWidget
 
+from kitepy.gui.models.items import plain_tip
 from kitepy.gui.models.sidebar import Glyph
 from kitepy.gui.theme import Tokens, tokens
 from kitepy.gui.widgets.glyph import paint_glyph
@@ -57,7 +58,7 @@ class ElidedLabel(QLabel):
         shown = self.fontMetrics().elidedText(self._whole, self._mode, max(0, self.width()))
         if self.text() != shown:
             self.setText(shown)
-        self.setToolTip(self._whole if shown != self._whole else "")
+        self.setToolTip(plain_tip(self._whole) if shown != self._whole else "")
 
 
 def pill_colours(glyph: Glyph, look: Tokens) -> tuple[str, str]:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from PySide6.QtWidgets import QFrame, QSizePolicy, QWidget
 
+from kitepy.gui.models.items import plain_tip
 from kitepy.gui.models.trouble import Remedy, Trouble
 from kitepy.gui.theme import monospace_font
 from kitepy.gui.widgets.buttons import IconButton, TextButton
@@ -55,7 +56,7 @@ class TroubleCard(QFrame):
         self._shown = (trouble, remedies)
         self._title.setText(trouble.title)
         self._text.setText(trouble.text)
-        self._text.setToolTip(trouble.original)
+        self._text.setToolTip(plain_tip(trouble.original))
         self._mark.retone("warning" if trouble.calm else "danger")
         role = "card" if trouble.calm else "danger-card"
         if self.property("role") != role:

@@ -11,7 +11,10 @@ from aiohttp import web
 from support.fake_engine import FakeEngine, drive, json_lines, stream
 
 from kitepy.client import EngineClient, Forbidden, Invalid, NotFound, ServerFailure, Unsupported
+from kitepy.client.credentials import CredentialStore
+from kitepy.gui.gateway.logins import Logins
 from kitepy.gui.gateway.registries import (
+    RegistryCalls,
     config_from,
     hit_from_search,
     local_from_inspect,
@@ -20,6 +23,8 @@ from kitepy.gui.gateway.registries import (
     transfer_message,
 )
 from kitepy.gui.models.discover import Hit
+from kitepy.gui.models.items import plain_tip
+from kitepy.gui.models.reference import Reference
 from kitepy.gui.models.transfer import TransferMessage
 
 WHO = base64.urlsafe_b64encode(json.dumps({"username": "ada", "password": "x"}).encode()).decode()
@@ -182,3 +187,32 @@ def test_documents_about_images_are_read_and_odd_fields_do_no_harm() -> None:
         TransferMessage("Downloading", "a", 1, 2)
     )
     assert transfer_message({"progressDetail": [], "id": None}) == TransferMessage("")
+
+
+def test_what_strangers_write_is_shown_as_plain_text_of_bearable_length() -> None:
+    entry = {"name": "team/web", "description": "A\u202e\n<img src='file:///etc/passwd'>\x1b[31m" + "x" * 9000, "star_count": -5}
+    hit = hit_from_search("docker.io", entry)
+    assert hit is not None
+    assert hit.stars == 0
+    assert len(hit.description) == 400
+    assert hit.description.isprintable()
+    assert hit.description.startswith("A\ufffd <img src='file:///etc/passwd'>")
+    assert plain_tip(hit.description).startswith('<span style="white-space: pre-wrap">A\ufffd &lt;img')
+    assert plain_tip("1.27") == "1.27"
+    config = config_from(
+        {"User": "u" * 9000, "Env": ["A=" + "y" * 9000] * 5000, "ExposedPorts": {f"{n}/tcp": {} for n in range(5000)}}
+    )
+    assert (len(config.user), len(config.environment), len(config.environment[0]), len(config.exposed)) == (400, 64, 400, 64)
+
+
+def test_tags_that_no_pull_could_name_are_left_out(fake: FakeEngine) -> None:
+    names = ["1.27", "", "../x", "a b", "<b>", "-x", "x" * 129, "ok"]
+    fake.answer("GET", "/kitepy/registries/tags", {"Tags": [{"Name": name} for name in names], "Next": ""})
+
+    async def story(client: EngineClient) -> None:
+        calls = RegistryCalls()
+        calls._client, calls._logins = client, Logins(CredentialStore({"HOME": "/nonexistent"}))
+        page = await calls.tags(Reference("localhost:5000", "x"), after="", words="", limit=10)
+        assert [tag.name for tag in page.tags] == ["1.27", "ok"]
+
+    drive(fake, story)

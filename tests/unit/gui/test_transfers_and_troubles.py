@@ -188,7 +188,7 @@ def test_a_layer_that_begins_anew_makes_no_negative_rate() -> None:
 def test_a_registry_that_asks_to_wait_is_waited_for_in_sight() -> None:
     transfer = follow(("Rate limited by localhost:5000, trying again in 12 s", "", 0, 0))
     assert transfer.wait_until_s == 12
-    assert progress_words(transfer, 4.0) == "The registry allows no more for now, it goes on in 8 s"
+    assert progress_words(transfer, 4.0) == "Goes on in 8 s: the registry allows no more for now"
     layers = follow(("Pulling fs layer", "a" * 12, 0, 0), ("Retrying in 5 seconds", "a" * 12, 0, 0))
     assert layers.layers[0].phase is LayerPhase.RETRYING
     assert layers.wait_until_s == 6
