@@ -19,7 +19,7 @@ from kitepy.engine.distribution.answers import json_problem, registry_error
 from kitepy.engine.distribution.challenge import Challenge, parse_challenges
 from kitepy.engine.distribution.credentials import Credentials
 from kitepy.engine.distribution.endpoints import Endpoint
-from kitepy.engine.distribution.failures import RegistryError, Unreachable, asking, prefixed, shown
+from kitepy.engine.distribution.failures import RegistryError, Unreachable, asking, prefixed, shown, without_secrets
 from kitepy.engine.distribution.redirects import followed, read_short
 from kitepy.engine.distribution.transport import Transport
 from kitepy.engine.model.errors import EngineError, SystemFailure
@@ -77,6 +77,11 @@ class Authorizer:
         self._challenges: list[Challenge] = []
         self._fetching = asyncio.Lock()
         self.identity_token = credentials.identity_token
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What no message may repeat."""
+        return self._credentials.secrets
 
     def hear(self, headers: Iterable[str]) -> None:
         """Learn from ``WWW-Authenticate`` what the registry asks for."""
@@ -158,7 +163,7 @@ class Authorizer:
         async with followed(transport, method, url, headers, form) as answer:
             body = await read_short(answer, _LONGEST_ANSWER)
             if not 200 <= answer.status < 400:
-                raise registry_error(answer.status, answer.headers, body)
+                raise without_secrets(registry_error(answer.status, answer.headers, body), self.secrets)
         try:
             document = json.loads(body)
         except (ValueError, RecursionError):

@@ -20,7 +20,14 @@ import aiohttp
 from kitepy.engine.distribution.answers import LONGEST_ERROR, registry_error, status_line
 from kitepy.engine.distribution.authorization import Authorizer, without_authorization
 from kitepy.engine.distribution.endpoints import Endpoint
-from kitepy.engine.distribution.failures import CutOff, RefusedRateLimited, RegistryError, Unreachable, connection_failure
+from kitepy.engine.distribution.failures import (
+    CutOff,
+    RefusedRateLimited,
+    RegistryError,
+    Unreachable,
+    connection_failure,
+    without_secrets,
+)
 from kitepy.engine.distribution.redirects import followed, origin, read_short
 from kitepy.engine.distribution.transport import Transport
 from kitepy.engine.model.errors import EngineError, SystemFailure
@@ -204,7 +211,7 @@ class Connection:
             try:
                 answer = await inner.enter_async_context(self._once(way, method, url, headers, data, scopes, spoken))
                 if answer.status >= 400:
-                    raise await _refusal(answer)
+                    raise await _refusal(answer, way.authorizer.secrets)
             except (RegistryError, CutOff) as error:
                 await inner.aclose()
                 pause_s = (
@@ -274,6 +281,7 @@ def _header(authorization: str) -> dict[str, str]:
     return {"Authorization": authorization} if authorization else {}
 
 
-async def _refusal(answer: aiohttp.ClientResponse) -> RegistryError:
+async def _refusal(answer: aiohttp.ClientResponse, secrets: Sequence[str]) -> RegistryError:
     body = b"" if answer.method == "HEAD" else await read_short(answer, LONGEST_ERROR)
-    return registry_error(answer.status, answer.headers, body, answer.headers.getall("WWW-Authenticate", []))
+    error = registry_error(answer.status, answer.headers, body, answer.headers.getall("WWW-Authenticate", []))
+    return without_secrets(error, secrets)

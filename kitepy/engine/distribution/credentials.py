@@ -31,5 +31,11 @@ class Credentials:
             return ""
         return "Basic " + b64encode(f"{self.username}:{self.password}".encode()).decode()
 
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What nobody else may read."""
+        basic = self.basic.removeprefix("Basic ")
+        return tuple(secret for secret in (basic, self.password, self.identity_token, self.registry_token) if secret)
+
 
 ANONYMOUS = Credentials()

@@ -8,6 +8,7 @@ import os
 import re
 import socket
 import ssl
+from collections.abc import Iterable
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -17,6 +18,8 @@ from kitepy.engine.model import errors
 from kitepy.engine.model.reference import Reference
 
 _CUT = (aiohttp.ClientPayloadError, aiohttp.ServerDisconnectedError, aiohttp.SocketTimeoutError, ConnectionError)
+_SHORTEST_SECRET = 4
+"""What is shorter is part of too many words."""
 _DIALLED = re.compile(r"\('([0-9a-fA-F:.]+)', ([0-9]+)")
 _RECEIVED = re.compile(r"b['\"](.*?)(?:\\r|\\n|['\"]$)", re.MULTILINE)
 _SERVER = re.compile(r"^\s*nameserver\s+(\S+)", re.MULTILINE)
@@ -101,6 +104,15 @@ class RefusedOtherwise(RegistryError, errors.SystemFailure):
 def prefixed(error: errors.EngineError, text: str) -> errors.EngineError:
     """An error of the same kind with a text in front."""
     return error.prefixed(text) if isinstance(error, RegistryError) else type(error)(f"{text}{error}")
+
+
+def without_secrets(error: RegistryError, secrets: Iterable[str]) -> RegistryError:
+    """The error, without secrets that its words repeat: a registry may say what it was told."""
+    text = str(error)
+    for secret in secrets:
+        if len(secret) >= _SHORTEST_SECRET:
+            text = text.replace(secret, "xxxxx")
+    return error if text == str(error) else error.worded(text)
 
 
 def pull_error(error: errors.EngineError, reference: Reference) -> errors.EngineError:

@@ -383,3 +383,13 @@ def test_careless_registries_are_understood() -> None:
             _use(f"127.0.0.1:{server.server_address[1]}", work)
         finally:
             server.shutdown()
+
+
+def test_a_registry_that_repeats_a_password_does_not_get_it_into_messages(proxy: FaultProxy) -> None:
+    secret = Credentials(USER, PASSWORD)
+    challenge = {"WWW-Authenticate": 'Basic realm="tests"', "Content-Type": "application/json"}
+    proxy.add("/v2/$", status=401, headers=challenge, times=-1)
+    said = {"errors": [{"code": "DENIED", "message": f"{PASSWORD} and {secret.basic} are no good"}]}
+    proxy.add("/manifests/", status=403, headers=challenge, body=json.dumps(said).encode(), times=-1)
+    with pytest.raises(NotFound, match=r"denied: xxxxx and Basic xxxxx are no good$"):
+        _use(proxy.host, lambda repository: repository.manifest("1"), credentials=secret)
