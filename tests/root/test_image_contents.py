@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import stat
+import subprocess
 import tarfile
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
+from random import Random
 from typing import Any, TypeVar
 
 import pytest
@@ -236,3 +239,77 @@ def test_a_deep_tree_and_many_layers_stay_within_what_a_process_may_open(tmp_pat
         assert told(await contents.files("team/app:1", f"/{deep}", layer=0)) == [("f", "added", 0)]
 
     with_storage(tmp_path, story)
+
+
+def random_layer(random: Random) -> bytes:
+    """Files, folders, whiteouts and opaque folders with few names, so that layers meet in them."""
+    members: list[Any] = []
+    folders: set[str] = set()
+    taken: set[str] = set()
+    for _ in range(random.randint(1, 8)):
+        path = "/".join(random.choice("abc") for _ in range(random.randint(1, 3)))
+        above = [path[:index] for index, letter in enumerate(path) if letter == "/"]
+        if path in taken or any(folder in taken for folder in above):
+            continue
+        kind = random.random()
+        if kind < 0.35:
+            members.append(entry(path, DIR))
+            folders.add(path)
+        elif kind < 0.5:
+            members.append((entry(f"{path}/.wh..wh..opq"), b""))
+            folders.add(path)
+        elif path not in folders:
+            folder, _, name = path.rpartition("/")
+            gone = entry(f"{folder}/.wh.{name}".lstrip("/"))
+            members.append((gone, b"") if kind < 0.7 else (entry(path), bytes(random.randint(1, 9))))
+            taken.add(path)
+        folders.update(above)
+    return make_tar(*members, entry("z", DIR))
+
+
+def seen_in(root: Path) -> dict[str, int]:
+    """Bytes of files, and -1 for folders, by path. Overlay's listings may tell names that it then doesn't find."""
+    return {
+        str(path.relative_to(root)): -1 if path.is_dir() else path.lstat().st_size
+        for path in root.rglob("*")
+        if os.path.lexists(path) and not stat.S_ISCHR(path.lstat().st_mode)
+    }
+
+
+def test_random_layers_look_as_the_kernel_joins_them_and_waste_what_it_hides(tmp_path: Path) -> None:
+    async def seen_by(contents: ImageContents, layer: int) -> dict[str, int]:
+        found: dict[str, int] = {}
+        folders = [""]
+        while folders:
+            folder = folders.pop()
+            for each in (await contents.files("t:1", f"/{folder}", layer=layer))["Entries"]:
+                if each["Change"] != "removed":
+                    path = f"{folder}/{each['Name']}".lstrip("/")
+                    found[path] = -1 if each["Type"] == "directory" else each["Size"]
+                    folders += [path] if each["Type"] == "directory" else []
+        return found
+
+    async def story(storage: Storage) -> None:
+        contents = ImageContents(storage.root, storage.image_store, storage.layers, storage.workers)
+        joined = tmp_path / "joined"
+        joined.mkdir()
+        for seed in range(10):
+            random = Random(seed)  # noqa: S311 - no secret
+            await load(storage, docker_archive([random_layer(random) for _ in range(random.randint(2, 4))], "t:1"))
+            stack = storage.layers.stack(storage.image_store.resolve("t:1").top_layer)
+            directories = [storage.root / layer.directory for layer in stack]
+            for number in range(1, len(stack)):
+                lower = ":".join(map(str, reversed(directories[: number + 1])))
+                subprocess.run(["mount", "-t", "overlay", "overlay", "-o", f"lowerdir={lower}", joined], check=True)
+                try:
+                    seen = seen_in(joined)
+                finally:
+                    subprocess.run(["umount", joined], check=True)
+                assert await seen_by(contents, number) == seen, seed
+            stored = sum(size for directory in directories for size in seen_in(directory).values() if size > 0)
+            visible = sum(size for size in seen.values() if size > 0)
+            usage = (await contents.layers("t:1", usage=True))["Usage"]
+            assert usage["WastedBytes"] == stored - visible, seed
+            assert sum(each["Size"] for each in usage["Worst"]) == stored - visible, seed
+
+    with_storage(tmp_path / "root", story)
