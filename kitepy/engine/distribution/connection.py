@@ -163,7 +163,7 @@ class Connection:
                 url = urljoin(f"{way.endpoint.url}{self._base}", path)
                 return way, await self._persistently(stack, way, method, url, headers, data, scopes, spoken)
             except EngineError as error:
-                if way.known and not way.endpoint.mirror:
+                if not way.endpoint.mirror and (way.known or not isinstance(error, Unreachable)):
                     raise
                 if way.endpoint.mirror:
                     logger.info("the mirror %s can't help: %s", way.endpoint.host, error)
@@ -252,10 +252,11 @@ class Connection:
             answer = await stack.enter_async_context(
                 followed(way.transport, method, url, headers | _header(shown), data, spoken=spoken)
             )
-            if ours and answer.status == 401 and origin(answer.url) == origin(url) and (data is None or isinstance(data, bytes)):
+            if ours and answer.status == 401 and origin(answer.url) == origin(url):
                 way.authorizer.hear(answer.headers.getall("WWW-Authenticate", []))
                 better = await self._better(way, scopes, shown)
-                if better and better != shown:
+                # What can't be sent again is its sender's matter, who has a better token the next time.
+                if better and better != shown and (data is None or isinstance(data, bytes)):
                     await answer.release()
                     answer = await stack.enter_async_context(
                         followed(way.transport, method, url, headers | _header(better), data, spoken=spoken)

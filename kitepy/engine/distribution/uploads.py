@@ -16,7 +16,7 @@ import aiohttp
 from yarl import URL
 
 from kitepy.engine.distribution.connection import Connection
-from kitepy.engine.distribution.failures import RefusedNotFound, RegistryError, Unreachable
+from kitepy.engine.distribution.failures import RefusedNotFound, RefusedUnauthorized, RegistryError, Unreachable
 from kitepy.engine.model.errors import SystemFailure
 from kitepy.engine.model.oci import Digest
 
@@ -57,6 +57,7 @@ class Upload:
         self._place: URL | None = None
         self._arrived = 0
         self._best = 0
+        self._renewed = False
 
     async def run(self, place: URL | None = None) -> None:
         """Do it. ``place`` is one that the registry has given already. Raises RegistryError and Unreachable."""
@@ -68,7 +69,9 @@ class Upload:
                 await self._go_on()
                 return
             except (Unreachable, RegistryError) as error:
-                if not _worth_another(error) or attempt >= _ATTEMPTS:
+                if isinstance(error, RefusedUnauthorized) and self._place is not None and not self._renewed:
+                    self._renewed = True  # a token that went out of date while the blob was sent; there is a new one now
+                elif not _worth_another(error) or attempt >= _ATTEMPTS:
                     raise
             pause_s = _FIRST_PAUSE_S * 2 ** (attempt - 1) * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load
             if self._retrying is not None:

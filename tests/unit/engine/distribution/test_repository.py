@@ -26,7 +26,7 @@ from kitepy.engine.distribution.failures import CutOff, RefusedRateLimited, Regi
 from kitepy.engine.distribution.proxies import Proxies
 from kitepy.engine.distribution.registries import Registries
 from kitepy.engine.distribution.repository import Repository
-from kitepy.engine.model.errors import NotFound, SystemFailure
+from kitepy.engine.model.errors import InvalidParameter, NotFound, SystemFailure
 from kitepy.engine.model.oci import Digest
 from kitepy.engine.model.reference import parse_reference
 
@@ -393,3 +393,46 @@ def test_a_registry_that_repeats_a_password_does_not_get_it_into_messages(proxy:
     proxy.add("/manifests/", status=403, headers=challenge, body=json.dumps(said).encode(), times=-1)
     with pytest.raises(NotFound, match=r"denied: xxxxx and Basic xxxxx are no good$"):
         _use(proxy.host, lambda repository: repository.manifest("1"), credentials=secret)
+
+
+def test_a_token_may_go_out_of_date_while_a_blob_is_sent(registry: DockerRegistry) -> None:
+    content = b"sent twice" * 9000
+
+    async def source(offset: int) -> AsyncIterator[bytes]:
+        yield content[offset:]
+
+    async def work(repository: Repository) -> None:
+        await repository.upload_blob(Digest(digest(content)), len(content), source, lambda _: None)
+
+    with RegistryDouble("token") as tokens, FaultProxy(registry.port) as proxy:
+        challenge = {"WWW-Authenticate": f'Bearer realm="{tokens.url}/token",service="double"'}
+        proxy.add("/v2/$", status=401, headers=challenge)
+        proxy.add("/uploads/", method="PUT", status=401, headers=challenge)
+        _use(proxy.host, work, credentials=Credentials(DOUBLE_USER, DOUBLE_PASSWORD), actions=("pull", "push"))
+        assert len([request for request in tokens.seen if request.path == "/token"]) == 2
+        proxy.add("/uploads/", method="PUT", status=401, headers=challenge, times=-1)
+        with pytest.raises(RegistryError, match="unauthorized"):
+            _use(proxy.host, work, credentials=Credentials(DOUBLE_USER, DOUBLE_PASSWORD), actions=("pull", "push"))
+
+
+def test_a_registry_that_wants_certificates_gets_those_of_its_directory(tmp_path: Path) -> None:
+    authority, both = make_certificate(tmp_path)
+    with DockerRegistry(certificate=both, clients=authority) as registry:
+        put(registry, "me/app", "1", IMAGE)
+        directory = tmp_path / "certs.d" / registry.host
+        directory.mkdir(parents=True)
+
+        def ask() -> str:
+            known = Registries(user_agent="test", insecure=InsecureRegistries(), certificates=[tmp_path / "certs.d"])
+            return _use(registry.host, lambda repository: repository.manifest("1"), registries=known).digest
+
+        with pytest.raises((Unreachable, RegistryError)):
+            ask()
+        (directory / "client.cert").write_bytes(both.read_bytes())
+        with pytest.raises(InvalidParameter, match=r"missing key client\.key for client certificate client\.cert"):
+            ask()
+        (directory / "client.key").write_bytes(both.read_bytes())
+        assert ask() == IMAGE.manifest.digest
+        (directory / "client.cert").unlink()
+        with pytest.raises(InvalidParameter, match=r"missing client certificate client\.cert for key client\.key"):
+            ask()
