@@ -49,7 +49,8 @@ SCHEMA_1_TYPES = (
 )
 LARGEST_MANIFEST = 4 << 20
 _LARGEST_PAGE = 16 << 20
-_MOST_PAGES = 10_000
+_MOST_PAGES = 1_000
+_LARGEST_SURPLUS = 64 << 20
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-")
 
 
@@ -206,7 +207,10 @@ class Repository:
                         raise SystemFailure(f"the registry sends bytes from {begin} on instead of from {offset}")
                 # What the registry says counts for more than what a manifest does: there are wrong ones, and the digest decides.
                 length = answer.content_length
-                yield BlobStream(answer, begin, size if length is None else begin + length)
+                whole = size if length is None else begin + length
+                if whole > max(size, 0) + _LARGEST_SURPLUS:
+                    raise SystemFailure(f"the registry has {whole} bytes for a blob of {size}")
+                yield BlobStream(answer, begin, whole)
         finally:
             self._streams -= 1
             if self._left and not self._streams:
@@ -286,6 +290,7 @@ async def pages(connection: Connection, path: str, key: str) -> AsyncIterator[li
         if following is None or following in seen:
             return
         path = following
+    raise SystemFailure(f"the registry has more than {_MOST_PAGES} pages of {key}")
 
 
 def _names(raw: bytes, key: str) -> list[str]:

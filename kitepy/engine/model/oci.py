@@ -30,6 +30,7 @@ DOCKER_MANIFEST_LIST = "application/vnd.docker.distribution.manifest.list.v2+jso
 DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
 DOCKER_LAYER = "application/vnd.docker.image.rootfs.diff.tar"
 
+_LARGEST_NUMBER = 1 << 63
 EMPTY_LAYER = DiffId("sha256:5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef")
 """The tar without entries: 1,024 zero bytes."""
 
@@ -368,7 +369,10 @@ class _Fields:
         return str(self._typed(key, str, "a string") or "")
 
     def number(self, key: str) -> int:
-        return int(self._typed(key, int, "a number") or 0)
+        found = int(self._typed(key, int, "a number") or 0)
+        if not -_LARGEST_NUMBER <= found < _LARGEST_NUMBER:
+            raise InvalidParameter(f"{self.where}.{key}: expected a number of 64 bits")
+        return found
 
     def flag(self, key: str) -> bool:
         return bool(self._typed(key, bool, "true or false"))

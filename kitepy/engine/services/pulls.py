@@ -35,7 +35,7 @@ from kitepy.engine.model.oci import (
     parse_manifest,
 )
 from kitepy.engine.model.platform import Platform, host_platform
-from kitepy.engine.model.reference import Reference
+from kitepy.engine.model.reference import Reference, check_tag
 from kitepy.engine.model.registry import AuthConfigBody
 from kitepy.engine.services.layer_transfers import MISMATCH, LayerTransfer, LayerTransfers, Tell, WantedLayer, silent
 from kitepy.engine.services.message_queue import MessageQueue
@@ -137,7 +137,7 @@ class Pulls:
                 renewed = False
                 async for page in repository.tags():
                     for tag in page:
-                        tagged = Reference(reference.domain, reference.path, tag)
+                        tagged = reference.with_tag(check_tag(tag))
                         renewed = await self._pull_one(repository, tagged, platform, tell) or renewed
             else:
                 renewed = await self._pull_one(repository, reference, platform, tell)
