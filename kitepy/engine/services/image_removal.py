@@ -5,6 +5,7 @@ What is allowed, the wording and the order of records and events follow dockerd.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from kitepy.engine.model.oci import Digest
 from kitepy.engine.model.platform import Platform
 from kitepy.engine.model.reference import Reference, parse_reference
 from kitepy.engine.services import image_views
+from kitepy.engine.storage.content import ContentStore
 from kitepy.engine.storage.images import ImageStore, Listed
 from kitepy.engine.storage.layers import LayerStore
 
@@ -52,10 +54,17 @@ class ImageRemoval:
     """Deletes and prunes on behalf of the image service."""
 
     def __init__(
-        self, images: ImageStore, layers: LayerStore, in_use: InUse, announce: Callable[[str, Image], None], emit: Emit
+        self,
+        images: ImageStore,
+        layers: LayerStore,
+        content: ContentStore,
+        in_use: InUse,
+        announce: Callable[[str, Image], None],
+        emit: Emit,
     ) -> None:
         self._images = images
         self._layers = layers
+        self._content = content
         self._in_use = in_use
         self._announce = announce
         self._emit = emit
@@ -134,7 +143,7 @@ class ImageRemoval:
         self._images.delete(image.id)
         self._announce("delete", image)
         records.append({"Deleted": image.id})
-        records.extend({"Deleted": layer.chain_id} for layer in self._layers.mark_garbage(image.layers))
+        records.extend({"Deleted": layer.chain_id} for layer in self._layers.mark_unused(image.layers))
         if prune_parents and parent is not None:
             self._delete(parent, records, force=False, prune_parents=True, quiet=True)
 
@@ -184,6 +193,7 @@ class ImageRemoval:
                 self._prune_one(item.image.id, deleted)
         await self._layers.remove_marked()
         reclaimed = sum(sizes.get(record["Deleted"], 0) for record in deleted if "Deleted" in record)
+        reclaimed += await asyncio.to_thread(self._content.remove_partials)
         self._emit("image", "prune", "", {"reclaimed": str(reclaimed)})
         return {"ImagesDeleted": deleted or None, "SpaceReclaimed": reclaimed}
 

@@ -50,7 +50,7 @@ class ImageService:
         self._layers = layers
         self._emit_event = emit
         self._images_in_use = images_in_use
-        self._removal = ImageRemoval(images, layers, in_use, self._announce, emit)
+        self._removal = ImageRemoval(images, layers, content, in_use, self._announce, emit)
         self._loader = ImageLoader(images, layers, content, workers, self._announce)
         self._saver = ImageSaver(images, layers, content, workers, self._announce)
         self._importer = ImageImporter(images, layers, content, workers, self._announce, apply_changes, open_web_file)

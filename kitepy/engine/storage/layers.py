@@ -14,7 +14,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
+import math
 import os
 import sqlite3
 import stat
@@ -301,26 +303,18 @@ class LayerStore(LayerIndex):
         for layer in self.stack(chain):
             self._placed_at.pop(layer.number, None)
 
-    def mark_garbage(self, among: Iterable[ChainId] | None = None) -> list[Layer]:
+    def mark_garbage(self) -> list[Layer]:
         """Take layers that nobody needs out of sight; ``remove_marked`` removes their files. Topmost first.
 
-        ``among`` limits this to some layers. Fresh layers that nothing holds yet are spared for a while: their makers are about
-        to refer to them.
+        Fresh layers that nothing holds yet are spared for a while: their makers are about to refer to them.
         """
-        self._collection_owed = bool(self._held)
-        needed = set(self._held).union(*(lease.layers for lease in self._leases))
-        for holder in self._holders:
-            needed.update(holder())
+        needed = self._needed()
         oldest = time.monotonic() - _GRACE_S
         with self._database.transaction() as connection:
             rows = {row["id"]: row for row in connection.execute("SELECT * FROM layers WHERE state = 'ready'")}
             roots = {row["top_layer"] for row in connection.execute("SELECT top_layer FROM images")}
             roots.update(number for number, row in rows.items() if row["chain_id"] in needed)
             roots.update(number for number, placed in self._placed_at.items() if placed > oldest)
-            if among is not None:
-                chosen = set(among)
-                # What lies on others is needed as long as those are there.
-                roots.update(number for number, row in rows.items() if row["chain_id"] not in chosen)
             reached: set[int] = set()
             for start in roots:
                 number: int | None = start
@@ -334,6 +328,39 @@ class LayerStore(LayerIndex):
             self._placed_at.pop(layer.number, None)
         depth = {layer.number: layer for layer in garbage}
         return sorted(garbage, key=lambda layer: -_depth(layer, depth))
+
+    def mark_unused(self, chains: Iterable[ChainId]) -> list[Layer]:
+        """As ``mark_garbage``, but looks at these layers only, however many there are: somebody has just given them up."""
+        needed = self._needed()
+        oldest = time.monotonic() - _GRACE_S
+        garbage: list[Layer] = []
+        left = set(chains) - needed
+        with self._database.transaction() as connection:
+            while True:
+                rows = connection.execute(
+                    """SELECT * FROM layers WHERE state = 'ready' AND chain_id IN (SELECT value FROM json_each(?))
+                       AND NOT EXISTS (SELECT 1 FROM images WHERE top_layer = layers.id)
+                       AND NOT EXISTS (SELECT 1 FROM layers AS above WHERE above.parent_id = layers.id)""",
+                    (json.dumps(sorted(left)),),
+                ).fetchall()
+                unused = [layer_of(row) for row in rows if self._placed_at.get(row["id"], -math.inf) <= oldest]
+                if not unused:
+                    break
+                _mark_removing(connection, [layer.number for layer in unused])
+                left.difference_update(layer.chain_id for layer in unused)
+                garbage += unused
+        for layer in garbage:
+            self.forget(layer.chain_id)
+            self._placed_at.pop(layer.number, None)
+        return garbage
+
+    def _needed(self) -> set[ChainId]:
+        """What somebody needs though no image has it."""
+        self._collection_owed = bool(self._held)
+        needed = set(self._held).union(*(lease.layers for lease in self._leases))
+        for holder in self._holders:
+            needed.update(holder())
+        return needed
 
     async def remove_marked(self, *, set_aside: bool = False) -> None:
         """Remove the files of everything on its way out, and blobs that no layer refers to any more (or set those aside)."""
@@ -425,7 +452,7 @@ class LayerStore(LayerIndex):
         self._begin_removal()
 
     def _collect_leased(self, lease: Lease) -> None:
-        if self.mark_garbage(lease.layers) if lease.layers else ():
+        if lease.layers and self.mark_unused(lease.layers):
             self._begin_removal()
         with self._database.transaction() as connection:
             self._remove_blobs(connection, lease.blobs)
