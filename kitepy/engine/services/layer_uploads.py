@@ -183,7 +183,8 @@ class _Sending:
                 logger.info("%s refuses large requests, so it gets small ones", self.repository.reference.domain)
                 await self.repository.upload_blob(digest, size, source, sent, _SMALL_CHUNK_BYTES, retrying)
         except EngineError as error:
-            error.args = (_REQUEST.sub("", str(error)),)  # as dockerd has it, layers' errors don't tell of which request
+            # As dockerd has it, layers' errors don't tell of which request, and only the first of several is told.
+            error.args = (_REQUEST.sub("", str(error)).removeprefix("errors:\n").partition("\n")[0],)
             raise
 
 

@@ -134,7 +134,8 @@ class Pushes:
         assert tag.tag is not None
         await repository.put_manifest(tag.tag, written.raw, written.media_type)
         digest = digest_of(written.raw)
-        self._images.add_repository_digest(Reference(tag.domain, tag.path, None, digest), image.id)
+        with suppress(NotFound):  # removed meanwhile
+            self._images.add_repository_digest(Reference(tag.domain, tag.path, None, digest), self._images.get(image.id).id)
         tell({"status": f"{tag.tag}: digest: {digest} size: {len(written.raw)}"})
         tell({"progressDetail": {}, "aux": {"Tag": tag.tag, "Digest": digest, "Size": len(written.raw)}})
 

@@ -29,7 +29,7 @@ from kitepy.engine.model.errors import EngineError, InvalidParameter, StartFaile
 from kitepy.engine.storage import confinement
 
 ALLOWED_PACKAGES = ("kitepy.engine.storage.", "kitepy.engine.builder.", "kitepy.engine.volume.")
-PRELOADED = ("kitepy.engine.storage.jobs", "kitepy.engine.storage.copy_up", "kitepy.engine.storage.container_jobs")
+PRELOADED = tuple(f"kitepy.engine.storage.{name}" for name in ("jobs", "copy_up", "container_jobs", "recompression"))
 MAX_FDS = 32
 
 Job = Callable[["JobContext", dict[str, Any]], dict[str, Any]]

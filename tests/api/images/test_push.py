@@ -6,7 +6,6 @@ import gzip
 import json
 import socket
 import threading
-from base64 import urlsafe_b64encode
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,8 @@ from support.fault_proxy import FaultProxy
 from support.image_tools import Buildah, skopeo_copy, skopeo_inspect
 from support.images import docker_archive
 from support.oci import DOCKER_CONFIG, DOCKER_LAYER, DOCKER_MANIFEST, Made, digest, index_of, noise, put, tar
+from support.token_service import TokenService
+from support.transfers import auth_header
 
 REFERS = "The push refers to repository [{}]"
 AMD64 = quote('{"os":"linux","architecture":"amd64"}')
@@ -328,9 +329,6 @@ def test_a_registry_s_refusal_is_told_in_its_words(
 
 
 def test_who_is_let_in_and_who_is_not(images: Images, api: RawApi) -> None:
-    def header(**document: str) -> dict[str, str]:
-        return {"X-Registry-Auth": urlsafe_b64encode(json.dumps(document).encode()).decode()}
-
     with DockerRegistry(passwords=True) as registry:
         name = f"{registry.host}/mine"
         images.load(f"{name}:1", layers_of(name, 1))
@@ -339,10 +337,27 @@ def test_who_is_let_in_and_who_is_not(images: Images, api: RawApi) -> None:
             return api("POST", f"/images/{name}/push?tag=1", headers=headers)
 
         assert push({}).lines[-1]["error"] == "no basic auth credentials"
-        assert push(header()).lines[-1]["error"] == "no basic auth credentials"
-        wrong = push(header(username=USER, password="wrong"))  # noqa: S106
+        assert push({"X-Registry-Auth": "e30="}).lines[-1]["error"] == "no basic auth credentials"
+        wrong = push({"X-Registry-Auth": auth_header(USER, "wrong")})
         assert wrong.lines[-1]["error"] == "unauthorized: authentication required"
-        assert push(header(username=USER, password=PASSWORD)).lines[-1]["aux"]["Tag"] == "1"
+        assert push({"X-Registry-Auth": auth_header(USER, PASSWORD)}).lines[-1]["aux"]["Tag"] == "1"
+
+
+def test_tokens_are_asked_for_to_write_and_to_take_over(images: Images, api: RawApi) -> None:
+    with TokenService(public=lambda path: path == "first") as service, DockerRegistry(token=service.settings) as registry:
+        first, second = f"{registry.host}/first", f"{registry.host}/second"
+        images.load(f"{first}:1", layers_of(first, 1))
+        images.tag(f"{first}:1", second, "1")
+        known = {"X-Registry-Auth": auth_header(USER, PASSWORD)}
+        denied = "denied: requested access to the resource is denied"
+        assert api("POST", f"/images/{first}/push?tag=1").lines[-1]["error"] == denied
+        service.asked.clear()
+        assert api("POST", f"/images/{first}/push?tag=1", headers=known).lines[-1]["aux"]["Tag"] == "1"
+        assert [sorted(asked.scopes[0].rpartition(":")[2].split(",")) for asked in service.asked] == [["pull", "push"]]
+        service.asked.clear()
+        mounted = api("POST", f"/images/{second}/push?tag=1", headers=known).lines
+        assert [line["status"] for line in mounted if line.get("status", "").startswith("Mounted")] == ["Mounted from first"]
+        assert service.asked[-1].scopes[1:] == ("repository:first:pull",)
 
 
 def test_a_push_ends_with_its_client_and_the_next_one_begins_anew(
