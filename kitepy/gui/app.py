@@ -164,7 +164,7 @@ class Session:
         self.discover = DiscoverController(desk.store, gateway, self.tasks, self.engine)
         self.pulls = PullsController(desk.store, gateway, self.tasks, self.engine, desk.presenter, desk.settings)
         self.registries = RegistriesController(
-            desk.store, gateway, self.tasks, self.engine, desk.presenter, desk.settings, self.discover.logins_changed
+            desk.store, gateway, self.tasks, self.engine, desk.presenter, desk.settings, self.discover.registries_changed
         )
         intents.act.connect(self.containers.act)
         intents.run_image.connect(self.containers.run_image)

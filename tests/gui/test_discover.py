@@ -78,6 +78,9 @@ def test_a_search_asks_every_registry_once_typing_pauses_and_gives_way_to_a_newe
         field.setText("nginx")
         await stage.until(lambda: len(cards(stage)) == 5)
         assert len(asked(stage, "search")) == 4
+        # A registry that is added is asked what was looked for.
+        stage.session.registries._add("localhost:5001")
+        await stage.until(lambda: ("search", "localhost:5001", "nginx") in stage.gateway.calls)
 
     stage.play(story)
 
@@ -203,9 +206,16 @@ def test_a_pull_is_paused_goes_on_and_can_be_given_up(stage) -> None:
         assert resume.accessibleName() == "Resume: localhost:5000/web:1"
         resume.click()
         await stage.until(lambda: pulls(stage) == {"localhost:5000/web:1": PullPhase.PULLING})
+        # An engine that goes away and comes back goes on with it by itself.
+        stage.gateway.pull_failures = [""]
+        stage.gateway.hold_pull.set()
+        await stage.until(lambda: pulls(stage) == {"localhost:5000/web:1": PullPhase.FAILED})
+        stage.gateway.hold_pull = asyncio.Event()
+        stage.gateway.disconnect()
+        await stage.until(lambda: pulls(stage) == {"localhost:5000/web:1": PullPhase.PULLING})
         # The same once more leads to the one that is under way.
         stage.desk.intents.pull.emit("localhost:5000/web:1", "", False)
-        assert len(asked(stage, "pull")) <= 2
+        assert len(asked(stage, "pull")) <= 3
         assert stage.store.state.route.page is Page.PULL
         stage.store.dispatch(Navigated(DISCOVER))
         (await stage.shown(QAbstractButton, "pull-cancel")).click()
@@ -249,6 +259,7 @@ def test_pulls_that_the_app_s_end_has_interrupted_are_offered_again(stage) -> No
         for pull_id in list(stage.store.state.pulls):
             stage.store.dispatch(PullForgotten(pull_id))
         stage.gateway.hold_pull.set()
+        stage.desk.intents.resume_pull.disconnect()  # an app that has ended hears nothing any more
         again = type(stage.session)(stage.desk, stage.gateway)
         stage.session = again
         stage.window.show()
@@ -260,7 +271,7 @@ def test_pulls_that_the_app_s_end_has_interrupted_are_offered_again(stage) -> No
         await stage.until(
             lambda: any(container.image == "localhost:5000/web:1" for container in stage.store.state.containers.values())
         )
-        assert stage.desk.settings.unfinished_pulls == "[]"
+        await stage.until(lambda: stage.desk.settings.unfinished_pulls == "[]")
 
     stage.play(story)
 

@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 
-from kitepy.gui.gateway.port import OperationFailed
+from kitepy.gui.gateway.port import Disconnected, OperationFailed
 from kitepy.gui.gateway.registry_port import LoginsRead
 from kitepy.gui.models.discover import Hit, ImageConfig, LayerToFetch, PullPreview, Tag, TagsPage
 from kitepy.gui.models.reference import Reference, parse_reference
@@ -36,7 +36,7 @@ class FakeRegistries:
     tags_failure: str = ""
     preview_failures: dict[str, str] = field(default_factory=dict)
     pull_failures: list[str] = field(default_factory=list)
-    """Why the next pulls end half way, in this order."""
+    """Why the next pulls end half way, in this order; an empty text: the engine goes away."""
     hold_search: asyncio.Event | None = None
     hold_pull: asyncio.Event | None = None
     """A pull waits for it half way."""
@@ -140,7 +140,8 @@ class FakeRegistries:
                     if self.hold_pull is not None:
                         await self.hold_pull.wait()
                     if self.pull_failures:
-                        raise OperationFailed(self.pull_failures.pop(0))
+                        failure = self.pull_failures.pop(0)
+                        raise OperationFailed(failure) if failure else Disconnected("The engine doesn't answer.")
                 yield TransferMessage("Downloading", short, layer.size_bytes, layer.size_bytes)
                 yield TransferMessage("Verifying Checksum", short)
                 yield TransferMessage("Download complete", short)

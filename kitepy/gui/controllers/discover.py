@@ -81,11 +81,14 @@ class DiscoverController:
         self._show(replace(self._discover, search=replace(search, sources=sources)))
         self._searching = self._spawn(self._search(search.query, 0), f"search {search.query}")
 
-    def logins_changed(self) -> None:
-        """Another login sees other things: what couldn't be had is asked for again."""
+    def registries_changed(self) -> None:
+        """Others are asked, or another login sees other things: what is in sight is asked for anew."""
         self._answers.clear()
-        if any(source.phase is SourcePhase.FAILED for source in self._discover.search.sources):
-            self.search_again()
+        query = self._discover.search.query
+        if query:
+            self._stop(self._searching)
+            self._show(replace(self._discover, search=Search()))
+            self.search(query)
         view = self._discover.repository
         if view.trouble is not None:
             self._list_tags("", 0)

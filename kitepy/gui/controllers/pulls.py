@@ -17,7 +17,17 @@ from kitepy.gui.models.container import free_name
 from kitepy.gui.models.image import name_from_reference
 from kitepy.gui.models.pull import Pull, PullPhase, failed, finished, from_memory, paused, resumed, same_pull, to_memory
 from kitepy.gui.models.reference import DOCKER_HUB, parse_reference
-from kitepy.gui.models.state import ContainersListed, Navigated, Page, PullChanged, PullForgotten, Route, Store
+from kitepy.gui.models.state import (
+    AppState,
+    ContainersListed,
+    EnginePhase,
+    Navigated,
+    Page,
+    PullChanged,
+    PullForgotten,
+    Route,
+    Store,
+)
 from kitepy.gui.models.transfer import Transfer, advance, foreseen, with_sizes
 from kitepy.gui.models.trouble import Cause, Remedy, Trouble
 from kitepy.gui.tasks import Tasks
@@ -53,6 +63,7 @@ class PullsController:
         self._numbers = itertools.count(1)
         self._remembered_at_s = 0.0
         self._ending = False
+        store.subscribe(self._follow)
 
     def recall(self) -> None:
         """Shows what was unfinished when the app ended the last time; going on with it is the user's choice."""
@@ -99,6 +110,13 @@ class PullsController:
         """The app ends: what goes on is remembered as it is, before its task is ended."""
         self._remember()
         self._ending = True
+
+    def _follow(self, state: AppState, previous: AppState) -> None:
+        """Goes on with what an engine that went away has interrupted."""
+        if state.engine.phase is EnginePhase.READY and previous.engine.phase is not EnginePhase.READY:
+            for pull in state.pulls.values():
+                if pull.phase is PullPhase.FAILED and pull.trouble is not None and pull.trouble.cause is Cause.ENGINE:
+                    self.resume(pull.id)
 
     def _begin(self, pull: Pull) -> None:
         pull = replace(pull, started_s=self._clock())
@@ -160,8 +178,8 @@ class PullsController:
 
     def _explained(self, pull: Pull, error: GatewayError) -> Trouble:
         if isinstance(error, Disconnected):
-            text = "What has arrived is kept. Go on as soon as it answers again."
-            return Trouble(Cause.OTHER, "The engine doesn't answer", text, (Remedy.RETRY,), original=str(error))
+            text = "What has arrived is kept. The pull goes on as soon as the engine is found again."
+            return Trouble(Cause.ENGINE, "The engine doesn't answer", text, (Remedy.RETRY,), original=str(error))
         parsed = parse_reference(pull.reference)
         assert parsed is not None  # `pull` and the memory let nothing else in
         return self._store.state.registries.explain(str(error), parsed)

@@ -27,7 +27,7 @@ class RegistriesController:
         engine: EngineController,
         presenter: Presenter,
         memory: Memory,
-        logins_changed: Callable[[], None],
+        changed: Callable[[], None],
     ) -> None:
         self._store = store
         self._gateway = gateway
@@ -35,7 +35,7 @@ class RegistriesController:
         self._engine = engine
         self._presenter = presenter
         self._memory = memory
-        self._logins_changed = logins_changed
+        self._changed = changed
         self._reading: asyncio.Task[None] | None = None
         self._looked_at = False
         store.subscribe(self._follow)
@@ -97,6 +97,7 @@ class RegistriesController:
 
     async def _added(self, host: str) -> None:
         await self._read()
+        self._changed()
         await self._check(host)
 
     def _try_login(self, login: NewLogin, answer: Callable[[Trouble | None], None]) -> Callable[[], None]:
@@ -118,16 +119,16 @@ class RegistriesController:
         answer(None)
         if login.host != DOCKER_HUB and login.host not in self._memory.registries:
             self._memory.registries = (*self._memory.registries, login.host)
-        self._logins_changed()
         await self._read()
+        self._changed()
         self._mark(login.host, checked=True, checking=False, trouble=None)
 
     async def _log_out(self, host: str) -> None:
         try:
             await self._gateway.log_out(host)
         finally:
-            self._logins_changed()
             await self._read()
+            self._changed()
             self.check(host)
 
     async def _remove(self, host: str) -> None:
@@ -137,6 +138,7 @@ class RegistriesController:
             await self._log_out(host)
         else:
             await self._read()
+            self._changed()
 
     async def _check(self, host: str) -> None:
         self._mark(host, checking=True)

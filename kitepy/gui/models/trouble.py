@@ -34,6 +34,8 @@ class Cause(enum.Enum):
     LIMIT = "limit"
     DISK = "disk"
     DAMAGED = "damaged"
+    ENGINE = "engine"
+    """It went away meanwhile."""
     OTHER = "other"
 
 
