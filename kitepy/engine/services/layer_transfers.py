@@ -152,7 +152,8 @@ class LayerTransfer:
 
     def tell(self, message: Message) -> None:
         """Tell all who take part."""
-        self._last = message
+        if "id" in message:
+            self._last = message
         for _, tell in self._members:
             tell(message)
 
