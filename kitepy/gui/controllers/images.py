@@ -13,7 +13,7 @@ from typing import Any
 from kitepy.gui.controllers.engine import EngineController, Lists
 from kitepy.gui.controllers.presenter import Presenter
 from kitepy.gui.gateway.image_port import ImagesArrived
-from kitepy.gui.gateway.port import Gateway, GatewayError, Progress
+from kitepy.gui.gateway.port import Gateway, GatewayError, OperationFailed, Progress
 from kitepy.gui.models.image import Image, archive_name, looks_like_archive, readable_size
 from kitepy.gui.models.image_list import ImageRow, PruneCandidate, freed_bytes, image_rows, loss_of_removal, unused
 from kitepy.gui.models.reference import DOCKER_HUB, parse_reference
@@ -137,11 +137,14 @@ class ImagesController:
             return
         slots = asyncio.Semaphore(_ASKED_AT_ONCE)
 
-        async def candidate(row: ImageRow) -> PruneCandidate:
+        async def candidate(row: ImageRow) -> PruneCandidate | None:
             async with slots:
-                return PruneCandidate(row, await self._gateway.layer_sizes(row.image.id))
+                try:
+                    return PruneCandidate(row, await self._gateway.layer_sizes(row.image.id))
+                except OperationFailed:
+                    return None  # it is gone already
 
-        candidates = await asyncio.gather(*(candidate(row) for row in rows))
+        candidates = [each for each in await asyncio.gather(*map(candidate, rows)) if each is not None]
         by_id = {each.row.image.id: each for each in candidates}
 
         def go(ids: Sequence[str]) -> None:
