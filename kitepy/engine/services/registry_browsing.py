@@ -17,9 +17,7 @@ from kitepy.engine.model.errors import EngineError, InvalidParameter, NotFound
 from kitepy.engine.model.oci import (
     DOCKER_MANIFEST_LIST,
     OCI_INDEX,
-    Descriptor,
     Digest,
-    Index,
     Manifest,
     chain_ids,
     parse_image_document,
@@ -29,6 +27,7 @@ from kitepy.engine.model.oci import (
 from kitepy.engine.model.platform import Platform, host_platform, parse_platform
 from kitepy.engine.model.reference import DEFAULT_DOMAIN, Reference, parse_reference
 from kitepy.engine.model.registry import AuthConfigBody
+from kitepy.engine.services.pulls import choose_manifest
 from kitepy.engine.services.registries import fetch_config
 from kitepy.engine.storage.content import ContentStore
 from kitepy.engine.storage.images import ImageStore
@@ -36,6 +35,8 @@ from kitepy.engine.storage.layers import LayerStore
 
 _MOST_ON_A_PAGE = 1000
 _USUAL_PAGE = 100
+_INDEXES = (DOCKER_MANIFEST_LIST, OCI_INDEX)
+_DEEPEST_INDEX = 4
 _MOST_NAMES = 50_000
 _PAGE_OF_REGISTRY = 1000
 
@@ -99,7 +100,7 @@ class RegistryBrowsing:
             async with self._registries.repository(reference, Credentials.of(auth), patience_s=0) as repository:
                 top = await repository.manifest(reference.digest or reference.tag or "")
                 refuse_schema_1(top, reference)
-                found, platforms = await _image_of(repository, top, reference, wanted)
+                found, platforms = await _image_of(repository, top, wanted)
                 manifest = parse_manifest(found.raw)
                 if manifest.config.media_type not in _CONFIGS:
                     raise InvalidParameter(
@@ -160,35 +161,21 @@ _CONFIGS = (
 )
 
 
-async def _image_of(
-    repository: Repository, top: FetchedManifest, reference: Reference, wanted: Platform
-) -> tuple[FetchedManifest, list[str]]:
+async def _image_of(repository: Repository, top: FetchedManifest, wanted: Platform) -> tuple[FetchedManifest, list[str]]:
     """The manifest of one image, and all platforms of the index that it was chosen from."""
-    if top.media_type not in (DOCKER_MANIFEST_LIST, OCI_INDEX):
-        return top, []
-    index = parse_index(top.raw)
-    chosen = choose(index, wanted)
-    if chosen is None:
-        raise NotFound(f"no matching manifest for {wanted} in the manifest list entries of {reference.familiar}")
-    found = await repository.manifest(chosen.digest)
-    if found.media_type in (DOCKER_MANIFEST_LIST, OCI_INDEX):
-        raise InvalidParameter(f"{reference.familiar}: an index within an index is not supported")
-    return found, platforms_of(index)
+    found, platforms = top, platforms_of(top)
+    for _ in range(_DEEPEST_INDEX):
+        if found.media_type not in _INDEXES:
+            return found, platforms
+        found = await repository.manifest(choose_manifest(found.raw, wanted).digest)
+    raise InvalidParameter("image indexes are nested too deeply")
 
 
-def choose(index: Index, wanted: Platform) -> Descriptor | None:
-    """The manifest that suits a platform best."""
-    ranked = [
-        (rank, number, descriptor)
-        for number, descriptor in enumerate(index.manifests)
-        if descriptor.platform and (rank := wanted.rank(Platform.of(descriptor.platform))) is not None
-    ]
-    return min(ranked)[2] if ranked else None
-
-
-def platforms_of(index: Index) -> list[str]:
+def platforms_of(manifest: FetchedManifest) -> list[str]:
     """Platforms an index has images for; attestations name none."""
-    found = [Platform.of(descriptor.platform) for descriptor in index.manifests if descriptor.platform]
+    if manifest.media_type not in _INDEXES:
+        return []
+    found = [Platform.of(entry.platform) for entry in parse_index(manifest.raw).manifests if entry.platform]
     return list(dict.fromkeys(str(platform) for platform in found if platform.os not in ("", "unknown")))
 
 
