@@ -276,7 +276,7 @@ async def _compose(
         content,
         workers,
         emit=events.emit,
-        in_use=lambda image_id: containers.using_image(image_id),
+        in_use=lambda image_id, mounts: containers.using_image(image_id, mounts),
         images_in_use=lambda: (record.image_id for record in index),
         open_web_file=registries.web_file,
         apply_changes=apply_changes,

@@ -168,7 +168,7 @@ class BuilderUnderTest:
             self.content,
             self.workers,
             emit=lambda *_: None,
-            in_use=lambda _: (),
+            in_use=lambda *_: (),
             images_in_use=lambda: (),
             apply_changes=apply_changes,
             open_web_file=no_web,

@@ -49,7 +49,7 @@ class Storage:
             self.content,
             self.workers,
             emit=self.emit,
-            in_use=lambda image_id: self.users.get(image_id, []),
+            in_use=lambda image_id, _: self.users.get(image_id, []),
             images_in_use=lambda: [image_id for image_id, users in self.users.items() for _ in users],
             apply_changes=apply_cmd,
             open_web_file=no_web,

@@ -78,7 +78,6 @@ class ContainerCreation:
         self, name: str | None, body: ContainerCreateBody, platform: str | None, *, flat_read_only: bool = False
     ) -> tuple[ContainerRecord, list[str]]:
         """Make a container; nothing of it remains when a step fails."""
-        wanted_name = check_name(name) if name else None
         # As with dockerd a container can be made of no image: it then has an empty root file system.
         image = self._images.resolve(body.image) if body.image else None
         if image is not None:
@@ -87,6 +86,7 @@ class ContainerCreation:
         request_rules.check_config(config)
         host = request_rules.fill_host_config(body.host_config, default_ulimits=self._default_ulimits)
         host, warnings = request_rules.check_host_config(host, support=self.limits)
+        wanted_name = check_name(name) if name else None
         self._check_shared_namespaces(host)
         check_user_namespace(host, remapped=self._remapped)
         remapped = self._remapped and host.userns_mode != "host"

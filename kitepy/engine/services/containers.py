@@ -349,12 +349,12 @@ class Containers:
 
     # --- for other services ---
 
-    def using_image(self, image_id: str) -> builtins.list[tuple[str, bool]]:
-        """(container id, whether it runs) of each container that is made from an image, or mounts it."""
+    def using_image(self, image_id: str, mounts: bool) -> builtins.list[tuple[str, bool]]:
+        """(container id, whether it runs) of each container that is made from an image, or, with ``mounts``, mounts it."""
         return [
             (record.id, record.state.status.counts_as_running)
             for record in self._index
-            if record.image_id == image_id or any(point.image_id == image_id for point in record.mounts)
+            if record.image_id == image_id or (mounts and any(point.image_id == image_id for point in record.mounts))
         ]
 
     def held_layers(self) -> builtins.list[ChainId]:

@@ -28,8 +28,8 @@ Records = list[dict[str, Any]]
 """ImageDeleteResponseItem documents."""
 Emit = Callable[[str, str, str, Mapping[str, str]], None]
 """(type, action, actor id, attributes)."""
-InUse = Callable[[str], Sequence[tuple[str, bool]]]
-"""Containers of an image: (container id, whether it runs)."""
+InUse = Callable[[str, bool], Sequence[tuple[str, bool]]]
+"""Containers of an image, and those that mount it if these are asked for: (container id, whether it runs)."""
 
 
 class Obstacle(Flag):
@@ -107,7 +107,7 @@ class ImageRemoval:
                 for reference in references:
                     self._untag(image, reference, records)
         else:
-            user = next(iter(self._in_use(image.id)), None)
+            user = next(iter(self._in_use(image.id, True)), None)
             if not force and single and user is not None:
                 raise Conflict(
                     f"conflict: unable to remove repository reference {_quoted(name)} (must force) - container "
@@ -154,7 +154,8 @@ class ImageRemoval:
 
     def _obstacle(self, image: Image, among: Obstacle) -> _Found | None:
         short = short_id(image.id)
-        users = self._in_use(image.id)
+        # Who mounts an image keeps its layers, and needs no more of it.
+        users = self._in_use(image.id, False)
         if Obstacle.CHILD in among and self._images.children(image.id):
             reason = "image has dependent child images"
             return _Found(Obstacle.CHILD, f"conflict: unable to delete {short} (cannot be forced) - {reason}")
