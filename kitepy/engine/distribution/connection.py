@@ -160,7 +160,7 @@ class Connection:
                 continue
             try:
                 await self._find(way)
-                url = urljoin(f"{way.endpoint.url}{self._base}", path)
+                url = _joined(f"{way.endpoint.url}{self._base}", path)
                 return way, await self._persistently(stack, way, method, url, headers, data, scopes, spoken)
             except EngineError as error:
                 if not way.endpoint.mirror and (way.known or not isinstance(error, Unreachable)):
@@ -276,6 +276,13 @@ class Connection:
         except EngineError as error:
             logger.info("no other way to be let in by %s: %s", way.endpoint.host, error)
             return ""
+
+
+def _joined(base: str, path: str) -> str:
+    try:
+        return urljoin(base, path)
+    except ValueError:
+        raise Unreachable(f"{base}: the registry names an address that is none") from None
 
 
 def _header(authorization: str) -> dict[str, str]:

@@ -39,17 +39,17 @@ async def followed(
             if answer.status not in _STATUSES or location is None or data is not None:
                 yield answer
                 return
-            target = urljoin(url, location)
             try:
-                scheme, host = urlsplit(target).scheme, urlsplit(target).hostname
+                target = urljoin(url, location)
+                scheme, host, leaves = urlsplit(target).scheme, urlsplit(target).hostname, origin(target) != begun
             except ValueError:
-                scheme, host = "", None
+                raise Unreachable(f"{asking(spoken, shown(url))}it redirects to what is no address") from None
             named = location if location.startswith("/") else shown(target)
             if scheme not in ("https", "http") or not host:
                 raise Unreachable(f'{asking(spoken, named)}unsupported protocol scheme "{scheme}"')
             if urlsplit(url).scheme == "https" and scheme != "https" and transport.secure:
                 raise RedirectRefused(f"{asking(spoken, shown(url))}it redirects from TLS to {shown(target)}")
-            if origin(target) != begun:
+            if leaves:
                 headers = {name: value for name, value in headers.items() if name.lower() not in _SECRETS}
             await answer.release()
             url = target
@@ -73,6 +73,9 @@ async def read_short(answer: aiohttp.ClientResponse, limit_bytes: int) -> bytes:
 
 
 def origin(url: str | URL) -> tuple[str, str | None, int | None]:
-    """What two addresses share that belong to one server (RFC 6454)."""
-    parts = URL(str(url))
-    return parts.scheme, parts.host, parts.port
+    """What two addresses share that belong to one server (RFC 6454); nothing belongs to what is no address."""
+    try:
+        parts = URL(str(url))
+        return parts.scheme, parts.host, parts.port
+    except ValueError:
+        return "", None, None

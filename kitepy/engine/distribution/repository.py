@@ -285,7 +285,10 @@ async def pages(connection: Connection, path: str, key: str) -> AsyncIterator[li
         seen.add(path)
         async with connection.request("GET", path) as answer:
             raw = await read_short(answer, _LARGEST_PAGE)
-            following = next((str(link.get("url")) for name, link in answer.links.items() if name == "next"), None)
+            try:
+                following = next((str(link.get("url")) for name, link in answer.links.items() if name == "next"), None)
+            except ValueError:
+                following = None  # it leads nowhere
         yield _names(raw, key)
         if following is None or following in seen:
             return

@@ -156,7 +156,13 @@ def place_of(answer: aiohttp.ClientResponse) -> URL:
     location = answer.headers.get("Location")
     if not location:
         raise SystemFailure(f"{answer.url.host} names no place for the upload of a blob")
-    return answer.url.join(URL(location, encoded=True))
+    try:
+        place = answer.url.join(URL(location, encoded=True))
+        if place.host and place.port:  # neither was read before
+            return place
+    except ValueError:
+        pass
+    raise SystemFailure(f"{answer.url.host} names no valid place for the upload of a blob")
 
 
 def _worth_another(error: Unreachable | RegistryError) -> bool:

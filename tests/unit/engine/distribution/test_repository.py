@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import http.server
 import json
 import threading
@@ -18,7 +19,7 @@ from support.registry import PASSWORD as DOUBLE_PASSWORD
 from support.registry import USER as DOUBLE_USER
 from support.registry import RegistryDouble, make_certificate
 
-from kitepy.engine.distribution import connection
+from kitepy.engine.distribution import connection, uploads
 from kitepy.engine.distribution.connection import Waiting
 from kitepy.engine.distribution.credentials import ANONYMOUS, Credentials
 from kitepy.engine.distribution.endpoints import InsecureRegistries
@@ -26,7 +27,7 @@ from kitepy.engine.distribution.failures import CutOff, RefusedRateLimited, Regi
 from kitepy.engine.distribution.proxies import Proxies
 from kitepy.engine.distribution.registries import Registries
 from kitepy.engine.distribution.repository import Repository
-from kitepy.engine.model.errors import InvalidParameter, NotFound, SystemFailure
+from kitepy.engine.model.errors import EngineError, InvalidParameter, NotFound, SystemFailure
 from kitepy.engine.model.oci import Digest
 from kitepy.engine.model.reference import parse_reference
 
@@ -44,7 +45,8 @@ def _registry() -> Iterator[DockerRegistry]:
 
 @pytest.fixture(name="proxy")
 def _proxy(registry: DockerRegistry, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultProxy]:
-    monkeypatch.setattr(connection, "_FIRST_PAUSE_S", 0.001)
+    for module in (connection, uploads):
+        monkeypatch.setattr(module, "_FIRST_PAUSE_S", 0.001)
     with FaultProxy(registry.port) as proxy:
         yield proxy
 
@@ -436,3 +438,48 @@ def test_a_registry_that_wants_certificates_gets_those_of_its_directory(tmp_path
         (directory / "client.cert").unlink()
         with pytest.raises(InvalidParameter, match=r"missing client certificate client\.cert for key client\.key"):
             ask()
+
+
+NOWHERE = (
+    "http://[::1",
+    "http://a:99999/",
+    "//",
+    "http://",
+    "\x01",
+    "http://a b/",
+    "javascript:x",
+    "http://u:p@/",
+    "?" * 9000,
+    "%",
+)
+
+
+@pytest.mark.parametrize("place", NOWHERE)
+def test_addresses_that_lead_nowhere_are_no_fault_of_ours(proxy: FaultProxy, place: str) -> None:
+    async def tags(repository: Repository) -> list[list[str]]:
+        return [page async for page in repository.tags()]
+
+    async def source(_: int) -> AsyncIterator[bytes]:
+        yield b"x"
+
+    async def upload(repository: Repository) -> None:
+        await repository.upload_blob(Digest(digest(b"x")), 1, source, lambda _: None)
+
+    proxy.add("/manifests/", status=307, headers={"Location": place}, times=-1)
+    proxy.add("/tags/list", status=200, headers={"Link": f'<{place}>; rel="next"'}, body=b'{"tags":["a"]}', times=-1)
+    proxy.add("/uploads/", method="POST", status=202, headers={"Location": place}, times=-1)
+    for work in (lambda repository: repository.manifest("1"), upload):
+        with pytest.raises(EngineError):
+            _use(proxy.host, work, actions=("pull", "push"))
+    with contextlib.suppress(EngineError):  # that there was to be more may be told
+        assert len(_use(proxy.host, tags)) <= 2
+
+
+NONSENSE = ("Bearer", "Bearer realm=", 'Bearer realm="http://[::1"', 'Bearer realm="http://a:99999/"', "Basic", "x" * 9000)
+
+
+@pytest.mark.parametrize("header", NONSENSE)
+def test_challenges_that_make_no_sense_are_no_fault_of_ours(proxy: FaultProxy, header: str) -> None:
+    proxy.add("/v2/", status=401, headers={"WWW-Authenticate": header}, times=-1)
+    with pytest.raises(EngineError):
+        _use(proxy.host, lambda repository: repository.manifest("1"), credentials=Credentials(USER, PASSWORD))
