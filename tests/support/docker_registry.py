@@ -51,6 +51,8 @@ class DockerRegistry:
     """``realm``, ``service``, ``issuer``, ``rootcertbundle`` of a token service: then it asks for tokens."""
     upstream: str = ""
     """The address of a registry that it mirrors."""
+    address: str = "127.0.0.1"
+    """Where it listens; another one than the loopback's is the certificate's, too."""
     bearer: str = field(default="", init=False)
     """A token that goes with ``ask``."""
     port: int = field(default=0, init=False)
@@ -79,7 +81,8 @@ class DockerRegistry:
     @property
     def host(self) -> str:
         """What stands before an image's name; over TLS by the name that the certificate has."""
-        return f"localhost:{self.port}" if self.certificate else f"127.0.0.1:{self.port}"
+        by_name = self.certificate is not None and self.address == "127.0.0.1"
+        return f"localhost:{self.port}" if by_name else f"{self.address}:{self.port}"
 
     @property
     def log(self) -> str:
@@ -140,16 +143,16 @@ class DockerRegistry:
 
     def _connect(self) -> http.client.HTTPConnection:
         if self.certificate is None:
-            return http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+            return http.client.HTTPConnection(self.address, self.port, timeout=30)
         context = ssl.create_default_context()
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
         if self.clients is not None:
             context.load_cert_chain(self.certificate)
-        return http.client.HTTPSConnection("127.0.0.1", self.port, timeout=30, context=context)
+        return http.client.HTTPSConnection(self.address, self.port, timeout=30, context=context)
 
     def _configuration(self) -> dict[str, Any]:
-        server: dict[str, Any] = {"addr": "127.0.0.1:0", "secret": "of the tests"}
+        server: dict[str, Any] = {"addr": f"{self.address}:0", "secret": "of the tests"}
         if self.certificate is not None:
             server["tls"] = {"certificate": str(self.certificate), "key": str(self.certificate)}
             if self.clients is not None:

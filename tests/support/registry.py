@@ -137,8 +137,8 @@ def _handler(double: RegistryDouble) -> type[BaseHTTPRequestHandler]:
     return Handler
 
 
-def make_certificate(directory: Path) -> tuple[Path, Path]:
-    """A certificate of an authority of its own for localhost: (the authority, certificate with key)."""
+def make_certificate(directory: Path, address: str = "127.0.0.1") -> tuple[Path, Path]:
+    """A certificate of an authority of its own for localhost and an address: (the authority, certificate with key)."""
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec
@@ -167,7 +167,7 @@ def make_certificate(directory: Path) -> tuple[Path, Path]:
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .sign(authority_key, hashes.SHA256())
     )
-    names = x509.SubjectAlternativeName([x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    names = x509.SubjectAlternativeName([x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address(address))])
     certificate = builder("localhost", key.public_key()).add_extension(names, critical=False).sign(authority_key, hashes.SHA256())
     encoding = serialization.Encoding.PEM
     authority_file, server_file = directory / "authority.pem", directory / "server.pem"
