@@ -27,7 +27,8 @@ for same in contract edge test_events.py test_registry_login.py networks/test_ne
     containers/test_container_list.py containers/test_container_prune.py containers/test_container_remove.py \
     containers/test_container_rename.py containers/test_container_restarts.py containers/test_container_stop.py \
     containers/test_container_update.py containers/test_container_wait.py containers/test_create_refusals.py \
-    containers/test_forged_lines.py images/test_image_rules.py images/test_registries.py images/test_registry_credentials.py \
+    containers/test_forged_lines.py attacks/test_registry_attacks.py images/test_image_rules.py images/test_registries.py \
+    images/test_registry_credentials.py \
     images/test_pull_faults.py images/test_app_registries.py images/test_images_through_the_app.py; do
     both="$both --ignore tests/api/$same"
 done
