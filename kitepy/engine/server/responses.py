@@ -12,7 +12,7 @@ import msgspec
 from aiohttp import web
 from multidict import CIMultiDict
 
-from kitepy.engine.model.errors import EngineError
+from kitepy.engine.model.errors import Cancelled, EngineError
 from kitepy.engine.server.api_version import ApiVersion
 from kitepy.engine.server.call import Call
 from kitepy.engine.server.common_headers import COMMON_HEADERS
@@ -200,7 +200,9 @@ def cut(call: Call) -> None:
 
 
 def _log_failure(call: Call, error: Exception) -> None:
-    if not isinstance(error, EngineError) or status_of(error) >= 500:
+    if isinstance(error, Cancelled):
+        logger.info("request %s: %s", call.request_id, error)  # its client has left, and nobody else is hurt
+    elif not isinstance(error, EngineError) or status_of(error) >= 500:
         logger.error("request %s failed amid its answer", call.request_id, exc_info=error)
 
 
