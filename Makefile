@@ -1,6 +1,6 @@
 # Commands for people and for CI. `make` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help install run demo test test-vm lint format screenshots bench constraints clean
+.PHONY: help install run demo test test-vm lint format screenshots fuzz bench constraints clean
 
 VENV := .venv/bin
 
@@ -35,6 +35,9 @@ format: ## Rewrite the sources in the agreed format
 
 screenshots: ## Pictures of every screen, light and dark, in screenshots/
 	@packaging/install.sh test && exec $(VENV)/python tests/support/screenshots.py
+
+fuzz: ## Hostile archives against what reads them, as root also what unpacks them: ARGS="--seconds 600"
+	@packaging/install.sh test && PYTHONPATH=.:tests exec $(VENV)/python -m fuzz.run $(ARGS)
 
 bench: ## Time what users wait for, beside other engines: ARGS="--socket /run/docker.sock"
 	@packaging/install.sh test && exec $(VENV)/python tests/bench/api_speed.py $(ARGS)
