@@ -102,7 +102,9 @@ class _Sending:
         self.tell(status(self.layer.short_id, text))
 
     def _there(self, descriptor: Descriptor) -> Descriptor:
-        self.owner.images.add_layer_source(descriptor.digest, self.repository.reference.name)
+        name = self.repository.reference.name
+        if name not in self.owner.images.layer_sources(descriptor.digest):
+            self.owner.images.add_layer_source(descriptor.digest, name)
         return descriptor
 
     def _remembered(self) -> Descriptor | None:

@@ -143,7 +143,7 @@ class Pushes:
         """Bring all platforms of an image; None when it has only this one, or others are neither here nor there."""
         for media_type, raw in self._planner.indexes(image, tag.name):
             parts = parse_index(raw).manifests
-            if len(parts) > _MOST_MANIFESTS:
+            if len(parts) > _MOST_MANIFESTS:  # whoever made such an index doesn't get to have the registry asked so often
                 continue
             own = {part.digest: found for part in parts if (found := self._planner.behind(part.digest)) is not None}
             if image.id not in {found.id for found in own.values()}:

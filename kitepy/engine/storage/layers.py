@@ -465,13 +465,6 @@ class LayerStore(LayerIndex):
                 if set_aside:
                     self._content.set_aside(digest)
                 self._content.remove(digest)
-                # Where it was pushed to, as it was or compressed, is of no use to anybody any more.
-                connection.execute(
-                    """DELETE FROM layer_sources
-                       WHERE digest = ?1 OR digest IN (SELECT digest FROM compressed_layers WHERE blob = ?1)""",
-                    (digest,),
-                )
-                connection.execute("DELETE FROM compressed_layers WHERE blob = ?", (digest,))
 
     def _begin_removal(self) -> None:
         if self._removal_task is None or self._removal_task.done():

@@ -96,7 +96,7 @@ MIGRATIONS: tuple[str, ...] = (
         PRIMARY KEY (digest, repository)
     ) WITHOUT ROWID;
     """,
-    # What plain layers became when they were compressed for a registry.
+    # What plain layers became when they were compressed for a registry. Stays true when the layer goes: it may be built again.
     """
     CREATE TABLE compressed_layers (
         blob TEXT PRIMARY KEY,

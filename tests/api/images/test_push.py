@@ -197,6 +197,18 @@ def test_a_layer_of_another_repository_is_taken_over(images: Images, registry: D
     assert first == second
 
 
+def test_a_layer_that_went_and_came_again_is_known_where_it_was(
+    images: Images, registry: DockerRegistry, name: str, api: RawApi
+) -> None:
+    layers = layers_of(name, 1)
+    images.load(f"{name}:one", layers)
+    images.push(name, "one")
+    assert api("DELETE", f"/images/{name}:one").status == 200
+    images.load(f"{name}:two", layers)
+    assert statuses(images.push(name, "two"), layers[0]) == ["Preparing", "Layer already exists"]
+    assert registry.tags(path_of(name)) == ["one", "two"]
+
+
 def test_a_repository_that_lost_a_layer_is_not_asked_for_it_again(images: Images, registry: DockerRegistry, name: str) -> None:
     layers = layers_of(name, 1)
     images.load(f"{name}:one", layers)
