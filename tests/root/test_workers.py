@@ -120,6 +120,22 @@ def test_a_dead_worker_process_is_replaced() -> None:
     with_pool(story)
 
 
+def test_a_caller_that_leaves_while_the_process_starts_leaves_it_to_the_others() -> None:
+    async def story(pool: WorkerPool) -> None:
+        first = asyncio.create_task(spool(pool, b"abc"))
+        while pool._process is None:
+            await asyncio.sleep(0)
+        # The process is there, and not ready yet.
+        first.cancel()
+        second = asyncio.create_task(spool(pool, b"abcd"))
+        assert (await second)["size"] == 4
+        assert (await spool(pool, b"abcde"))["size"] == 5
+        with pytest.raises(asyncio.CancelledError):
+            await first
+
+    with_pool(story)
+
+
 def test_paced_jobs_do_not_use_up_the_slots() -> None:
     async def story(pool: WorkerPool) -> None:
         pipes = [os.pipe() for _ in range(3)]

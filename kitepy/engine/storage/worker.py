@@ -38,11 +38,18 @@ class WorkerPool:
     def __init__(self, parallel: int | None = None) -> None:
         self._slots = asyncio.Semaphore(parallel or os.cpu_count() or 1)
         self._starting = asyncio.Lock()
+        self._beginning: asyncio.Task[None] | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
 
     async def start(self) -> None:
         """Start the worker process unless it runs; ``run`` does so by itself, so this only saves the first job's wait."""
+        if self._beginning is None or self._beginning.done():
+            self._beginning = asyncio.create_task(self._begin(), name="start the worker process")
+        # Whoever is cancelled while it starts leaves it to the others, and no half-started process behind.
+        await asyncio.shield(self._beginning)
+
+    async def _begin(self) -> None:
         async with self._starting:
             if self._process is not None and self._process.poll() is None:
                 return
@@ -59,6 +66,8 @@ class WorkerPool:
 
     async def close(self) -> None:
         """End the worker process and with it all jobs."""
+        if self._beginning is not None:
+            await asyncio.gather(self._beginning, return_exceptions=True)
         async with self._starting:
             await self._discard()
 
