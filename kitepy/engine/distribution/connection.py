@@ -178,19 +178,30 @@ class Connection:
                 raise way.failure
             if way.known:
                 return
-            url = f"{way.endpoint.url}/v2/"
-            try:
-                async with asyncio.timeout(PING_TIMEOUT_S), followed(way.transport, "GET", url, {}) as answer:
-                    if origin(answer.url) == origin(url):
-                        way.authorizer.hear(answer.headers.getall("WWW-Authenticate", []))
-                    await read_short(answer, LONGEST_ERROR)
-                    way.known = True
-            except TimeoutError as error:
-                way.failure = connection_failure("GET", url, error)
-            except Unreachable as error:
-                way.failure = error
+            patient = bool(self._patience_s) and not way.endpoint.mirror
+            for attempt in range(_ATTEMPTS if patient else 1):
+                if attempt:
+                    await asyncio.sleep(_FIRST_PAUSE_S * attempt)
+                way.failure = await self._ping(way)
+                if not isinstance(way.failure, CutOff):
+                    break
             if way.failure is not None:
                 raise way.failure
+            way.known = True
+
+    @staticmethod
+    async def _ping(way: Way) -> Unreachable | None:
+        url = f"{way.endpoint.url}/v2/"
+        try:
+            async with asyncio.timeout(PING_TIMEOUT_S), followed(way.transport, "GET", url, {}) as answer:
+                if origin(answer.url) == origin(url):
+                    way.authorizer.hear(answer.headers.getall("WWW-Authenticate", []))
+                await read_short(answer, LONGEST_ERROR)
+        except TimeoutError as error:
+            return connection_failure("GET", url, error)
+        except Unreachable as error:
+            return error
+        return None
 
     async def _persistently(
         self,

@@ -186,6 +186,9 @@ def test_more_bytes_than_were_announced_are_not_taken(proxy: FaultProxy) -> None
 def test_a_registry_that_fails_is_asked_again_and_one_that_goes_on_failing_is_told_of(proxy: FaultProxy) -> None:
     proxy.add("/manifests/1", status=503, times=2)
     assert _use(proxy.host, lambda repository: repository.manifest("1")).digest == IMAGE.manifest.digest
+    proxy.add("/v2/$", cut_after=-1, times=2)
+    proxy.add("/manifests/1", cut_after=-1)
+    assert _use(proxy.host, lambda repository: repository.manifest("1")).digest == IMAGE.manifest.digest
     proxy.add("/manifests/1", status=500, times=-1)
     with pytest.raises(RegistryError, match="received unexpected HTTP status: 500 Internal Server Error"):
         _use(proxy.host, lambda repository: repository.manifest("1"))
