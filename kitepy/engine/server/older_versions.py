@@ -66,8 +66,10 @@ def image_inspection(document: dict[str, Any], version: ApiVersion) -> dict[str,
     document = _with_virtual_size(document, version)
     if version < _WITHOUT_VIRTUAL_SIZE and "Created" not in document:
         document = {**document, "Created": NEVER}
+    made_by = {key: document[key] for key in ("Container", "ContainerConfig") if document.get(key)}
+    document = {key: value for key, value in document.items() if key not in ("Container", "ContainerConfig")}
     if version < _WITHOUT_CONTAINER_CONFIG:
-        document = {**document, "ContainerConfig": _CONTAINER_CONFIG}
+        document |= {**made_by, "ContainerConfig": {**_CONTAINER_CONFIG, **made_by.get("ContainerConfig", {})}}
     if version < _WITHOUT_SETTINGS_OF_CONTAINERS:
         document = {**document, "Config": {**_SETTINGS_OF_CONTAINERS, **document["Config"]}}
     return document

@@ -5,6 +5,7 @@ Shapes: Engine API v1.51, ImageSummary, ImageInspect, HistoryResponseItem. Nothi
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -130,7 +131,17 @@ def inspection(listed: Listed, layers: Sequence[Layer], data_root: Path) -> dict
         answer["Variant"] = document.variant
     if document.os_version:
         answer["OsVersion"] = document.os_version
-    return answer
+    return answer | _made_by(image.raw_config)
+
+
+def _made_by(raw_config: bytes) -> dict[str, Any]:
+    """The container that an image was committed from, which builders of old told; only older versions show it."""
+    document = json.loads(raw_config)
+    container, config = document.get("container"), document.get("container_config")
+    found: dict[str, Any] = {"Container": container} if isinstance(container, str) and container else {}
+    if isinstance(config, dict):
+        found["ContainerConfig"] = config
+    return found
 
 
 def history(

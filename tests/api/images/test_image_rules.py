@@ -206,6 +206,15 @@ def test_an_image_without_a_date_has_none(load: Any, api: Any) -> None:
     assert _listed(api, {"until": ["1h"]}) == []
 
 
+def test_only_older_versions_tell_of_the_container_an_image_was_made_of(load: Any, api: Any) -> None:
+    fields = {"container": "abc", "container_config": {"Hostname": "h", "Cmd": ["x"]}}
+    load(MadeImage([A], ["rules/committed:1"], {"Labels": {OURS: ""}}, fields=fields))
+    old, new = (api("GET", "/images/rules/committed:1/json", version=version).json for version in ("1.44", "1.45"))
+    assert (old["Container"], old["ContainerConfig"]["Hostname"], old["ContainerConfig"]["Cmd"]) == ("abc", "h", ["x"])
+    assert old["ContainerConfig"]["User"] == ""
+    assert not {"Container", "ContainerConfig"} & set(new)
+
+
 @pytest.mark.parametrize(
     ("name", "status", "message"),
     [
