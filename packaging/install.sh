@@ -100,6 +100,12 @@ install_packages() {
     for entry in $missing; do wanted="$wanted $(spelling "$entry")"; done
     # shellcheck disable=SC2086  # a list of names
     apt_get install -y --no-install-recommends $wanted
+    # Its package makes a service of it, for everybody who reaches this machine; tests start one of their own.
+    case " $wanted " in
+        *" docker-registry "*)
+            [ ! -d /run/systemd/system ] || as_root systemctl disable --quiet --now docker-registry.service ||
+                say "docker-registry.service could not be stopped; the tests don't need it." ;;
+    esac
 }
 
 # --- Ids for the users inside containers -------------------------------------------------------------------------------

@@ -37,7 +37,7 @@ class Request:
 
 
 class HostileRegistry:
-    """Use it as a context manager; ``replies`` by path: a Reply, or a function that makes one of a request."""
+    """Use it as a context manager; ``replies`` by path, or by method and path: a Reply, or a function that makes one."""
 
     def __init__(self) -> None:
         self.replies: dict[str, Reply | Callable[[Request], Reply]] = {"/v2/": Reply(b"{}")}
@@ -102,13 +102,26 @@ def _handler(registry: HostileRegistry) -> type[BaseHTTPRequestHandler]:
             self._answer()
 
         def do_POST(self) -> None:
-            self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            self._body()
             self._answer()
+
+        do_PUT = do_PATCH = do_POST
+
+        def _body(self) -> None:
+            left = int(self.headers.get("Content-Length") or 0)
+            while left:
+                left -= len(self.rfile.read(min(left, 1 << 16))) or left
+            if self.headers.get("Transfer-Encoding") == "chunked":
+                while size := int(self.rfile.readline() or b"0", 16):
+                    self.rfile.read(size + 2)
+                self.rfile.readline()
 
         def _answer(self) -> None:
             request = Request(self.command, self.path, {name.lower(): value for name, value in self.headers.items()})
             registry.seen.append(request)
-            found = registry.replies.get(self.path) or registry.replies.get(self.path.partition("?")[0]) or Reply(b"", 404)
+            path = self.path.partition("?")[0]
+            names = (f"{self.command} {path}", self.path, path)
+            found = next((registry.replies[name] for name in names if name in registry.replies), Reply(b"", 404))
             reply = found if isinstance(found, Reply) else found(request)
             whole = isinstance(reply.body, bytes)
             length = {"Content-Length": str(len(reply.body))} if isinstance(reply.body, bytes) else {}

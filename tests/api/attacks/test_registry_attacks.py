@@ -14,7 +14,8 @@ from api.containers.conftest import _api, _until
 from support.docker_registry import PASSWORD, USER
 from support.engine import EngineUnderTest
 from support.hostile_registry import HostileRegistry, Reply, Request, manifest_of
-from support.oci import DOCKER_LAYER, OCI_CONFIG, OCI_INDEX, Blob, Made, digest, unlike_others
+from support.images import docker_archive
+from support.oci import DOCKER_LAYER, OCI_CONFIG, OCI_INDEX, Blob, Made, digest, tar, unlike_others
 from support.transfers import Transfers, auth_header
 
 __all__ = ["_api", "_until"]
@@ -357,3 +358,48 @@ def test_pages_of_tags_come_to_an_end(transfers: Transfers, hostile: HostileRegi
     hostile.replies[path] = page
     assert bool(transfers.pull(f"{hostile.host}/{NAME}").error) == (kind == "new")
     assert len(hostile.asked(path)) <= 1_000
+
+
+# pushes
+
+
+@pytest.fixture(name="own")
+def _own(api: Callable[..., Any], hostile: HostileRegistry) -> Iterator[str]:
+    """An image to push there, as a name without its tag."""
+    name = f"{hostile.host}/{NAME}"
+    assert api("POST", "/images/load", archive=docker_archive([tar({"own": b"own"})], f"{name}:1")).status == 200
+    yield name
+    assert api("DELETE", f"/images/{name}:1").status == 200
+
+
+@pytest.mark.parametrize(
+    "location",
+    ["file:///etc/passwd", "", "http://[::1", "unix:///run/docker.sock", "http://x:99999999/", "gopher://127.0.0.1/"],
+)
+def test_the_place_of_an_upload_is_at_a_server(transfers: Transfers, hostile: HostileRegistry, own: str, location: str) -> None:
+    hostile.replies[f"POST /v2/{NAME}/blobs/uploads/"] = Reply(b"", 202, {"Location": location})
+    assert transfers.push(own, tag="1").error
+    assert not [request for request in hostile.seen if request.method in ("PUT", "PATCH")]
+
+
+def test_the_place_of_an_upload_gets_no_credentials_elsewhere(transfers: Transfers, hostile: HostileRegistry, own: str) -> None:
+    basic = {"WWW-Authenticate": 'Basic realm="x"'}
+    with HostileRegistry() as other:
+        place = {"Location": f"http://{other.host}/upload"}
+        hostile.replies["/v2/"] = lambda request: Reply(b"{}") if "authorization" in request.headers else Reply(b"", 401, basic)
+        hostile.replies[f"POST /v2/{NAME}/blobs/uploads/"] = Reply(b"", 202, place)
+        other.replies["/upload"] = Reply(b"", 202, {**place, **basic})
+        transfers.push(own, tag="1", auth=OWN)
+        assert any("authorization" in request.headers for request in hostile.seen)
+        assert other.seen
+        assert not [request for request in other.seen if "authorization" in request.headers]
+
+
+def test_what_has_arrived_of_an_upload_is_not_believed(transfers: Transfers, hostile: HostileRegistry, own: str) -> None:
+    """A push ends, and it is told that the registry does not take the blob."""
+    place = {"Location": f"http://{hostile.host}/upload"}
+    hostile.replies[f"POST /v2/{NAME}/blobs/uploads/"] = Reply(b"", 202, place)
+    hostile.replies["GET /upload"] = Reply(b"", 204, {**place, "Range": "0-999999999999999999"})
+    hostile.replies["/upload"] = Reply(b"", 500)
+    assert "500 Internal Server Error" in transfers.push(own, tag="1").error
+    assert len(hostile.seen) < 60

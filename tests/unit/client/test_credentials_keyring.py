@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-import pytest
+from support.docker_registry import tool
 
 SESSION = """
 eval "$(printf password | gnome-keyring-daemon --unlock --components=secrets 2>/dev/null | sed 's/^/export /')"
 "$PYTHON" -c "$SAVE" || exit 1
 "$PYTHON" -c "$READ" || exit 2
-busctl --user call org.freedesktop.secrets /org/freedesktop/secrets org.freedesktop.Secret.Service Lock ao 1 \
-    /org/freedesktop/secrets/aliases/default > /dev/null || exit 3
+dbus-send --session --print-reply --dest=org.freedesktop.secrets /org/freedesktop/secrets org.freedesktop.Secret.Service.Lock \
+    array:objpath:/org/freedesktop/secrets/aliases/default > /dev/null || exit 3
 "$PYTHON" -c "$LOCKED"
 """
 SAVE = """
@@ -44,11 +43,9 @@ assert found.credentials is None and "can't be read" in found.notes[0], found
 """
 
 
-@pytest.mark.skipif(
-    not all(map(shutil.which, ("dbus-run-session", "gnome-keyring-daemon", "busctl"))),
-    reason="needs dbus-run-session, gnome-keyring-daemon and busctl",
-)
 def test_logins_last_in_the_desktop_s_keyring_and_a_locked_one_is_told(tmp_path: Path) -> None:
+    for program in ("dbus-run-session", "dbus-send", "gnome-keyring-daemon"):
+        tool(program)
     run = tmp_path / "run"
     run.mkdir(mode=0o700)
     environment = {
