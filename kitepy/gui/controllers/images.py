@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from kitepy.gui.controllers.engine import EngineController, Lists
+from kitepy.gui.controllers.feed import Feed
 from kitepy.gui.controllers.presenter import Presenter
 from kitepy.gui.gateway.image_port import ImagesArrived
 from kitepy.gui.gateway.port import Gateway, GatewayError, OperationFailed, Progress
@@ -243,17 +244,21 @@ class ImagesController:
         task.add_done_callback(lambda _task: self._settle(job.id, pushed))
 
     async def _run(self, job: Job, steps: AsyncIterator[Any], done: str, pushed: str) -> None:
+        feed: Feed[Job] = Feed(lambda newest: self._store.dispatch(JobChanged(newest)))
         try:
             async for step in steps:
                 if isinstance(step, ImagesArrived):
                     done = done or f"Loaded {', '.join(_shown(name) for name in step.names) or 'nothing'}."
                     continue
                 job = self._after(job, step)
-                self._store.dispatch(JobChanged(job))
+                await feed.take(job)
+            feed.flush()
             self._store.dispatch(JobChanged(replace(job, phase=JobPhase.DONE, note=done)))
         except GatewayError as error:
+            feed.flush()
             self._store.dispatch(JobChanged(_refused(job, str(error), pushed)))
         finally:
+            feed.flush()
             self._engine.refresh(Lists.IMAGES)
 
     def _after(self, job: Job, step: Progress | TransferMessage) -> Job:
