@@ -107,10 +107,12 @@ class JobOutput(AsyncIterator[bytes]):
 
     async def aclose(self) -> None:
         """End the job, if it still runs."""
-        await _cancel(self._job)
-        if self.pipe_fd >= 0:
-            os.close(self.pipe_fd)
-            self.pipe_fd = -1
+        try:
+            await _cancel(self._job)
+        finally:  # whoever waits here may be cancelled once more
+            if self.pipe_fd >= 0:
+                os.close(self.pipe_fd)
+                self.pipe_fd = -1
 
 
 async def _pump(content: AsyncIterator[bytes], fd: int) -> None:

@@ -197,5 +197,6 @@ async def _all_of(tasks: Sequence[asyncio.Task[Descriptor]]) -> list[Descriptor]
         return list(await asyncio.gather(*tasks))
     finally:
         for task in tasks:
-            task.cancel()
+            if not task.cancelling():  # those that are being ended already are let finish that
+                task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

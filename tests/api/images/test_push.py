@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -14,6 +16,7 @@ from urllib.parse import quote
 import pytest
 from api.containers.conftest import Answer, Events, RawApi
 from support.docker_registry import PASSWORD, USER, DockerRegistry
+from support.engine import EngineUnderTest
 from support.fault_proxy import FaultProxy
 from support.image_tools import Buildah, skopeo_copy, skopeo_inspect
 from support.images import docker_archive
@@ -390,6 +393,30 @@ def test_a_push_ends_with_its_client_and_the_next_one_begins_anew(
     proxy.release()
     there = registry.manifest(path_of(name), "1").json["layers"][0]["digest"]
     assert gzip.decompress(registry.blob(path_of(name), there)) == big[0]
+
+
+@pytest.mark.kitepy  # it looks into the engine's process
+def test_nothing_is_left_of_a_push_whose_client_went(
+    images: Images, proxy: FaultProxy, name: str, api: RawApi, engine: EngineUnderTest, until: Callable[..., Any]
+) -> None:
+    through = f"{proxy.host}/{path_of(name)}"
+    images.load(f"{through}:1", layers_of(name, 3, 2_000_000))
+    proxy.add(r"blobs/uploads/.", method="PATCH|PUT", times=-1, hold_request_after=100_000)
+
+    def open_pipes() -> int:
+        found = 0
+        for link in Path(f"/proc/{engine.pid}/fd").iterdir():
+            with suppress(FileNotFoundError):
+                found += os.readlink(link).startswith("pipe:")
+        return found
+
+    before = open_pipes()
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(api.path))
+        client.sendall(f"POST /v1.51/images/{through}/push?tag=1 HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n".encode())
+        proxy.wait_until_held(3)
+        assert open_pipes() >= before + 3
+    until(lambda: open_pipes() <= before)
 
 
 def test_pushes_of_one_image_at_once_all_succeed(images: Images, registry: DockerRegistry, name: str) -> None:
