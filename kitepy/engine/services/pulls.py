@@ -183,14 +183,15 @@ class Pulls:
         self, reference: Reference, digest: Digest, path: Sequence[FetchedManifest], manifest: Manifest, image: Image
     ) -> bool:
         before = self._images.find(reference)
-        for step in path:
-            self._images.add_manifest(image.id, step.media_type, step.raw)
-        for layer in manifest.layers:
-            self._images.add_layer_source(layer.digest, reference.name)
         canonical = Reference(reference.domain, reference.path, None, digest)
-        self._images.add_repository_digest(canonical, image.id, replace=reference.digest is not None)
-        if reference.digest is None:
-            self._images.set_tag(reference, image.id)
+        with self._images.together():
+            for step in path:
+                self._images.add_manifest(image.id, step.media_type, step.raw)
+            for layer in manifest.layers:
+                self._images.add_layer_source(layer.digest, reference.name)
+            self._images.add_repository_digest(canonical, image.id, replace=reference.digest is not None)
+            if reference.digest is None:
+                self._images.set_tag(reference, image.id)
         return before is None or before.id != image.id
 
     async def _take(self, repository: Repository, manifest: Manifest, lease: Lease, tell: Tell) -> Image:

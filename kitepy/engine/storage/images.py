@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from kitepy.engine.model.errors import InvalidParameter, NotFound
@@ -47,6 +48,10 @@ class ImageStore:
         self._database = database
         self._layers = layers
         self._cache: dict[Digest, Image] = {}
+
+    def together(self) -> AbstractContextManager[object]:
+        """All or nothing of what is recorded within the block."""
+        return self._database.transaction()
 
     def get(self, image_id: Digest) -> Image:
         """The image with this full id; raises ``NotFound``."""
