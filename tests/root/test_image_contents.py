@@ -214,7 +214,9 @@ def test_steps_are_told_with_the_layers_they_made(tmp_path: Path) -> None:
         assert answer["History"][0]["Created"] == "2024-01-01T00:00:00Z"
         assert [layer["Images"] for layer in answer["Layers"]] == [2, 1]
         assert answer["Size"] == sum(layer["Size"] for layer in answer["Layers"])
-        await load(storage, docker_archive([], "empty:1", history=[{"created_by": f"RUN {n}"} for n in range(3)]))
+        await load(
+            storage, docker_archive([], "empty:1", history=[{"created_by": f"ENV A={n}", "empty_layer": True} for n in range(3)])
+        )
         empty = await contents.layers("empty:1", usage=True)
         assert (empty["Layers"], empty["Usage"]["WastedBytes"]) == ([], 0)
         assert [step["Layer"] for step in empty["History"]] == [None] * 3
