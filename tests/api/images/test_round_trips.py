@@ -90,4 +90,6 @@ def test_an_image_with_a_digest_only_is_dangling_and_pruned_on_demand(api: Any, 
     dangling = api("GET", '/images/json?filters={"dangling":["true"]}'.replace('"', "%22")).json
     assert [canonical] in [image["RepoDigests"] for image in dangling]
     report = api("POST", '/images/prune?filters={"label":["a=b"]}'.replace('"', "%22")).json
-    assert report["ImagesDeleted"][:2] == [{"Untagged": canonical}, {"Deleted": IMAGE.id}]
+    # Other tests of the same engine may have left images with that label.
+    place = report["ImagesDeleted"].index({"Untagged": canonical})
+    assert report["ImagesDeleted"][place + 1] == {"Deleted": IMAGE.id}
