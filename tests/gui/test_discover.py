@@ -10,6 +10,7 @@ from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QAbstractButton, QApplication, QComboBox, QLabel, QLineEdit
 from support.registry_screens import stock
 from support.watchdog import never_stalls
+from support.windows import answer, column
 
 from kitepy.gui.models.container import Status
 from kitepy.gui.models.discover import LocalImage
@@ -23,11 +24,6 @@ from kitepy.gui.widgets.transfer import LayerList
 from kitepy.gui.widgets.trouble import TroubleCard
 
 
-def column(table: Table, number: int) -> list[str]:
-    model = table.model()
-    return [model.index(row, number).data() for row in range(model.rowCount())]
-
-
 def cards(stage) -> list[str]:
     found = [card for card in stage.window.findChildren(HitCard) if card.isVisible()]
     return [card.findChild(QAbstractButton, "hit-tags").accessibleName().removeprefix("Tags of ") for card in found]
@@ -39,11 +35,6 @@ def pulls(stage) -> dict[str, PullPhase]:
 
 def asked(stage, what: str) -> list[tuple[str, ...]]:
     return [call for call in stage.gateway.calls if call[0] == what]
-
-
-async def answer(stage, name: str) -> None:
-    (await stage.shown(QAbstractButton, name)).click()
-    await stage.until(lambda: not stage.window.sheet_is_open())
 
 
 def test_a_search_asks_every_registry_once_typing_pauses_and_gives_way_to_a_newer_one(stage) -> None:

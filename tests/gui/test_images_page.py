@@ -20,6 +20,7 @@ from PySide6.QtWidgets import (
     QTreeView,
 )
 from support.fake_images import LAYERS
+from support.windows import answer, column
 
 from kitepy.gui.models.container import Status
 from kitepy.gui.models.image_detail import ImageLayers
@@ -28,16 +29,6 @@ from kitepy.gui.models.state import IMAGES, Navigated, Page, Route
 from kitepy.gui.models.transfer import TransferMessage
 from kitepy.gui.models.volume import FileEntry, JobPhase
 from kitepy.gui.widgets.table import Table
-
-
-def column(table: Table, number: int) -> list[str]:
-    model = table.model()
-    return [model.index(row, number).data() for row in range(model.rowCount())]
-
-
-async def answer(stage, name: str) -> None:
-    (await stage.shown(QAbstractButton, name)).click()
-    await stage.until(lambda: not stage.window.sheet_is_open())
 
 
 def seen_text(stage) -> str:

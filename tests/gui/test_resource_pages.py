@@ -21,6 +21,7 @@ from PySide6.QtWidgets import (
     QPlainTextEdit,
     QTreeView,
 )
+from support.windows import answer, column
 
 from kitepy.gui.models.actions import ContainerAction
 from kitepy.gui.models.container import Attachment, Mount, Port, Status
@@ -29,16 +30,6 @@ from kitepy.gui.models.ports import Listener
 from kitepy.gui.models.state import NETWORKS, PORTS, VOLUMES, Navigated, Page, Route
 from kitepy.gui.models.volume import JobPhase
 from kitepy.gui.widgets.table import Table
-
-
-def column(table: Table, number: int) -> list[str]:
-    model = table.model()
-    return [model.index(row, number).data() for row in range(model.rowCount())]
-
-
-async def answer(stage, name: str) -> None:
-    (await stage.shown(QAbstractButton, name)).click()
-    await stage.until(lambda: not stage.window.sheet_is_open())
 
 
 def test_the_ports_page_lists_checks_and_frees(stage) -> None:
