@@ -157,7 +157,8 @@ class Pulls:
         shown = str(reference) if reference.digest is not None else reference.tag
         begun = {"status": f"Pulling from {reference.path}", "id": shown}
         try:
-            found = await _manifest(repository, reference.digest or reference.tag or "")
+            kept = await self._kept(repository, reference)
+            found = kept or await _manifest(repository, reference.digest or reference.tag or "")
         except WrongManifest:
             tell(begun)
             raise
@@ -169,7 +170,8 @@ class Pulls:
         while path[-1].media_type in (DOCKER_MANIFEST_LIST, OCI_INDEX):
             if len(path) > _DEEPEST_INDEX:
                 raise InvalidParameter("image indexes are nested too deeply")
-            path.append(await _manifest(repository, choose_manifest(path[-1].raw, platform or host_platform()).digest))
+            chosen = choose_manifest(path[-1].raw, platform or host_platform()).digest
+            path.append(self._stored(chosen) or await _manifest(repository, chosen))
         manifest = parse_manifest(path[-1].raw)
         with self._layers.lease() as lease:
             try:
@@ -178,6 +180,22 @@ class Pulls:
                 raise pull_error(error, reference) from None
             tell({"status": f"Digest: {found.digest}"})
             return self._name(reference, found.digest, path, manifest, image)
+
+    async def _kept(self, repository: Repository, reference: Reference) -> FetchedManifest | None:
+        """The manifest of a tag that still stands for what is here.
+
+        Docker Hub's limits count those who fetch a manifest, but not those who only ask which one it is.
+        """
+        image = None if reference.digest is not None else self._images.find(reference)
+        if image is None:
+            return None
+        described = await repository.head_manifest(reference.tag or "")
+        known = {name.digest for name in self._images.digests(image.id) if name.name == reference.name}
+        return self._stored(described.digest) if described is not None and described.digest in known else None
+
+    def _stored(self, digest: Digest) -> FetchedManifest | None:
+        stored = self._images.manifest(digest)
+        return None if stored is None else FetchedManifest(stored.raw, stored.media_type, stored.digest)
 
     def _name(
         self, reference: Reference, digest: Digest, path: Sequence[FetchedManifest], manifest: Manifest, image: Image

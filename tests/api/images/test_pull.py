@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import docker
 import pytest
 from api.containers.conftest import RawApi
 from support.docker_registry import DockerRegistry
+from support.fault_proxy import FaultProxy
 from support.image_tools import Buildah, skopeo_copy, write_layout
 from support.oci import DOCKER_INDEX, OCI_INDEX, Made, put, tar, unlike_others
 from support.transfers import Transfers
@@ -92,6 +94,24 @@ def test_a_pull_tells_of_each_layer_and_of_the_whole_in_dockerds_words(
     assert described["RootFS"]["Layers"] == json.loads(second.document.content)["rootfs"]["diff_ids"]
     assert api("GET", f"/images/{name}@{second_digest}/json").json["Id"] == second.id
     assert _content(client, f"{name}:2", "/more") == b"more"
+
+
+@pytest.mark.kitepy
+def test_what_is_up_to_date_is_asked_for_but_not_fetched(
+    transfers: Transfers, registry: DockerRegistry, proxy: FaultProxy
+) -> None:
+    first = unlike_others("kept-1", layers=1)
+    put(registry, "kept/image", "1", replace(first, platform=HERE), replace(first, platform=ELSEWHERE))
+    name = f"{proxy.host}/kept/image"
+    transfers.pull(name, tag="1")
+    fetched = len(proxy.asked("GET", "/manifests/"))
+    assert fetched == 2, "an index and a manifest"
+    assert transfers.pull(name, tag="1").summary == f"Status: Image is up to date for {name}:1"
+    assert len(proxy.asked("GET", "/manifests/")) == fetched
+    second = unlike_others("kept-2", layers=1)
+    digest = put(registry, "kept/image", "1", second)
+    renewed = transfers.pull(name, tag="1")
+    assert renewed.statuses == [f"Digest: {digest}", f"Status: Downloaded newer image for {name}:1"]
 
 
 def test_a_name_alone_stands_for_all_tags_of_a_repository(api: RawApi, transfers: Transfers, registry: DockerRegistry) -> None:
