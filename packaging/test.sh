@@ -22,14 +22,14 @@ pytest="$bin/python -m pytest -n ${KITEPY_TEST_WORKERS:-2} --dist loadfile"
 # The tests of the API and of its most used clients run twice: against an engine with root, and against one of an ordinary user
 # that the tests bring along. Left out there is what only the services decide, or the server in front, in the same words for both.
 both="tests/api tests/clients/test_docker_py_surface.py tests/clients/test_compose.py"
-for same in contract edge test_events.py test_registry_login.py networks/test_network_resource.py volumes/test_volumes_resource.py \
-    containers/test_attach_websocket.py containers/test_container_health.py containers/test_container_kill.py \
-    containers/test_container_list.py containers/test_container_prune.py containers/test_container_remove.py \
-    containers/test_container_rename.py containers/test_container_restarts.py containers/test_container_stop.py \
-    containers/test_container_update.py containers/test_container_wait.py containers/test_create_refusals.py \
-    containers/test_forged_lines.py attacks/test_registry_attacks.py images/test_image_rules.py images/test_registries.py \
-    images/test_registry_credentials.py \
-    images/test_pull_faults.py images/test_app_registries.py images/test_images_through_the_app.py; do
+for same in contract edge test_events.py test_registry_login.py networks/test_network_resource.py \
+    volumes/test_volumes_resource.py containers/test_attach_websocket.py containers/test_container_health.py \
+    containers/test_container_kill.py containers/test_container_list.py containers/test_container_prune.py \
+    containers/test_container_remove.py containers/test_container_rename.py containers/test_container_restarts.py \
+    containers/test_container_stop.py containers/test_container_update.py containers/test_container_wait.py \
+    containers/test_create_refusals.py containers/test_forged_lines.py attacks/test_registry_attacks.py \
+    images/test_image_rules.py images/test_registries.py images/test_registry_credentials.py images/test_pull_faults.py \
+    images/test_app_registries.py images/test_images_through_the_app.py; do
     both="$both --ignore tests/api/$same"
 done
 status=0
