@@ -194,7 +194,9 @@ class ImageRemoval:
                 self._prune_one(item.image.id, deleted)
         await self._layers.remove_marked()
         reclaimed = sum(sizes.get(record["Deleted"], 0) for record in deleted if "Deleted" in record)
-        reclaimed += await asyncio.to_thread(self._content.remove_partials)
+        if not any(name in filters for name in image_views.PRUNE_FILTERS if name != "dangling"):
+            # What cancelled pulls left has neither labels nor an age that anybody means.
+            reclaimed += await asyncio.to_thread(self._content.remove_partials)
         self._emit("image", "prune", "", {"reclaimed": str(reclaimed)})
         return {"ImagesDeleted": deleted or None, "SpaceReclaimed": reclaimed}
 
