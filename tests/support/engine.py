@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import shutil
@@ -191,6 +192,7 @@ class EngineUnderTest:
         try:
             self.start()
         except BaseException:
+            self._end_processes()  # the namespaces of an ordinary user's engine outlive it, by design
             self.remove_files()
             raise
         return self
@@ -203,8 +205,7 @@ class EngineUnderTest:
         finally:
             self.stop()
         left = self.leaks_after(5)
-        for pid in self.process_ids():
-            os.kill(pid, signal.SIGKILL)
+        self._end_processes()
         if not left or not self._mounts():
             self.remove_files()
         # Trouble inside the block is the better message.
@@ -234,6 +235,11 @@ class EngineUnderTest:
         for pid in found:
             found += [child for child in children.get(pid, ()) if child not in found]
         return found
+
+    def _end_processes(self) -> None:
+        for pid in self.process_ids():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
     def _belongs_here(self, process: Path) -> bool:
         home = os.fsencode(self.home)
