@@ -7,10 +7,10 @@ from dataclasses import replace
 
 from PySide6.QtCore import Qt
 from PySide6.QtTest import QTest
-from PySide6.QtWidgets import QAbstractButton, QApplication, QComboBox, QLabel, QLineEdit
+from PySide6.QtWidgets import QAbstractButton, QComboBox, QLabel, QLineEdit
 from support.registry_screens import stock
 from support.watchdog import never_stalls
-from support.windows import answer, column
+from support.windows import answer, column, reached_by_tab
 
 from kitepy.gui.models.container import Status
 from kitepy.gui.models.discover import LocalImage
@@ -373,14 +373,7 @@ def test_everything_is_reached_by_the_tab_key_and_has_a_name(stage) -> None:
             stage.store.dispatch(Navigated(route))
             if route.key == "nginx":
                 await stage.until(lambda: stage.store.state.discover.repository.preview)
-            stage.window.sidebar.filter.setFocus()
-            seen: set[str] = set()
-            for _ in range(44):
-                focused = QApplication.focusWidget()
-                seen.add(focused.objectName())
-                text = focused.text() if isinstance(focused, QAbstractButton) else ""
-                assert focused.accessibleName() or text, f"{focused.objectName()} has no name"
-                QTest.keyClick(focused, Qt.Key.Key_Tab)
+            seen = reached_by_tab(stage, 44)
             assert wanted <= seen, wanted - seen
 
     stage.play(story)

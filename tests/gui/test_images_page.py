@@ -9,7 +9,6 @@ from PySide6.QtCore import Qt
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import (
     QAbstractButton,
-    QApplication,
     QCheckBox,
     QComboBox,
     QLabel,
@@ -20,7 +19,7 @@ from PySide6.QtWidgets import (
     QTreeView,
 )
 from support.fake_images import LAYERS
-from support.windows import answer, column
+from support.windows import answer, column, reached_by_tab
 
 from kitepy.gui.models.container import Status
 from kitepy.gui.models.image_detail import ImageLayers
@@ -381,14 +380,7 @@ def test_everything_is_reached_by_the_tab_key_and_has_a_name(stage) -> None:
                 stage.find(QTabBar, "image-tabs").setCurrentIndex(tab)
                 looking = lambda: stage.store.state.looking  # noqa: E731 - one line, used in a wait
                 await stage.until(lambda: looking().layers and looking().layers.worst and looking().folders)  # noqa: B023
-            stage.window.sidebar.filter.setFocus()
-            seen = set()
-            for _ in range(45):
-                focused = QApplication.focusWidget()
-                seen.add(focused.objectName())
-                text = focused.text() if isinstance(focused, QAbstractButton) else ""
-                assert focused.accessibleName() or text, f"{focused.objectName()} has no name"
-                QTest.keyClick(focused, Qt.Key.Key_Tab)
+            seen = reached_by_tab(stage, 45)
             assert wanted <= seen, wanted - seen
 
     stage.play(story)

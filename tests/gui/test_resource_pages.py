@@ -12,7 +12,6 @@ from PySide6.QtGui import QGuiApplication
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import (
     QAbstractButton,
-    QApplication,
     QCheckBox,
     QComboBox,
     QLabel,
@@ -21,7 +20,7 @@ from PySide6.QtWidgets import (
     QPlainTextEdit,
     QTreeView,
 )
-from support.windows import answer, column
+from support.windows import answer, column, reached_by_tab
 
 from kitepy.gui.models.actions import ContainerAction
 from kitepy.gui.models.container import Attachment, Mount, Port, Status
@@ -329,14 +328,7 @@ def test_everything_is_reached_by_the_tab_key_and_has_a_name(stage, route: Route
         if route.key:
             tree = await stage.shown(QTreeView, "volume-files")
             tree.setCurrentIndex(tree.model().index(0, 0))
-        stage.window.sidebar.filter.setFocus()
-        seen = set()
-        for _ in range(40):
-            focused = QApplication.focusWidget()
-            seen.add(focused.objectName())
-            text = focused.text() if isinstance(focused, QAbstractButton) else ""
-            assert focused.accessibleName() or text, f"{focused.objectName()} has no name"
-            QTest.keyClick(focused, Qt.Key.Key_Tab)
+        seen = reached_by_tab(stage, 40)
         assert wanted <= seen, wanted - seen
 
     stage.play(story)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from kitepy.gui.controllers.controller import Controller
 from kitepy.gui.controllers.engine import EngineController
 from kitepy.gui.controllers.port_conflicts import PortConflicts
 from kitepy.gui.controllers.presenter import Presenter
@@ -43,7 +44,7 @@ from kitepy.gui.tasks import Tasks
 _OUTPUT_LIMIT_LINES = 200_000
 
 
-class BuildsController:
+class BuildsController(Controller):
     def __init__(
         self,
         store: Store,
@@ -53,11 +54,7 @@ class BuildsController:
         presenter: Presenter,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._store = store
-        self._gateway = gateway
-        self._tasks = tasks
-        self._engine = engine
-        self._presenter = presenter
+        super().__init__(store, gateway, tasks, engine, presenter)
         self._clock = clock
         self._conflicts = PortConflicts(store, gateway, tasks, engine, presenter)
         self._waiting: deque[Path] = deque()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kitepy.gui.controllers.controller import Controller
 from kitepy.gui.controllers.engine import EngineController, Lists
 from kitepy.gui.controllers.port_conflicts import PortConflicts
 from kitepy.gui.controllers.presenter import Presenter
@@ -13,13 +14,9 @@ from kitepy.gui.models.state import ActivityEnded, ActivityStarted, ContainersLi
 from kitepy.gui.tasks import Tasks
 
 
-class ContainersController:
+class ContainersController(Controller):
     def __init__(self, store: Store, gateway: Gateway, tasks: Tasks, engine: EngineController, presenter: Presenter) -> None:
-        self._store = store
-        self._gateway = gateway
-        self._tasks = tasks
-        self._engine = engine
-        self._presenter = presenter
+        super().__init__(store, gateway, tasks, engine, presenter)
         self._conflicts = PortConflicts(store, gateway, tasks, engine, presenter)
 
     def act(self, action: ContainerAction, container_id: str) -> None:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from kitepy.gui.controllers.controller import Controller
 from kitepy.gui.controllers.engine import EngineController, Lists
 from kitepy.gui.controllers.feed import Feed
 from kitepy.gui.controllers.presenter import Presenter
@@ -28,7 +29,7 @@ _NOTHING_KEPT = "Cancelled: nothing of it was kept."
 _ASKED_AT_ONCE = 8
 
 
-class ImagesController:
+class ImagesController(Controller):
     def __init__(
         self,
         store: Store,
@@ -38,11 +39,7 @@ class ImagesController:
         presenter: Presenter,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._store = store
-        self._gateway = gateway
-        self._tasks = tasks
-        self._engine = engine
-        self._presenter = presenter
+        super().__init__(store, gateway, tasks, engine, presenter)
         self._clock = clock
         self._running: dict[str, asyncio.Task[None]] = {}
         self._numbers = itertools.count(1)

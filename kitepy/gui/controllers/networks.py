@@ -5,22 +5,13 @@ from __future__ import annotations
 from collections.abc import Coroutine
 from typing import Any
 
-from kitepy.gui.controllers.engine import EngineController, Lists
-from kitepy.gui.controllers.presenter import Presenter
-from kitepy.gui.gateway.port import Gateway
+from kitepy.gui.controllers.controller import Controller
+from kitepy.gui.controllers.engine import Lists
 from kitepy.gui.models.network import NetworkPlan, NetworkRow, connectable, network_rows
-from kitepy.gui.models.state import ContainersListed, Navigated, NetworksListed, Page, Route, Store
-from kitepy.gui.tasks import Tasks
+from kitepy.gui.models.state import ContainersListed, Navigated, NetworksListed, Page, Route
 
 
-class NetworksController:
-    def __init__(self, store: Store, gateway: Gateway, tasks: Tasks, engine: EngineController, presenter: Presenter) -> None:
-        self._store = store
-        self._gateway = gateway
-        self._tasks = tasks
-        self._engine = engine
-        self._presenter = presenter
-
+class NetworksController(Controller):
     def create(self) -> None:
         self._presenter.ask_new_network(
             self._store.state.networks, lambda plan: self._spawn(self._create(plan), f"create network {plan.name}")

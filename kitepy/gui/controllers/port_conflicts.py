@@ -5,23 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from kitepy.gui.controllers.engine import EngineController
-from kitepy.gui.controllers.presenter import Presenter
-from kitepy.gui.gateway.port import Gateway, GatewayError
+from kitepy.gui.controllers.controller import Controller
+from kitepy.gui.gateway.port import GatewayError
 from kitepy.gui.models.container import Container
 from kitepy.gui.models.ports import Conflict, PortRow, conflict_in, holders, next_free, port_rows, with_protocol
-from kitepy.gui.models.state import ActivityEnded, ActivityStarted, ContainersListed, ListenersRead, Navigated, Page, Route, Store
-from kitepy.gui.tasks import Tasks
+from kitepy.gui.models.state import ActivityEnded, ActivityStarted, ContainersListed, ListenersRead, Navigated, Page, Route
 
 
-class PortConflicts:
-    def __init__(self, store: Store, gateway: Gateway, tasks: Tasks, engine: EngineController, presenter: Presenter) -> None:
-        self._store = store
-        self._gateway = gateway
-        self._tasks = tasks
-        self._engine = engine
-        self._presenter = presenter
-
+class PortConflicts(Controller):
     async def named(self, message: str) -> str:
         """The engine's refusal with the name of who holds the port, if that is what it is about."""
         conflict = conflict_in(message)

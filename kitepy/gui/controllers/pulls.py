@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
+from kitepy.gui.controllers.controller import Controller
 from kitepy.gui.controllers.engine import EngineController
 from kitepy.gui.controllers.memory import Memory
 from kitepy.gui.controllers.port_conflicts import PortConflicts
@@ -39,7 +40,7 @@ _AT_ONCE = 50
 _REMEMBERED_EVERY_S = 5.0
 
 
-class PullsController:
+class PullsController(Controller):
     def __init__(
         self,
         store: Store,
@@ -50,11 +51,7 @@ class PullsController:
         memory: Memory,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._store = store
-        self._gateway = gateway
-        self._tasks = tasks
-        self._engine = engine
-        self._presenter = presenter
+        super().__init__(store, gateway, tasks, engine, presenter)
         self._memory = memory
         self._clock = clock
         self._conflicts = PortConflicts(store, gateway, tasks, engine, presenter)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from typing import Any
 
+from kitepy.gui.controllers.controller import Controller
 from kitepy.gui.controllers.engine import EngineController
 from kitepy.gui.controllers.memory import Memory
 from kitepy.gui.controllers.presenter import Presenter
@@ -18,7 +19,7 @@ from kitepy.gui.models.trouble import Cause, Trouble, refused_login
 from kitepy.gui.tasks import Tasks
 
 
-class RegistriesController:
+class RegistriesController(Controller):
     def __init__(
         self,
         store: Store,
@@ -29,11 +30,7 @@ class RegistriesController:
         memory: Memory,
         changed: Callable[[], None],
     ) -> None:
-        self._store = store
-        self._gateway = gateway
-        self._tasks = tasks
-        self._engine = engine
-        self._presenter = presenter
+        super().__init__(store, gateway, tasks, engine, presenter)
         self._memory = memory
         self._changed = changed
         self._reading: asyncio.Task[None] | None = None

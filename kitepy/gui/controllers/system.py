@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-from kitepy.gui.controllers.engine import EngineController
-from kitepy.gui.controllers.presenter import Presenter
-from kitepy.gui.gateway.port import Gateway, GatewayError
-from kitepy.gui.models.state import DISCOVER, DOCTOR, EnginePhase, Navigated, Store, SystemChecked, SystemCheckStarted
+from kitepy.gui.controllers.controller import Controller
+from kitepy.gui.gateway.port import GatewayError
+from kitepy.gui.models.state import DISCOVER, DOCTOR, EnginePhase, Navigated, SystemChecked, SystemCheckStarted
 from kitepy.gui.models.system_check import PRICE_OF_ROOT
-from kitepy.gui.tasks import Tasks
 
 
-class SystemController:
-    def __init__(self, store: Store, gateway: Gateway, tasks: Tasks, engine: EngineController, presenter: Presenter) -> None:
-        self._store = store
-        self._gateway = gateway
-        self._tasks = tasks
-        self._engine = engine
-        self._presenter = presenter
-
+class SystemController(Controller):
     def open(self) -> None:
         """Shows the page and looks anew."""
         self._store.dispatch(Navigated(DOCTOR))

@@ -10,6 +10,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from kitepy.gui.controllers.controller import Controller
 from kitepy.gui.controllers.engine import EngineController, Lists
 from kitepy.gui.controllers.presenter import Presenter
 from kitepy.gui.gateway.port import Gateway, GatewayError, Progress
@@ -45,7 +46,7 @@ from kitepy.gui.tasks import Tasks
 _NOTHING_KEPT = "Cancelled: nothing of it was kept."
 
 
-class VolumesController:
+class VolumesController(Controller):
     def __init__(
         self,
         store: Store,
@@ -55,11 +56,7 @@ class VolumesController:
         presenter: Presenter,
         today: Callable[[], date] = date.today,
     ) -> None:
-        self._store = store
-        self._gateway = gateway
-        self._tasks = tasks
-        self._engine = engine
-        self._presenter = presenter
+        super().__init__(store, gateway, tasks, engine, presenter)
         self._today = today
         self._visible = True
         self._measured_for: object = None
