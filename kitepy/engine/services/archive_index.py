@@ -16,8 +16,7 @@ from typing import Any
 from kitepy.engine.model.errors import InvalidParameter
 from kitepy.engine.model.oci import (
     DOCKER_MANIFEST,
-    DOCKER_MANIFEST_LIST,
-    OCI_INDEX,
+    INDEX_TYPES,
     OCI_MANIFEST,
     ChainId,
     Descriptor,
@@ -211,7 +210,7 @@ def _manifests(
         if _blob_key(entry.digest) not in members:
             continue  # an index may list platforms that were not saved
         raw = _content(_blob(members, entry), entry.digest)
-        if entry.media_type in (OCI_INDEX, DOCKER_MANIFEST_LIST):
+        if entry.media_type in INDEX_TYPES:
             inner = parse_index(raw)
             yield from _manifests(members, inner, labels, (*above, inner), platform)
         elif entry.media_type in ("", OCI_MANIFEST, DOCKER_MANIFEST):

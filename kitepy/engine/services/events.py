@@ -24,6 +24,8 @@ QUEUE_LENGTH = 4096
 """How far a listener may fall behind."""
 
 EventMessage = dict[str, Any]
+Emit = Callable[[str, str, str, Mapping[str, str]], None]
+"""``EventBus.emit``: (type, action, actor id, attributes)."""
 
 _BY_ACTOR = ("container", "volume", "network", "daemon", "plugin", "node", "service", "secret", "config")
 _WITH_DETAILS = ("exec_create", "exec_start", "health_status")

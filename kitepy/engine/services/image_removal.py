@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Flag, auto
 from typing import Any
@@ -20,14 +20,13 @@ from kitepy.engine.model.oci import Digest
 from kitepy.engine.model.platform import Platform
 from kitepy.engine.model.reference import Reference, parse_reference
 from kitepy.engine.services import image_views
+from kitepy.engine.services.events import Emit
 from kitepy.engine.storage.content import ContentStore
 from kitepy.engine.storage.images import ImageStore, Listed
 from kitepy.engine.storage.layers import LayerStore
 
 Records = list[dict[str, Any]]
 """ImageDeleteResponseItem documents."""
-Emit = Callable[[str, str, str, Mapping[str, str]], None]
-"""(type, action, actor id, attributes)."""
 InUse = Callable[[str, bool], Sequence[tuple[str, bool]]]
 """Containers of an image, and those that mount it if these are asked for: (container id, whether it runs)."""
 

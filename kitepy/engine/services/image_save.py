@@ -60,7 +60,7 @@ class ImageSaver:
                 holds.enter_context(self._layers.hold(image.top_layer))
                 stored = self._images.describe(image).manifest
                 images.append(_Saved(image, tags, self._layers.stack(image.top_layer), stored))
-            members, root = _archive_members(images), self._content.path(Digest("sha256:" + "0" * 64)).parent
+            members, root = _archive_members(images), self._content.blobs
             for saved in images:
                 self._announce("save", saved.image, None)
             job = "kitepy.engine.storage.jobs:write_archive"

@@ -14,9 +14,10 @@ from kitepy.engine.model.oci import ChainId, Digest
 from kitepy.engine.model.platform import Platform
 from kitepy.engine.model.reference import Reference, parse_reference
 from kitepy.engine.services import image_views
+from kitepy.engine.services.events import Emit
 from kitepy.engine.services.image_import import ApplyChanges, ImageImporter, OpenWebFile
 from kitepy.engine.services.image_load import ImageLoader
-from kitepy.engine.services.image_removal import Emit, ImageRemoval, InUse
+from kitepy.engine.services.image_removal import ImageRemoval, InUse
 from kitepy.engine.services.image_save import ImageSaver
 from kitepy.engine.services.ports import ImportRequest
 from kitepy.engine.storage.content import ContentStore

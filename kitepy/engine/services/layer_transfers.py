@@ -19,7 +19,7 @@ from kitepy.engine.distribution.failures import RedirectRefused, RegistryError, 
 from kitepy.engine.distribution.repository import Repository
 from kitepy.engine.model.errors import Cancelled, EngineError, InvalidParameter, NotFound, SystemFailure
 from kitepy.engine.model.oci import ChainId, Descriptor, DiffId, Digest, chain_id
-from kitepy.engine.services.transfer_progress import Message, Meter, status
+from kitepy.engine.services.transfer_progress import Message, Meter, Tell, status
 from kitepy.engine.storage.content import ContentStore
 from kitepy.engine.storage.growth import Growth
 from kitepy.engine.storage.layers import LayerStore, Unplaced
@@ -31,7 +31,6 @@ _PROGRESS_BYTES = 64 << 10
 """So much before a cut is worth going on at once."""
 MISMATCH = "layers from manifest don't match image configuration"
 
-Tell = Callable[[Message], None]
 Result = TypeVar("Result")
 
 

@@ -20,19 +20,16 @@ from typing import Any
 from kitepy.engine.distribution.failures import RegistryError
 from kitepy.engine.distribution.repository import Repository
 from kitepy.engine.model.errors import EngineError
-from kitepy.engine.model.oci import DOCKER_LAYER, Descriptor, Digest
+from kitepy.engine.model.oci import Descriptor, Digest
 from kitepy.engine.services.archive_pipe import JobOutput
-from kitepy.engine.services.push_plan import PushedLayer
-from kitepy.engine.services.transfer_progress import Message, Meter, status
+from kitepy.engine.services.push_plan import GZIP_LAYER, PushedLayer
+from kitepy.engine.services.transfer_progress import Meter, Tell, status
 from kitepy.engine.storage.content import ContentStore
 from kitepy.engine.storage.images import ImageStore
 from kitepy.engine.storage.worker import WorkerPool
 
 logger = logging.getLogger(__name__)
 
-Tell = Callable[[Message], None]
-
-GZIP_LAYER = f"{DOCKER_LAYER}.gzip"
 _READ_BYTES = 1 << 20
 _MOST_MOUNTS = 4
 _SMALL_CHUNK_BYTES = 16 << 20
@@ -135,7 +132,6 @@ class _Sending:
 
     async def _copy(self, descriptor: Descriptor) -> Descriptor:
         """Send the blob as it is."""
-        meter = Meter(self.layer.short_id, "Pushing", descriptor.size, self.tell)
         fd = os.open(self.owner.content.path(descriptor.digest), os.O_RDONLY | os.O_CLOEXEC)
         try:
 
@@ -144,23 +140,24 @@ class _Sending:
                     yield piece
                     offset += len(piece)
 
-            await self._upload(descriptor.digest, descriptor.size, source, meter.update)
+            with Meter(self.layer.short_id, "Pushing", descriptor.size, self.tell) as meter:
+                await self._upload(descriptor.digest, descriptor.size, source, meter.update)
         finally:
             os.close(fd)
         return descriptor
 
     async def _compress(self) -> Descriptor:
         """Send the blob gzip-ed."""
-        meter = Meter(self.layer.short_id, "Pushing", self.layer.size_bytes, self.tell)
-        compression = _Compression(self.owner, self.layer.blob, meter)
-        try:
-            await self._upload(lambda: compression.outcome.digest, None, compression.source, _unheard)
-        except EngineError:
-            if compression.failure is not None:
-                raise compression.failure from None
-            raise
-        finally:
-            await compression.aclose()
+        with Meter(self.layer.short_id, "Pushing", self.layer.size_bytes, self.tell) as meter:
+            compression = _Compression(self.owner, self.layer.blob, meter)
+            try:
+                await self._upload(lambda: compression.outcome.digest, None, compression.source, _unheard)
+            except EngineError:
+                if compression.failure is not None:
+                    raise compression.failure from None
+                raise
+            finally:
+                await compression.aclose()
         sent = compression.outcome
         self.owner.images.add_compressed_layer(self.layer.blob, sent.digest, sent.size)
         return sent

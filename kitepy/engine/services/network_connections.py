@@ -5,7 +5,6 @@ Order of a change on a running container: kernel, files, database, event.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import msgspec
@@ -27,11 +26,10 @@ from kitepy.engine.services.endpoints import (
     names_in,
     wish,
 )
+from kitepy.engine.services.events import Emit
 from kitepy.engine.services.links import endpoint_links
 from kitepy.engine.services.network_index import NetworkIndex, StoredNetwork
 from kitepy.engine.services.request_networking import check_companions, parse_network_mode, requested_ports
-
-Emit = Callable[[str, str, str, Mapping[str, str]], None]
 
 
 class NetworkConnections:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -20,6 +20,7 @@ from kitepy.engine.network.naming import builtin_id
 from kitepy.engine.network.networks import Networks
 from kitepy.engine.services.container_index import ContainerIndex
 from kitepy.engine.services.endpoints import placeholder
+from kitepy.engine.services.events import Emit
 from kitepy.engine.services.network_connections import NetworkConnections
 from kitepy.engine.services.network_index import AmbiguousNetwork, NetworkIndex, StoredNetwork
 from kitepy.engine.services.network_request import (
@@ -34,8 +35,6 @@ from kitepy.engine.services.network_request import (
 from kitepy.engine.services.network_view import Attached, NetworkFilter, NetworkPruneFilter, network_document
 
 logger = logging.getLogger(__name__)
-
-Emit = Callable[[str, str, str, Mapping[str, str]], None]
 
 
 def predefined_networks(default: NetworkRecord | None, seed: str, created: str) -> tuple[NetworkRecord, ...]:

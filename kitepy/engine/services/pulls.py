@@ -9,11 +9,10 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from kitepy.engine.distribution.connection import Waiting
 from kitepy.engine.distribution.credentials import Credentials
 from kitepy.engine.distribution.failures import CutOff, RegistryError, Unreachable, WrongManifest, prefixed, pull_error
 from kitepy.engine.distribution.registries import Registries
@@ -22,8 +21,7 @@ from kitepy.engine.model.errors import EngineError, Forbidden, InvalidParameter,
 from kitepy.engine.model.image import Image
 from kitepy.engine.model.oci import (
     DOCKER_MANIFEST,
-    DOCKER_MANIFEST_LIST,
-    OCI_INDEX,
+    INDEX_TYPES,
     Descriptor,
     Digest,
     ImageDocument,
@@ -37,20 +35,20 @@ from kitepy.engine.model.oci import (
 from kitepy.engine.model.platform import Platform, host_platform
 from kitepy.engine.model.reference import Reference, check_tag
 from kitepy.engine.model.registry import AuthConfigBody
-from kitepy.engine.services.layer_transfers import MISMATCH, LayerTransfer, LayerTransfers, Tell, WantedLayer, silent
-from kitepy.engine.services.message_queue import MessageQueue
-from kitepy.engine.services.transfer_progress import Message, status
+from kitepy.engine.services.events import Emit
+from kitepy.engine.services.layer_transfers import MISMATCH, LayerTransfer, LayerTransfers, WantedLayer, silent
+from kitepy.engine.services.message_queue import messages_of, telling_pauses
+from kitepy.engine.services.registries import LARGEST_CONFIG
+from kitepy.engine.services.transfer_progress import Message, Tell, status
 from kitepy.engine.storage.content import ContentStore
 from kitepy.engine.storage.images import ImageStore
 from kitepy.engine.storage.layers import LayerStore, Lease
 
 logger = logging.getLogger(__name__)
 
-_LARGEST_CONFIG = 8 << 20
 _MOST_LAYERS = 1_000
 _DEEPEST_INDEX = 4
 _ATTEMPTS = 5
-_SHORTEST_TOLD_PAUSE_S = 2.0
 _IMAGE_TYPES = (
     "application/vnd.oci.image",
     "application/vnd.docker",
@@ -67,9 +65,6 @@ _DOCKER_CONFIG_TYPES = (
 )
 
 NOBODY = AuthConfigBody()
-
-Emit = Callable[[str, str, str, Mapping[str, str]], None]
-"""(type, action, actor id, attributes)."""
 
 
 class Pulls:
@@ -92,25 +87,14 @@ class Pulls:
         self._transfers = transfers
         self._emit = emit
 
-    async def pull(
+    def pull(
         self, reference: Reference, platform: Platform | None = None, auth: AuthConfigBody = NOBODY
     ) -> AsyncGenerator[Message, None]:
         """Messages of a pull, in dockerd's words; a reference that is only a name stands for all of its tags.
 
         What fails before the registry knows the name is raised before the first message. Closing the iterator ends the pull.
         """
-        messages = MessageQueue()
-        credentials = Credentials(auth.username, auth.password, auth.identitytoken, auth.registrytoken)
-        task = asyncio.create_task(self._pull(reference, platform, credentials, messages.tell), name=f"pull {reference}")
-        task.add_done_callback(lambda _: messages.end())
-        try:
-            async for message in messages:
-                yield message
-            await task
-        finally:
-            task.cancel()
-            with suppress(asyncio.CancelledError, EngineError):
-                await task
+        return messages_of(lambda tell: self._pull(reference, platform, Credentials.of(auth), tell), name=f"pull {reference}")
 
     async def image(
         self, reference: Reference, platform: Platform | None, credentials: Credentials, tell: Tell = silent
@@ -127,12 +111,7 @@ class Pulls:
         if reference.familiar_name == "scratch":
             raise Forbidden("'scratch' is a reserved name")
 
-        def waiting(pause: Waiting) -> None:
-            if pause.seconds >= _SHORTEST_TOLD_PAUSE_S:
-                reason = f"Rate limited by {pause.host}" if pause.rate_limited else f"{pause.host} fails ({pause.reason})"
-                tell({"status": f"{reason}, trying again in {pause.seconds:.0f} s"})
-
-        async with self._registries.repository(reference, credentials, ("pull",), waiting) as repository:
+        async with self._registries.repository(reference, credentials, ("pull",), telling_pauses(tell)) as repository:
             if reference.is_name_only:
                 renewed = False
                 async for page in repository.tags():
@@ -167,7 +146,7 @@ class Pulls:
         tell(begun)
         refuse_schema_1(found, reference)
         path = [found]
-        while path[-1].media_type in (DOCKER_MANIFEST_LIST, OCI_INDEX):
+        while path[-1].media_type in INDEX_TYPES:
             if len(path) > _DEEPEST_INDEX:
                 raise InvalidParameter("image indexes are nested too deeply")
             chosen = choose_manifest(path[-1].raw, platform or host_platform()).digest
@@ -241,15 +220,15 @@ class Pulls:
         return raw, document
 
     async def _read_config(self, repository: Repository, descriptor: Descriptor) -> bytes:
-        if descriptor.size > _LARGEST_CONFIG:
-            raise InvalidParameter(f"it has {descriptor.size} bytes, more than {_LARGEST_CONFIG}")
+        if descriptor.size > LARGEST_CONFIG:
+            raise InvalidParameter(f"it has {descriptor.size} bytes, more than {LARGEST_CONFIG}")
         failures = 0
         while True:
             pieces: list[bytes] = []
             try:
                 async with repository.open_blob(descriptor.digest, descriptor.size) as stream:
-                    if stream.size > _LARGEST_CONFIG:
-                        raise InvalidParameter(f"it has {stream.size} bytes, more than {_LARGEST_CONFIG}")
+                    if stream.size > LARGEST_CONFIG:
+                        raise InvalidParameter(f"it has {stream.size} bytes, more than {LARGEST_CONFIG}")
                     async for piece in stream:
                         pieces.append(piece)
                 break

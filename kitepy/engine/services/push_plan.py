@@ -16,9 +16,8 @@ from kitepy.engine.model.oci import (
     DOCKER_CONFIG,
     DOCKER_LAYER,
     DOCKER_MANIFEST,
-    DOCKER_MANIFEST_LIST,
+    INDEX_TYPES,
     OCI_CONFIG,
-    OCI_INDEX,
     OCI_LAYER,
     OCI_MANIFEST,
     Descriptor,
@@ -34,7 +33,7 @@ from kitepy.engine.storage.content import ContentStore
 from kitepy.engine.storage.images import ImageStore
 from kitepy.engine.storage.layer_index import Layer, LayerIndex
 
-_INDEX_TYPES = (OCI_INDEX, DOCKER_MANIFEST_LIST)
+GZIP_LAYER = f"{DOCKER_LAYER}.gzip"
 
 
 @dataclass(frozen=True)
@@ -120,7 +119,7 @@ class PushPlanner:
     def indexes(self, image: Image, name: str) -> list[tuple[str, bytes]]:
         """Media type and bytes of the indexes that list an image, those first that the repository ``name`` has."""
         known = {str(reference.digest) for reference in self._images.digests(image.id) if reference.name == name}
-        found = [kept for kept in self._images.manifests(image.id) if kept.media_type in _INDEX_TYPES]
+        found = [kept for kept in self._images.manifests(image.id) if kept.media_type in INDEX_TYPES]
         return [(kept.media_type, kept.raw) for kept in sorted(found, key=lambda kept: kept.digest not in known)]
 
     def behind(self, digest: Digest) -> Image | None:
@@ -135,7 +134,7 @@ class PushPlanner:
     def _manifests(self, image: Image) -> list[Manifest]:
         """Those of an image whose blobs are all here, the one it came with first."""
         raws = [self._images.describe(image).manifest]
-        raws += [kept.raw for kept in self._images.manifests(image.id) if kept.media_type not in _INDEX_TYPES]
+        raws += [kept.raw for kept in self._images.manifests(image.id) if kept.media_type not in INDEX_TYPES]
         published = self._published(image)
         found = []
         for raw in raws:
@@ -153,7 +152,7 @@ class PushPlanner:
         """Digests of manifests that registries have an image as, on its own or in an index."""
         found = {Digest(str(reference.digest)) for reference in self._images.digests(image.id)}
         for kept in self._images.manifests(image.id):
-            if kept.digest in found and kept.media_type in _INDEX_TYPES:
+            if kept.digest in found and kept.media_type in INDEX_TYPES:
                 found.update(part.digest for part in parse_index(kept.raw).manifests)
         return found
 
@@ -173,7 +172,7 @@ class PushPlanner:
             raise InvalidParameter(f"layer {layer.chain_id} can't be pushed: it has no archive")
         compression = self._compression(layer.blob_digest)
         if compression is Compression.GZIP:
-            name = f"{DOCKER_LAYER}.gzip"
+            name = GZIP_LAYER
         elif compression is Compression.ZSTD:
             name = f"{OCI_LAYER}+zstd"
         else:

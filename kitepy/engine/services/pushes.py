@@ -8,35 +8,31 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 
-from kitepy.engine.distribution.connection import Waiting
 from kitepy.engine.distribution.credentials import Credentials
 from kitepy.engine.distribution.failures import RegistryError
 from kitepy.engine.distribution.registries import Registries
 from kitepy.engine.distribution.repository import Repository
-from kitepy.engine.model.errors import EngineError, InvalidParameter, NotFound
+from kitepy.engine.model.errors import InvalidParameter, NotFound
 from kitepy.engine.model.image import Image
 from kitepy.engine.model.oci import Descriptor, Digest, digest_of, parse_index
 from kitepy.engine.model.platform import Platform
 from kitepy.engine.model.reference import Reference
 from kitepy.engine.model.registry import AuthConfigBody
-from kitepy.engine.services.layer_uploads import LayerUploads, Tell
-from kitepy.engine.services.message_queue import MessageQueue
+from kitepy.engine.services.events import Emit
+from kitepy.engine.services.layer_uploads import LayerUploads
+from kitepy.engine.services.message_queue import messages_of, telling_pauses
 from kitepy.engine.services.push_plan import PushedImage, PushPlanner
-from kitepy.engine.services.transfer_progress import Message, status
+from kitepy.engine.services.transfer_progress import Message, Tell, status
 from kitepy.engine.storage.images import ImageStore
 from kitepy.engine.storage.layers import LayerStore
 
 logger = logging.getLogger(__name__)
 
-_SHORTEST_TOLD_PAUSE_S = 2.0
 _MOST_MANIFESTS = 200
-
-Emit = Callable[[str, str, str, Mapping[str, str]], None]
-"""(type, action, actor id, attributes)."""
 
 
 @dataclass(frozen=True)
@@ -75,35 +71,15 @@ class Pushes:
         if platform is not None:
             image = self._images.resolve(str(reference.with_default_tag()))
             image.check_platform(platform, reference.familiar)
-        return self._messages(reference, platform, Credentials.of(auth))
-
-    async def _messages(
-        self, reference: Reference, platform: Platform | None, credentials: Credentials
-    ) -> AsyncIterator[Message]:
-        messages = MessageQueue()
-        task = asyncio.create_task(self._push(reference, platform, credentials, messages.tell), name=f"push {reference}")
-        task.add_done_callback(lambda _: messages.end())
-        try:
-            yield {"status": f"The push refers to repository [{reference.name}]"}
-            async for message in messages:
-                yield message
-            await task
-        finally:
-            task.cancel()
-            with suppress(asyncio.CancelledError, EngineError):
-                await task
+        return messages_of(lambda tell: self._push(reference, platform, Credentials.of(auth), tell), name=f"push {reference}")
 
     async def _push(self, reference: Reference, platform: Platform | None, credentials: Credentials, tell: Tell) -> None:
+        tell({"status": f"The push refers to repository [{reference.name}]"})
         tags = self._images.tags_of_repository(reference.name)
         if not tags and not self._images.has_digests_of(reference.name):
             raise NotFound(f"An image does not exist locally with the tag: {reference.familiar_name}")
 
-        def waiting(pause: Waiting) -> None:
-            if pause.seconds >= _SHORTEST_TOLD_PAUSE_S:
-                reason = f"Rate limited by {pause.host}" if pause.rate_limited else f"{pause.host} fails ({pause.reason})"
-                tell({"status": f"{reason}, trying again in {pause.seconds:.0f} s"})
-
-        async with self._registries.repository(reference, credentials, ("pull", "push"), waiting) as repository:
+        async with self._registries.repository(reference, credentials, ("pull", "push"), telling_pauses(tell)) as repository:
             await repository.reach()
             if reference.digest is not None:
                 raise InvalidParameter("cannot push a digest reference")

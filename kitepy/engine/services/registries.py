@@ -15,15 +15,7 @@ from kitepy.engine.distribution.repository import FetchedManifest, Repository, r
 from kitepy.engine.distribution.search import Found, split_term
 from kitepy.engine.model.errors import InvalidParameter, NotFound, SystemFailure
 from kitepy.engine.model.filters import Filters
-from kitepy.engine.model.oci import (
-    DOCKER_MANIFEST,
-    DOCKER_MANIFEST_LIST,
-    OCI_INDEX,
-    Descriptor,
-    digest_of,
-    parse_index,
-    parse_manifest,
-)
+from kitepy.engine.model.oci import DOCKER_MANIFEST, INDEX_TYPES, Descriptor, digest_of, parse_index, parse_manifest
 from kitepy.engine.model.reference import parse_reference
 from kitepy.engine.model.registry import AuthConfigBody
 
@@ -91,7 +83,7 @@ async def fetch_config(repository: Repository, descriptor: Descriptor) -> bytes:
 
 
 async def _platforms(repository: Repository, fetched: FetchedManifest) -> list[Mapping[str, Any]] | None:
-    if fetched.media_type in (DOCKER_MANIFEST_LIST, OCI_INDEX):
+    if fetched.media_type in INDEX_TYPES:
         entries = json.loads(fetched.raw).get("manifests") or []
         parse_index(fetched.raw)
         return [_platform(entry.get("platform") or {}) for entry in entries] or None

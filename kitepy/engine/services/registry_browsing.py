@@ -14,16 +14,7 @@ from kitepy.engine.distribution.failures import RegistryError, Unreachable
 from kitepy.engine.distribution.registries import Registries
 from kitepy.engine.distribution.repository import FetchedManifest, Repository, refuse_schema_1
 from kitepy.engine.model.errors import EngineError, InvalidParameter, NotFound
-from kitepy.engine.model.oci import (
-    DOCKER_MANIFEST_LIST,
-    OCI_INDEX,
-    Digest,
-    Manifest,
-    chain_ids,
-    parse_image_document,
-    parse_index,
-    parse_manifest,
-)
+from kitepy.engine.model.oci import INDEX_TYPES, Digest, Manifest, chain_ids, parse_image_document, parse_index, parse_manifest
 from kitepy.engine.model.platform import Platform, host_platform, parse_platform
 from kitepy.engine.model.reference import DEFAULT_DOMAIN, Reference, parse_reference
 from kitepy.engine.model.registry import AuthConfigBody
@@ -35,7 +26,6 @@ from kitepy.engine.storage.layers import LayerStore
 
 _MOST_ON_A_PAGE = 1000
 _USUAL_PAGE = 100
-_INDEXES = (DOCKER_MANIFEST_LIST, OCI_INDEX)
 _DEEPEST_INDEX = 4
 _MOST_NAMES = 50_000
 _PAGE_OF_REGISTRY = 1000
@@ -165,7 +155,7 @@ async def _image_of(repository: Repository, top: FetchedManifest, wanted: Platfo
     """The manifest of one image, and all platforms of the index that it was chosen from."""
     found, platforms = top, platforms_of(top)
     for _ in range(_DEEPEST_INDEX):
-        if found.media_type not in _INDEXES:
+        if found.media_type not in INDEX_TYPES:
             return found, platforms
         found = await repository.manifest(choose_manifest(found.raw, wanted).digest)
     raise InvalidParameter("image indexes are nested too deeply")
@@ -173,7 +163,7 @@ async def _image_of(repository: Repository, top: FetchedManifest, wanted: Platfo
 
 def platforms_of(manifest: FetchedManifest) -> list[str]:
     """Platforms an index has images for; attestations name none."""
-    if manifest.media_type not in _INDEXES:
+    if manifest.media_type not in INDEX_TYPES:
         return []
     found = [Platform.of(entry.platform) for entry in parse_index(manifest.raw).manifests if entry.platform]
     return list(dict.fromkeys(str(platform) for platform in found if platform.os not in ("", "unknown")))

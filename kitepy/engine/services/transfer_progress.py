@@ -11,6 +11,8 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 Message = dict[str, Any]
+Tell = Callable[[Message], None]
+"""Takes a message for the client."""
 
 
 class Cancellable(Protocol):
@@ -66,7 +68,7 @@ class Meter:
         layer_id: str,
         text: str,
         total: int,
-        tell: Callable[[Message], None],
+        tell: Tell,
         *,
         clock: Callable[[], float] = time.monotonic,
         later: Later | None = None,

@@ -20,6 +20,7 @@ from kitepy.engine.model.filters import Filters
 from kitepy.engine.model.launch import OverlayRoot
 from kitepy.engine.model.timestamps import format_time
 from kitepy.engine.services.archive_pipe import JobOutput
+from kitepy.engine.services.events import Emit
 from kitepy.engine.storage.directory_sizes import directory_size
 from kitepy.engine.storage.worker import WorkerPool
 from kitepy.engine.volume.store import Volume, VolumeStore
@@ -34,7 +35,6 @@ _FILLING = "filling"
 _JOBS = "kitepy.engine.storage.volume_jobs:"
 _DANGLING = {"1": True, "true": True, "0": False, "false": False}
 
-Emit = Callable[[str, str, str, Mapping[str, str]], None]
 References = Callable[[str], Sequence[str]]
 """Ids of the containers that mount a volume."""
 Names = list[str]

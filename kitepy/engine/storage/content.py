@@ -48,6 +48,11 @@ class ContentStore:
         remove_old(self._partial)
         return count
 
+    @property
+    def blobs(self) -> Path:
+        """The directory of the blobs, each named by its digest without the algorithm."""
+        return self._blobs
+
     def path(self, digest: Digest) -> Path:
         """Where the blob is, or would be."""
         algorithm, _, encoded = check_digest(digest).partition(":")
